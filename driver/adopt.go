@@ -1,0 +1,103 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/network"
+	"github.com/vishvananda/netlink"
+)
+
+// Adopt takes up a network that Docker says is this plugin's, and its endpoints, where the state does not know them: the
+// plugin was installed anew beside running containers. Links that an earlier state made for them are taken over as they
+// are, so no traffic is lost; an endpoint without a host end is left out. What is tracked already stays as it is.
+func (d *Driver) Adopt(ctx context.Context, req *network.CreateNetworkRequest, endpoints []Endpoint) error {
+	nw, err := parseNetwork(req, d.mtu)
+	if err != nil {
+		return err
+	}
+	unlock, err := d.locks.lock(ctx, nw.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if tracked, ok := d.network(nw.ID); ok {
+		nw = tracked
+	} else if err := d.adoptNetwork(ctx, nw); err != nil {
+		return fmt.Errorf("adopt network %s: %w", nw.ID, err)
+	}
+	for _, ep := range endpoints {
+		if _, ok := d.endpoint(ep.ID); ok {
+			continue
+		}
+		if err := d.adoptEndpoint(ctx, nw, ep); err != nil {
+			return fmt.Errorf("adopt endpoint %s: %w", ep.ID, err)
+		}
+	}
+	return nil
+}
+
+// adoptNetwork writes the record as made at once: a crash then leaves it to Reconcile to complete, and never to remove.
+func (d *Driver) adoptNetwork(ctx context.Context, nw Network) error {
+	if nw.Bridge == "" {
+		nw.Bridge = bridgeName(nw.ID)
+	}
+	if _, err := d.takeOver(nw.Bridge, ":network:"+string(nw.ID), networkAlias(d.stateID, nw.ID)); err != nil {
+		return err
+	}
+	if err := d.claimBridge(&nw); err != nil {
+		return err
+	}
+	if err := d.writeNetwork(ctx, nw, made); err != nil {
+		d.drop(nw.ID)
+		return err
+	}
+	d.log.WithField("network", nw.ID).Warn("taking up a network that Docker knows and the state does not")
+	if _, err := d.ensureNetworkBridge(nw); err != nil {
+		return err
+	}
+	return d.firewall.Allow(ctx, nw.Bridge, string(nw.ID))
+}
+
+func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, ep Endpoint) error {
+	if err := checkIDs(nw.ID, ep.ID); err != nil {
+		return err
+	}
+	mac, err := parseMAC(ep.MAC)
+	if err != nil {
+		return err
+	}
+	ep.Network, ep.MAC, ep.HostEnd, ep.State, ep.Created = nw.ID, mac, hostEndName(ep.ID), Created, time.Now().UTC()
+	if ep.Sandbox != "" {
+		ep.State = Joined
+	}
+	link, err := d.takeOver(ep.HostEnd, ":endpoint:"+string(ep.ID), endpointAlias(d.stateID, ep.ID))
+	if err != nil || link == nil {
+		return err
+	}
+	if err := d.writeEndpoint(ctx, ep, made); err != nil {
+		return err
+	}
+	d.track(ep)
+	d.setCarrier(ep.HostEnd, carrier(link))
+	d.log.WithField("network", ep.Network).WithField("endpoint", ep.ID).Warn("taking up an endpoint that Docker knows and the state does not")
+	return nil
+}
+
+// takeOver gives a link that an earlier state made for the same object this state's alias. It returns the link of that
+// name, whoever's it is, nil if there is none.
+func (d *Driver) takeOver(name, object, alias string) (netlink.Link, error) {
+	link, err := findLink(name)
+	if err != nil || link == nil {
+		return nil, err
+	}
+	if old := link.Attrs().Alias; old != alias && strings.HasPrefix(old, aliasPrefix) && strings.HasSuffix(old, object) {
+		d.step("take over link")
+		if err := netlink.LinkSetAlias(link, alias); err != nil {
+			return nil, fmt.Errorf("take over %s: %w", name, err)
+		}
+	}
+	return link, nil
+}

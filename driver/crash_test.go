@@ -1,0 +1,362 @@
+package driver
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/docker/go-plugins-helpers/network"
+	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/store"
+)
+
+const (
+	crashStateEnv = "WEAVE_TEST_CRASH_STATE"
+	crashStepEnv  = "WEAVE_TEST_CRASH_STEP"
+)
+
+// TestCrashedLife is no test of its own: TestKillBetweenSteps runs it in a process that ends by SIGKILL before its n-th
+// step. It says what has been answered.
+func TestCrashedLife(t *testing.T) {
+	state := os.Getenv(crashStateEnv)
+	if state == "" {
+		t.Skip("runs in a process that is to be killed")
+	}
+	last, err := strconv.Atoi(os.Getenv(crashStepEnv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	d, done := openDriver(t, state, func(name string) {
+		if n++; n == last {
+			fmt.Printf("killed before: %s\n", name)
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		}
+	})
+	defer done()
+	if _, err := d.Reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range life(d) {
+		fmt.Printf("begun: %s\n", step.name)
+		if err := step.do(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("answered: %s\n", step.name)
+	}
+	d.removals.wait()
+	fmt.Printf("steps: %d\n", n)
+}
+
+type lifeStep struct {
+	name string
+	do   func(context.Context) error
+}
+
+// life is the whole life of a network with an endpoint.
+func life(d *Driver) []lifeStep {
+	nw, ep := string(netID), string(endpointID(1))
+	return []lifeStep{
+		{"create network", func(ctx context.Context) error { return d.CreateNetwork(ctx, newNetwork(netID)) }},
+		{"create endpoint", func(ctx context.Context) error { _, err := d.CreateEndpoint(ctx, newEndpoint(netID, 1)); return err }},
+		{"join", func(ctx context.Context) error {
+			_, err := d.Join(ctx, &network.JoinRequest{NetworkID: nw, EndpointID: ep, SandboxKey: "/run/nowhere"})
+			return err
+		}},
+		{"leave", func(ctx context.Context) error {
+			return d.Leave(ctx, &network.LeaveRequest{NetworkID: nw, EndpointID: ep})
+		}},
+		{"delete endpoint", func(ctx context.Context) error {
+			return d.DeleteEndpoint(ctx, &network.DeleteEndpointRequest{NetworkID: nw, EndpointID: ep})
+		}},
+		{"delete network", func(ctx context.Context) error {
+			return d.DeleteNetwork(ctx, &network.DeleteNetworkRequest{NetworkID: nw})
+		}},
+	}
+}
+
+// TestKillBetweenSteps kills the driver with SIGKILL before each step of a network's and an endpoint's life in turn, then
+// starts it again: nothing that was answered is lost, what was not is whole or gone, and nothing leaks.
+func TestKillBetweenSteps(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	nsproc := nsprocBinary(t)
+	for n := 1; ; n++ {
+		state := filepath.Join(t.TempDir(), "weave.db")
+		child := exec.Command(os.Args[0], "-test.run=^TestCrashedLife$", "-test.v")
+		child.Env = append(os.Environ(), crashStateEnv+"="+state, crashStepEnv+"="+strconv.Itoa(n), nsprocEnv+"="+nsproc)
+		out, err := child.CombinedOutput()
+		said := lines(string(out))
+		if err == nil && !slices.ContainsFunc(said, func(s string) bool { return strings.HasPrefix(s, "killed before: ") }) {
+			if n < 20 {
+				t.Errorf("only %d steps\n%s", n, out)
+			}
+			t.Logf("%d steps", n-1)
+			return
+		}
+		if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+			t.Fatalf("step %d: %v\n%s", n, err, out)
+		}
+		checkAfterCrash(t, state, said)
+		if t.Failed() {
+			t.Fatalf("step %d\n%s", n, out)
+		}
+	}
+}
+
+func lines(s string) (out []string) {
+	for sc := bufio.NewScanner(strings.NewReader(s)); sc.Scan(); {
+		out = append(out, sc.Text())
+	}
+	return out
+}
+
+func checkAfterCrash(t *testing.T, state string, said []string) {
+	t.Helper()
+	did := func(what string) bool { return slices.Contains(said, what) }
+	d, done := openDriver(t, state, nil)
+	defer done()
+	report, err := d.Reconcile(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Problems) > 0 {
+		t.Errorf("problems: %v", report.Problems)
+	}
+	_, network := d.network(netID)
+	_, endpoint := d.endpoint(endpointID(1))
+	switch {
+	case did("answered: create network") && !did("begun: delete network") && !network:
+		t.Error("the network is lost")
+	case did("answered: create endpoint") && !did("begun: delete endpoint") && !endpoint:
+		t.Error("the endpoint is lost")
+	case did("answered: delete endpoint") && endpoint, did("answered: delete network") && network:
+		t.Error("what was deleted is back")
+	}
+	checkConsistent(t, d)
+	for _, step := range life(d)[3:] { // leave and delete: unknown ones are no error
+		if err := step.do(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	d.removals.wait()
+	if left := ownLinks(t); len(left) != 0 {
+		t.Errorf("links left behind: %v", left)
+	}
+	if left := ownRules(t); len(left) != 0 {
+		t.Errorf("rules left behind: %v", left)
+	}
+	records, err := d.store.List(t.Context(), "")
+	if err != nil || len(records) != 1 { // the state's identity
+		t.Errorf("records left behind: %v, %v", records, err)
+	}
+}
+
+// checkConsistent compares the records, what is tracked, the links and the firewall's rules with each other.
+func checkConsistent(t *testing.T, d *Driver) {
+	t.Helper()
+	var want []string
+	rules := 0
+	for _, nw := range d.Networks() {
+		want = append(want, nw.Bridge)
+		rules += 2 // IPv4 and IPv6
+	}
+	for _, ep := range d.Endpoints() {
+		want = append(want, ep.HostEnd, containerEndName(ep.ID))
+		nw, _ := d.network(ep.Network)
+		if mustLink(t, ep.HostEnd).Attrs().MasterIndex != mustLink(t, nw.Bridge).Attrs().Index {
+			t.Errorf("host end %s is no port of %s", ep.HostEnd, nw.Bridge)
+		}
+	}
+	slices.Sort(want)
+	if got := ownLinks(t); !slices.Equal(got, want) {
+		t.Errorf("links %v, want %v", got, want)
+	}
+	if got := ownRules(t); len(got) != rules {
+		t.Errorf("rules %v, want %d", got, rules)
+	}
+	networks, err := store.Load[networkRecord](t.Context(), d.store, networkKeys)
+	if err != nil || len(networks) != len(d.Networks()) {
+		t.Errorf("network records %v, %v, want %d", networks, err, len(d.Networks()))
+	}
+	endpoints, err := store.Load[endpointRecord](t.Context(), d.store, endpointKeys)
+	if err != nil || len(endpoints) != len(d.Endpoints()) {
+		t.Errorf("endpoint records %v, %v, want %d", endpoints, err, len(d.Endpoints()))
+	}
+}
+
+// ownRules are the firewall's rules with weave's comment.
+func ownRules(t *testing.T) (out []string) {
+	t.Helper()
+	for _, command := range []string{"iptables", "ip6tables"} {
+		rules, err := exec.Command(command, "-S", "FORWARD").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range lines(string(rules)) {
+			if strings.Contains(line, "weave:") {
+				out = append(out, line)
+			}
+		}
+	}
+	return out
+}
+
+// TestReboot: every link is gone and the state is there. The bridges come back before anything asks for them; the
+// endpoints do not, since Docker makes new ones.
+func TestReboot(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	id, _ := r.createEndpoint(netID, 1)
+	r.stop()
+	for _, name := range []string{hostEndName(id), bridgeName(netID)} {
+		if err := netlink.LinkDel(mustLink(t, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("iptables", "-F").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	report := r.start()
+	if len(report.Problems) != 0 || report.Networks != 1 || report.Endpoints != 0 {
+		t.Errorf("report %+v, want one network, no endpoint, no problems", report)
+	}
+	checkConsistent(t, r.Driver)
+	r.createEndpoint(netID, 1)
+}
+
+// TestReconcileMends what somebody broke while the plugin was away.
+func TestReconcileMends(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	moved, _ := r.createEndpoint(netID, 1)
+	lost, _ := r.createEndpoint(netID, 2)
+	r.attach(lost, nstest.New(t), "eth0")
+	r.stop()
+	for _, err := range []error{
+		netlink.LinkSetNoMaster(mustLink(t, hostEndName(moved))),
+		netlink.LinkSetDown(mustLink(t, hostEndName(moved))),
+		netlink.LinkSetDown(mustLink(t, bridgeName(netID))),
+		netlink.LinkDel(mustLink(t, hostEndName(lost))),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	report := r.start()
+	if want := []string{"bridge " + bridgeName(netID), "host end " + hostEndName(moved)}; !slices.Equal(report.Repaired, want) {
+		t.Errorf("repaired %v, want %v", report.Repaired, want)
+	}
+	// The container of the other one lives on: the listing has to show what it lacks.
+	if report.Endpoints != 2 || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "connect it again") {
+		t.Errorf("report %+v, want both endpoints and one problem", report)
+	}
+}
+
+// TestNoOneElsesLinks: a second instance with a state of its own removes nothing of the first one's, and no links that
+// only look like weave's.
+func TestNoOneElsesLinks(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	first := newRig(t)
+	first.createNetwork(newNetwork(netID))
+	first.createEndpoint(netID, 1)
+	for _, name := range []string{"wv-aaaaaaaaaaaa", "wve-bbbbbbbbbbb"} {
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named(name)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, rules := ownLinks(t), ownRules(t)
+	second := newRig(t)
+	if n := len(second.Networks()); n != 0 {
+		t.Errorf("the second instance tracks %d networks", n)
+	}
+	second.stop()
+	second.start()
+	if after := ownLinks(t); !slices.Equal(before, after) {
+		t.Errorf("links %v before, %v after", before, after)
+	}
+	if after := ownRules(t); !slices.Equal(rules, after) {
+		t.Errorf("rules %v before, %v after", rules, after)
+	}
+	if err := second.CreateNetwork(t.Context(), newNetwork(netID)); err == nil {
+		t.Error("the second instance took the first one's bridge")
+	}
+	if after := ownLinks(t); !slices.Equal(before, after) {
+		t.Errorf("links %v before, %v after a refusal", before, after)
+	}
+}
+
+// TestReconcileRemovesStrays: links of this state that no record names go, whatever they are.
+func TestReconcileRemovesStrays(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	id, _ := r.createEndpoint(netID, 1)
+	for _, key := range []string{networkKeys + string(netID), endpointKeys + string(id)} {
+		if err := r.erase(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.stop()
+	report := r.start()
+	if len(report.Removed) != 2 || len(report.Problems) != 0 {
+		t.Errorf("report %+v, want two links removed", report)
+	}
+	checkConsistent(t, r.Driver)
+}
+
+// TestAdopt: a plugin that was installed anew takes up what Docker says is its own, and the container notices nothing.
+func TestAdopt(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	old := newRig(t)
+	old.createNetwork(newNetwork(netID))
+	id, mac := old.createEndpoint(netID, 1)
+	sandbox := nstest.New(t)
+	old.attach(id, sandbox, "eth0")
+	eventually(t, "endpoint up", func() bool { ep, _ := old.endpoint(id); return ep.State == Up })
+	ep, _ := old.endpoint(id)
+	index := mustLink(t, ep.HostEnd).Attrs().Index
+
+	anew := newRig(t)
+	gone := Endpoint{ID: endpointID(2), MAC: mac, Sandbox: sandbox.Path()}
+	for range 2 {
+		err := anew.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: id, MAC: mac, Addresses: ep.Addresses, Sandbox: sandbox.Path()}, gone})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, ok := anew.endpoint(id)
+	if !ok || got.State != Up || len(anew.Endpoints()) != 1 {
+		t.Errorf("adopted %+v of %d, want one that is up", got, len(anew.Endpoints()))
+	}
+	if mustLink(t, ep.HostEnd).Attrs().Index != index {
+		t.Error("the host end is another one")
+	}
+	anew.stop()
+	if report := anew.start(); len(report.Problems)+len(report.Removed)+len(report.Repaired) != 0 || report.Endpoints != 1 {
+		t.Errorf("after a restart: %+v", report)
+	}
+}

@@ -1,0 +1,171 @@
+package firewall
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-iptables/iptables"
+)
+
+// The back ends of iptables. A kernel can have rules of both, and a packet passes both.
+const (
+	nft    = "nft"
+	legacy = "legacy"
+)
+
+// A command of iptables's waits lockWait for the lock that they all share, and is killed after commandLimit.
+const (
+	lockWait     = 5 * time.Second
+	commandLimit = lockWait + 5*time.Second
+)
+
+// tableName is the table that holds the FORWARD chain concerned.
+const tableName = "filter"
+
+// table is the table filter of one back end and one address family.
+type table struct {
+	backend string
+	ipv6    bool
+	lister  *iptables.IPTables
+	restore string // path of iptables-restore
+
+	// Guarded by Firewall.lock.
+	readable bool // it could be listed at least once
+	told     bool // it was logged that it can't be used
+}
+
+// view is what a look at a table found.
+type view struct {
+	table  *table
+	chain  []string // FORWARD, as iptables -S lists it
+	engine bool     // it holds chains of the Engine's
+	err    error    // why it could not be looked at
+}
+
+// findTables finds the tables that this machine has commands for, IPv4 first, and the back end of its plain iptables.
+func findTables() (tables []*table, system string, err error) {
+	if system, err = systemBackend(); err != nil {
+		return nil, "", err
+	}
+	for _, ipv6 := range []bool{false, true} {
+		for _, backend := range []string{nft, legacy} {
+			t, err := findTable(backend, ipv6, backend == system)
+			switch {
+			case err == nil:
+				tables = append(tables, t)
+			case !errors.Is(err, exec.ErrNotFound):
+				return nil, "", err
+			}
+		}
+	}
+	if len(tables) == 0 || tables[0].ipv6 {
+		return nil, "", fmt.Errorf("look for iptables-nft, iptables-legacy and iptables: %w; install the package iptables", exec.ErrNotFound)
+	}
+	if system == "" {
+		system = tables[0].backend
+	}
+	return tables, system, nil
+}
+
+// findTable finds the commands for one table: iptables-BACKEND or, if that is the system's back end, plain iptables.
+func findTable(backend string, ipv6, system bool) (*table, error) {
+	base, proto := "iptables", iptables.ProtocolIPv4
+	if ipv6 {
+		base, proto = "ip6tables", iptables.ProtocolIPv6
+	}
+	name := base + "-" + backend
+	if _, err := exec.LookPath(name); errors.Is(err, exec.ErrNotFound) && system {
+		name = base
+	}
+	restore, err := exec.LookPath(name + "-restore")
+	if err != nil {
+		return nil, err
+	}
+	lister, err := iptables.New(iptables.Path(name), iptables.IPFamily(proto), iptables.Timeout(int(lockWait.Seconds())))
+	if err != nil {
+		return nil, fmt.Errorf("ask %s for its version: %w", name, err)
+	}
+	return &table{backend: backend, ipv6: ipv6, lister: lister, restore: restore}, nil
+}
+
+// systemBackend is the back end of plain iptables, which says it with its version; empty if there is no such command.
+func systemBackend() (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "iptables", "--version").Output()
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("ask iptables for its version: %w", err)
+	case bytes.Contains(out, []byte("nf_tables")):
+		return nft, nil
+	}
+	return legacy, nil
+}
+
+func (t *table) String() string {
+	if t.ipv6 {
+		return t.backend + " IPv6"
+	}
+	return t.backend + " IPv4"
+}
+
+// look lists the chain. It never brings a table into being: nft's listing doesn't, legacy's does, so there the kernel
+// is asked first if it has the table.
+func (t *table) look() view {
+	v := view{table: t}
+	if t.backend == legacy && !legacyTable(t.ipv6) {
+		return v
+	}
+	if v.chain, v.err = t.lister.List(tableName, chainName); v.err != nil {
+		return v
+	}
+	t.readable = true
+	if v.engine = holdsEngine(v.chain); v.engine {
+		return v
+	}
+	// FORWARD may have been flushed, which leaves the Engine's chains.
+	chains, err := t.lister.ListChains(tableName)
+	v.err = err
+	v.engine = slices.ContainsFunc(chains, func(c string) bool { return slices.Contains(engineChains, c) })
+	return v
+}
+
+// write runs the commands as one transaction: all of them or none. They are refused, an *exec.ExitError, also when
+// somebody changed the chain since the look at it.
+func (t *table) write(ctx context.Context, commands []string) error {
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, t.restore, "--noflush", "--wait", strconv.Itoa(int(lockWait.Seconds())))
+	cmd.Stdin = strings.NewReader("*" + tableName + "\n" + strings.Join(commands, "\n") + "\nCOMMIT\n")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	err := cmd.Run()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return fmt.Errorf("write %s rules of %s: %w: %s", chainName, t, err, bytes.TrimSpace(stderr.Bytes()))
+}
+
+// legacyTable tells if the kernel has the legacy table filter in this network namespace.
+func legacyTable(ipv6 bool) bool {
+	path := "/proc/self/net/ip_tables_names"
+	if ipv6 {
+		path = "/proc/self/net/ip6_tables_names"
+	}
+	names, err := os.ReadFile(path)
+	// Without the kernel's module there is no such file.
+	return err == nil && slices.Contains(strings.Fields(string(names)), tableName)
+}

@@ -1,0 +1,119 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weaveplugin/weave/nsproc/netnsid"
+	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/rtnl"
+)
+
+// Observe tells what is really there of the endpoints: their host ends, and their container ends as source finds them in
+// the sandboxes, several at a time. It changes nothing. An endpoint without a sandbox is looked at from the host only.
+func (d *Driver) Observe(ctx context.Context, endpoints []Endpoint, source Source) map[EndpointID]Observation {
+	out := make(map[EndpointID]Observation, len(endpoints))
+	insides := d.lookInside(ctx, endpoints, source)
+	// The host's links are read last, so that an endpoint whose inside was seen is there, or was removed meanwhile.
+	host, err := hostLinks()
+	if err != nil {
+		for _, ep := range endpoints {
+			out[ep.ID] = Observation{Source: source, Err: err.Error()}
+		}
+		return out
+	}
+	byName := make(map[string]*netstate.Link, len(host))
+	byIndex := make(map[int]*netstate.Link, len(host))
+	for i := range host {
+		byName[host[i].Name] = &host[i]
+		byIndex[host[i].Index] = &host[i]
+	}
+	for _, ep := range endpoints {
+		in := insides[ep.Sandbox]
+		o := Observation{Source: in.source, Host: byName[ep.HostEnd]}
+		if in.err != nil {
+			o.Err = in.err.Error()
+		}
+		if o.Host != nil {
+			if master := byIndex[o.Host.Master]; master != nil {
+				o.Bridge = master.Name
+			}
+			o.Inside = otherEnd(in.links, o.Host)
+		}
+		out[ep.ID] = o
+	}
+	return out
+}
+
+// hostLinks lists the host's own links.
+func hostLinks() ([]netstate.Link, error) {
+	conn, err := rtnl.Dial()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return conn.Links(rtnl.Here)
+}
+
+// otherEnd finds among a sandbox's links the other end of the host's: each names the other's index.
+func otherEnd(links []netstate.Link, host *netstate.Link) *netstate.Link {
+	for i, l := range links {
+		if l.Kind == "veth" && l.Peer == host.Index && l.Index == host.Peer {
+			return &links[i]
+		}
+	}
+	return nil
+}
+
+// inside is what was found in one sandbox.
+type inside struct {
+	source Source
+	links  []netstate.Link
+	err    error
+}
+
+// lookInside looks into each of the endpoints' sandboxes once.
+func (d *Driver) lookInside(ctx context.Context, endpoints []Endpoint, source Source) map[string]inside {
+	found := map[string]*inside{}
+	for _, ep := range endpoints {
+		found[ep.Sandbox] = &inside{source: source}
+	}
+	var group errgroup.Group
+	group.SetLimit(2 * runtime.NumCPU())
+	for sandbox, in := range found {
+		if sandbox == "" {
+			continue
+		}
+		group.Go(func() error {
+			*in = d.lookInto(ctx, sandbox, source)
+			return nil
+		})
+	}
+	group.Wait() // no function returns an error
+	out := make(map[string]inside, len(found))
+	for sandbox, in := range found {
+		out[sandbox] = *in
+	}
+	return out
+}
+
+// lookInto asks source about a sandbox; where the kernel does not answer for other namespaces, nsproc.
+func (d *Driver) lookInto(ctx context.Context, sandbox string, source Source) inside {
+	if source == Kernel {
+		s, err := d.outside.List(ctx, sandbox)
+		if err == nil {
+			return inside{source: Kernel, links: s.Links}
+		}
+		if !errors.Is(err, netnsid.ErrUnsupported) {
+			return inside{source: Kernel, err: err}
+		}
+	}
+	s, err := d.launcher.List(ctx, sandbox)
+	if err != nil {
+		return inside{source: Nsproc, err: err}
+	}
+	return inside{source: Nsproc, links: s.Links}
+}

@@ -1,0 +1,466 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/network"
+	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/store"
+)
+
+// rig is a driver on a host of its own: the namespaces of a test that nstest.Reexec has put itself into.
+type rig struct {
+	*Driver
+	t     *testing.T
+	state string
+	stop  func()
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{t: t, state: filepath.Join(t.TempDir(), "weave.db")}
+	r.start()
+	t.Cleanup(func() { r.stop() })
+	return r
+}
+
+// start opens the state, reconciles and runs, as the daemon does.
+func (r *rig) start() Report {
+	r.t.Helper()
+	d, done := openDriver(r.t, r.state, nil)
+	report, err := d.Reconcile(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	r.Driver = d
+	r.stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			r.t.Error(err)
+		}
+		done()
+	}
+	return report
+}
+
+func openDriver(t testing.TB, state string, step func(string)) (d *Driver, done func()) {
+	t.Helper()
+	st, err := store.OpenBolt(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := store.Identity(context.Background(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	launcher, err := launch.New(launch.Options{Path: nsprocBinary(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := logrus.New()
+	log.SetOutput(testWriter{t})
+	d, err = New(Options{Store: st, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500, Step: step})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, func() { st.Close() }
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) { w.t.Logf("%s", b); return len(b), nil }
+
+// nsprocEnv hands a test's nsproc to the processes that it starts.
+const nsprocEnv = "WEAVE_TEST_NSPROC"
+
+func nsprocBinary(t testing.TB) string {
+	if path := os.Getenv(nsprocEnv); path != "" {
+		return path
+	}
+	return nstest.Nsproc(t)
+}
+
+func newNetwork(id NetworkID, options ...string) *network.CreateNetworkRequest {
+	return &network.CreateNetworkRequest{
+		NetworkID: string(id), Options: user(options...),
+		IPv4Data: []*network.IPAMData{{Pool: "10.40.0.0/16", AddressSpace: "LocalDefault"}},
+		IPv6Data: []*network.IPAMData{{Pool: "fd00:40::/64", AddressSpace: "LocalDefault"}},
+	}
+}
+
+func newEndpoint(nw NetworkID, n int) *network.CreateEndpointRequest {
+	return &network.CreateEndpointRequest{
+		NetworkID: string(nw), EndpointID: string(endpointID(n)),
+		Interface: &network.EndpointInterface{Address: fmt.Sprintf("10.40.%d.%d/16", n/250, n%250+1), AddressIPv6: fmt.Sprintf("fd00:40::%x/64", n+1)},
+	}
+}
+
+func endpointID(n int) EndpointID { return EndpointID(fmt.Sprintf("%011x%053x", n, 0)) }
+
+func (r *rig) createNetwork(req *network.CreateNetworkRequest) {
+	r.t.Helper()
+	if err := r.CreateNetwork(r.t.Context(), req); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) createEndpoint(nw NetworkID, n int) (EndpointID, string) {
+	r.t.Helper()
+	req := newEndpoint(nw, n)
+	resp, err := r.CreateEndpoint(r.t.Context(), req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return endpointID(n), resp.Interface.MacAddress
+}
+
+// attach does what Docker does: Join, then the container end moves into the sandbox, gets its name and addresses, and up.
+func (r *rig) attach(id EndpointID, sandbox *nstest.NS, name string) {
+	r.t.Helper()
+	ep, _ := r.endpoint(id)
+	resp, err := r.Join(r.t.Context(), &network.JoinRequest{NetworkID: string(ep.Network), EndpointID: string(id), SandboxKey: sandbox.Path()})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if want := (network.InterfaceName{SrcName: containerEndName(id), DstPrefix: "eth"}); resp.InterfaceName != want {
+		r.t.Fatalf("Join answers %+v, want %+v", resp.InterfaceName, want)
+	}
+	link, err := netlink.LinkByName(resp.InterfaceName.SrcName)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := netlink.LinkSetNsFd(link, sandbox.FD()); err != nil {
+		r.t.Fatal(err)
+	}
+	sandbox.Do(r.t, func() error {
+		if err := netlink.LinkSetName(link, name); err != nil {
+			return err
+		}
+		for _, a := range ep.Addresses {
+			addr, err := netlink.ParseAddr(a.String())
+			if err != nil {
+				return err
+			}
+			addr.Flags = 0x02 // IFA_F_NODAD
+			if err := netlink.AddrAdd(link, addr); err != nil {
+				return err
+			}
+		}
+		return netlink.LinkSetUp(link)
+	})
+}
+
+func (r *rig) delete(id EndpointID) {
+	r.t.Helper()
+	ep, _ := r.endpoint(id)
+	for range 2 { // twice without harm
+		if err := r.DeleteEndpoint(r.t.Context(), &network.DeleteEndpointRequest{NetworkID: string(ep.Network), EndpointID: string(id)}); ep.ID != "" && err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// ownLinks are the host's links with a name or alias of weave's.
+func ownLinks(t *testing.T) []string {
+	t.Helper()
+	all, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, l := range all {
+		if a := l.Attrs(); strings.HasPrefix(a.Name, "wv") || strings.HasPrefix(a.Alias, aliasPrefix) {
+			out = append(out, a.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func mustLink(t *testing.T, name string) netlink.Link {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return l
+}
+
+func addressesOf(t *testing.T, l netlink.Link) []netlink.Addr {
+	t.Helper()
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addrs
+}
+
+func TestLifeOfANetwork(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID, optionMTU, "9000"))
+	r.createNetwork(newNetwork(netID, optionMTU, "9000")) // again
+	if err := r.CreateNetwork(t.Context(), newNetwork(netID, optionMTU, "1400")); !errors.Is(err, ErrConflict) {
+		t.Errorf("another request with the same id: %v, want ErrConflict", err)
+	}
+	bridge := mustLink(t, bridgeName(netID))
+	id, mac := r.createEndpoint(netID, 1)
+	if _, again := r.createEndpoint(netID, 1); again != mac {
+		t.Errorf("MAC %s and again %s for one endpoint", mac, again)
+	}
+	hostEnd := mustLink(t, hostEndName(id))
+	containerEnd := mustLink(t, containerEndName(id))
+	if hostEnd.Attrs().MasterIndex != bridge.Attrs().Index || hostEnd.Attrs().OperState == netlink.OperNotPresent {
+		t.Errorf("host end %+v, want a port of the bridge", hostEnd.Attrs())
+	}
+	if got := containerEnd.Attrs().HardwareAddr.String(); got != mac {
+		t.Errorf("container end's MAC %s, want %s", got, mac)
+	}
+	sandbox := nstest.New(t)
+	r.attach(id, sandbox, "eth0")
+	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(id); return ep.State == Up })
+	for _, l := range []netlink.Link{bridge, hostEnd} {
+		now := mustLink(t, l.Attrs().Name)
+		if got := addressesOf(t, now); len(got) != 0 || now.Attrs().MTU != 9000 {
+			t.Errorf("%s: addresses %v, mtu %d, want none and 9000", l.Attrs().Name, got, now.Attrs().MTU)
+		}
+	}
+	observations := map[Source]Observation{}
+	for _, source := range []Source{Kernel, Nsproc} {
+		o := r.Observe(t.Context(), r.Endpoints(), source)[id]
+		if o.Source != source || o.Err != "" || o.Bridge != bridgeName(netID) || o.Inside == nil || o.Inside.Name != "eth0" || o.Inside.MAC != mac || o.Inside.MTU != 9000 {
+			t.Fatalf("by %s: %+v (inside %+v)", source, o, o.Inside)
+		}
+		if !slices.Contains(o.Inside.Addresses, netip.MustParsePrefix("10.40.0.2/16")) {
+			t.Errorf("by %s: addresses %v", source, o.Inside.Addresses)
+		}
+		o.Source = ""
+		observations[source] = o
+	}
+	if diff := cmp.Diff(observations[Kernel], observations[Nsproc], comparePrefixes); diff != "" {
+		t.Errorf("kernel and nsproc differ (-kernel +nsproc)\n%s", diff)
+	}
+	for range 2 {
+		if err := r.Leave(t.Context(), &network.LeaveRequest{NetworkID: string(netID), EndpointID: string(id)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.delete(id)
+	for range 2 {
+		if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := ownLinks(t); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	ctx := t.Context()
+	other := NetworkID(strings.Repeat("b", 64))
+	r.createNetwork(newNetwork(netID))
+	id, _ := r.createEndpoint(netID, 1)
+	clashing := newEndpoint(netID, 1)
+	clashing.EndpointID = string(endpointID(2))
+	foreign := newEndpoint(netID, 3)
+	foreign.Interface.Address = "10.41.0.1/16"
+	unknown := newEndpoint(other, 4)
+	changed := newEndpoint(netID, 5)
+	changed.EndpointID = string(id)
+	for name, tt := range map[string]struct {
+		call func() error
+		want error
+	}{
+		"unknown network":     {func() error { _, err := r.CreateEndpoint(ctx, unknown); return err }, ErrNotFound},
+		"address in use":      {func() error { _, err := r.CreateEndpoint(ctx, clashing); return err }, ErrConflict},
+		"foreign address":     {func() error { _, err := r.CreateEndpoint(ctx, foreign); return err }, ErrInvalid},
+		"same id, other data": {func() error { _, err := r.CreateEndpoint(ctx, changed); return err }, ErrConflict},
+		"join unknown": {func() error {
+			_, err := r.Join(ctx, &network.JoinRequest{NetworkID: string(netID), EndpointID: string(endpointID(9)), SandboxKey: "/run/x"})
+			return err
+		}, ErrNotFound},
+		"join on another network": {func() error {
+			_, err := r.Join(ctx, &network.JoinRequest{NetworkID: string(other), EndpointID: string(id), SandboxKey: "/run/x"})
+			return err
+		}, ErrNotFound},
+		"sandbox key with dots": {func() error {
+			_, err := r.Join(ctx, &network.JoinRequest{NetworkID: string(netID), EndpointID: string(id), SandboxKey: "/run/../x"})
+			return err
+		}, ErrInvalid},
+		"two networks on one bridge": {func() error {
+			if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br0")}); err != nil {
+				return err
+			}
+			if err := r.CreateNetwork(ctx, newNetwork(NetworkID(strings.Repeat("c", 64)), optionBridge, "br0")); err != nil {
+				return err
+			}
+			return r.CreateNetwork(ctx, newNetwork(other, optionBridge, "br0"))
+		}, ErrConflict},
+		"a bridge that is none": {func() error { return r.CreateNetwork(ctx, newNetwork(other, optionBridge, "lo")) }, ErrConflict},
+	} {
+		if err := tt.call(); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+	for name, err := range map[string]error{
+		"leave":           r.Leave(ctx, &network.LeaveRequest{NetworkID: string(other), EndpointID: string(endpointID(9))}),
+		"delete endpoint": r.DeleteEndpoint(ctx, &network.DeleteEndpointRequest{NetworkID: string(other), EndpointID: string(endpointID(9))}),
+		"delete network":  r.DeleteNetwork(ctx, &network.DeleteNetworkRequest{NetworkID: string(other)}),
+	} {
+		if err != nil {
+			t.Errorf("%s of what is unknown: %v, want success", name, err)
+		}
+	}
+	if n := len(r.Endpoints()); n != 1 {
+		t.Errorf("%d endpoints after refusals, want 1", n)
+	}
+}
+
+// TestForeignBridgeIsUsedAndKept: one that was there before is used, never changed, never deleted.
+func TestForeignBridgeIsUsedAndKept(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br0")}); err != nil {
+		t.Fatal(err)
+	}
+	before := mustLink(t, "br0").Attrs()
+	r.createNetwork(newNetwork(netID, optionBridge, "br0"))
+	id, _ := r.createEndpoint(netID, 1)
+	if got := mustLink(t, hostEndName(id)).Attrs().MasterIndex; got != before.Index {
+		t.Errorf("host end is a port of link %d, want of %d", got, before.Index)
+	}
+	r.stop()
+	r.start()
+	if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+		t.Fatal(err)
+	}
+	after := mustLink(t, "br0").Attrs()
+	if after.Alias != "" || after.Flags != before.Flags {
+		t.Errorf("foreign bridge changed: alias %q, flags %v, want none and %v", after.Alias, after.Flags, before.Flags)
+	}
+	if left := ownLinks(t); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+
+	r.createNetwork(newNetwork(netID, optionBridge, "br1"))
+	if mustLink(t, "br1").Attrs().Alias == "" {
+		t.Error("a named bridge that weave made carries no alias")
+	}
+	if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := findLink("br1"); l != nil || err != nil {
+		t.Errorf("a named bridge that weave made is still there (%v)", err)
+	}
+}
+
+// TestPortLimit makes veth pairs on all of a bridge's ports: the 1,023rd is given, the 1,024th refused, and one that has
+// gone makes room.
+func TestPortLimit(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	sandbox := nstest.New(t).Path() // alive, so that none of them gives way
+	for n := range maxPorts {
+		id, _ := r.createEndpoint(netID, n)
+		if _, err := r.Join(t.Context(), &network.JoinRequest{NetworkID: string(netID), EndpointID: string(id), SandboxKey: sandbox}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	req := newEndpoint(netID, maxPorts)
+	if _, err := r.CreateEndpoint(t.Context(), req); !errors.Is(err, ErrFull) {
+		t.Fatalf("the 1,024th endpoint: %v, want ErrFull", err)
+	}
+	r.delete(endpointID(7))
+	if _, err := r.CreateEndpoint(t.Context(), req); err != nil {
+		t.Fatalf("after one was deleted: %v", err)
+	}
+}
+
+func TestStaleEndpointGivesWay(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	id, _ := r.createEndpoint(netID, 1)
+	sandbox := nstest.New(t)
+	r.attach(id, sandbox, "eth0")
+	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(id); return ep.State == Up })
+	clashing := newEndpoint(netID, 1)
+	clashing.EndpointID = string(endpointID(2))
+	if _, err := r.CreateEndpoint(t.Context(), clashing); !errors.Is(err, ErrConflict) {
+		t.Fatalf("address of a living endpoint: %v, want ErrConflict", err)
+	}
+	if err := netlink.LinkDel(mustLink(t, hostEndName(id))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.CreateEndpoint(t.Context(), clashing); err != nil {
+		t.Fatalf("address of an endpoint without a link: %v", err)
+	}
+	if got := r.Endpoints(); len(got) != 1 || got[0].ID != endpointID(2) {
+		t.Errorf("endpoints %+v, want the new one only", got)
+	}
+}
+
+func TestForgetRemovesOnlyTheDead(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	known, _ := r.createEndpoint(netID, 1)
+	living, _ := r.createEndpoint(netID, 2)
+	dead, _ := r.createEndpoint(netID, 3)
+	r.attach(living, nstest.New(t), "eth0")
+	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(living); return ep.State == Up })
+	if err := netlink.LinkDel(mustLink(t, hostEndName(dead))); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	if gone, err := r.Forget(t.Context(), nil, before.Add(-time.Hour)); err != nil || len(gone) != 0 {
+		t.Errorf("younger than the reading: %v, %v, want nothing forgotten", gone, err)
+	}
+	gone, err := r.Forget(t.Context(), map[EndpointID]bool{known: true}, before)
+	if err != nil || !slices.Equal(gone, []EndpointID{dead}) {
+		t.Errorf("forgotten %v, %v, want %v", gone, err, dead)
+	}
+}

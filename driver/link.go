@@ -1,0 +1,198 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// maxPorts is the number of ports of a Linux bridge: BR_MAX_PORTS, 1024, less port 0, which is not used.
+const maxPorts = 1023
+
+// addrGenNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: the link gets no link-local address by itself.
+const addrGenNone = 1
+
+// dumpTries is how often a dump is asked for again when the kernel says that it changed meanwhile.
+const dumpTries = 5
+
+// listLinks lists the host's links. An incomplete listing is an error: nothing must be deleted by it.
+func listLinks(ctx context.Context) ([]netlink.Link, error) {
+	var links []netlink.Link
+	err := error(netlink.ErrDumpInterrupted)
+	for try := 0; try < dumpTries && errors.Is(err, netlink.ErrDumpInterrupted); try++ {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		links, err = netlink.LinkList()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	return links, nil
+}
+
+// findLink is the link of that name, nil if there is none.
+func findLink(name string) (netlink.Link, error) {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up link %s: %w", name, err)
+	}
+	return link, nil
+}
+
+// links makes, mends and removes links. step is called before each change.
+type links struct{ step func(name string) }
+
+// ensureBridge makes the bridge, or brings one that is there to what it should be. One that carries somebody else's
+// alias, or is no bridge, is an error.
+func (l links) ensureBridge(name, alias string, mtu int) (netlink.Link, error) {
+	link, err := findLink(name)
+	if err != nil {
+		return nil, err
+	}
+	if link == nil {
+		link = &netlink.Bridge{LinkAttrs: named(name)}
+		l.step("add bridge")
+		if err := netlink.LinkAdd(link); err != nil {
+			return nil, fmt.Errorf("make bridge %s: %w", name, err)
+		}
+	} else if err := checkOurs(link, "bridge", alias); err != nil {
+		return nil, err
+	}
+	if err := l.setUp(link, alias, mtu); err != nil {
+		return nil, fmt.Errorf("bridge %s: %w", name, err)
+	}
+	return link, nil
+}
+
+// checkOurs refuses a link of another kind and one that carries another alias than want.
+func checkOurs(link netlink.Link, kind, want string) error {
+	a := link.Attrs()
+	if link.Type() != kind {
+		return fmt.Errorf("%w: link %s is a %s, not a %s: remove or rename it", ErrConflict, a.Name, link.Type(), kind)
+	}
+	if a.Alias != "" && a.Alias != want {
+		return fmt.Errorf("%w: link %s belongs to somebody else (alias %q): remove or rename it", ErrConflict, a.Name, a.Alias)
+	}
+	return nil
+}
+
+// setUp gives a bridge or host end its alias and MTU and sets it up, without any address: with a link-local one
+// every container could reach the host over it. The alias comes in a message of its own, since the kernel ignores one in
+// the message that makes a link.
+func (l links) setUp(link netlink.Link, alias string, mtu int) error {
+	a := link.Attrs()
+	if a.Alias != alias {
+		l.step("set alias")
+		if err := netlink.LinkSetAlias(link, alias); err != nil {
+			return fmt.Errorf("set alias: %w", err)
+		}
+	}
+	if a.MTU != mtu {
+		l.step("set mtu")
+		if err := netlink.LinkSetMTU(link, mtu); err != nil {
+			return fmt.Errorf("set mtu %d: %w", mtu, err)
+		}
+	}
+	if a.Flags&net.FlagUp != 0 {
+		return nil
+	}
+	l.step("turn link-local addresses off")
+	// A host without IPv6 refuses the mode, and needs none.
+	if err := netlink.LinkSetIP6AddrGenMode(link, addrGenNone); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("turn link-local addresses off: %w", err)
+	}
+	l.step("set up")
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	return nil
+}
+
+// veth says what a pair is to be.
+type veth struct {
+	HostEnd      string
+	ContainerEnd string
+	Alias        string // the host end's
+	MAC          string // the container end's
+	MTU          int
+	Bridge       netlink.Link
+}
+
+// makeVeth makes the pair, its host end a port of the bridge and up; when it fails there is no pair, but for one of the
+// same name that was there before.
+func (l links) makeVeth(v veth) error {
+	mac, err := parseHardwareAddr(v.MAC)
+	if err != nil {
+		return err
+	}
+	attrs := named(v.HostEnd)
+	attrs.MTU = v.MTU
+	link := &netlink.Veth{LinkAttrs: attrs, PeerName: v.ContainerEnd, PeerHardwareAddr: mac, PeerMTU: uint32(v.MTU)}
+	l.step("add veth pair")
+	if err := netlink.LinkAdd(link); err != nil {
+		return fmt.Errorf("make veth pair %s, %s: %w", v.HostEnd, v.ContainerEnd, err)
+	}
+	if err := l.plugIn(link, v); err != nil {
+		return errors.Join(err, l.remove(link))
+	}
+	return nil
+}
+
+// plugIn makes a host end a port of its bridge and sets it up.
+func (l links) plugIn(link netlink.Link, v veth) error {
+	bridge := v.Bridge.Attrs()
+	l.step("make it a bridge port")
+	switch err := netlink.LinkSetMasterByIndex(link, bridge.Index); {
+	case errors.Is(err, unix.EXFULL): // of a bridge that others use too
+		return errFull(bridge.Name)
+	case err != nil:
+		return fmt.Errorf("make host end %s a port of %s: %w", v.HostEnd, bridge.Name, err)
+	}
+	if err := l.setUp(link, v.Alias, v.MTU); err != nil {
+		return fmt.Errorf("host end %s: %w", v.HostEnd, err)
+	}
+	return nil
+}
+
+func errFull(bridge string) error {
+	return fmt.Errorf("%w: bridge %s has its %d ports in use: remove containers from the network or make another one", ErrFull, bridge, maxPorts)
+}
+
+// deleteNamed removes the link of that name if it is of that kind and carries alias or none: a link of somebody else's
+// stays, one that is not there is no error. Removing either end of a veth pair removes both, and waits for the kernel's
+// grace period, some 15 ms.
+func (l links) deleteNamed(name, kind, alias string) error {
+	link, err := findLink(name)
+	if err != nil || link == nil {
+		return err
+	}
+	if err := checkOurs(link, kind, alias); err != nil {
+		return err
+	}
+	return l.remove(link)
+}
+
+func (l links) remove(link netlink.Link) error {
+	l.step("delete link")
+	if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("delete link %s: %w", link.Attrs().Name, err)
+	}
+	return nil
+}
+
+func named(name string) netlink.LinkAttrs {
+	a := netlink.NewLinkAttrs()
+	a.Name = name
+	return a
+}
+
+// carrier reports whether a link has its carrier: for a host end, that the container end is up.
+func carrier(link netlink.Link) bool { return link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 }

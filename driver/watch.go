@@ -1,0 +1,147 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/launch"
+)
+
+const (
+	// eventBuffer holds the link events of a burst, in bytes: some 2 kB each.
+	eventBuffer = 4 << 20
+	// watchPause is the time between two tries to hear the kernel's link events.
+	watchPause = time.Second
+	// configureTime bounds the work in one sandbox.
+	configureTime = 10 * time.Second
+	// configureAtOnce is how many sandboxes are worked in at the same time.
+	configureAtOnce = 4
+)
+
+// watchLinks follows the carrier of the host ends until ctx ends: it comes up when Docker has set the container end up,
+// addresses and all. When events were lost it begins anew with the present state of every link.
+func (d *Driver) watchLinks(ctx context.Context) error {
+	c := &configurator{d: d, slots: make(chan struct{}, configureAtOnce)}
+	for ctx.Err() == nil {
+		if err := d.followLinks(ctx, c); err != nil && ctx.Err() == nil {
+			d.log.WithError(err).Warn("link events: listening again")
+			select {
+			case <-time.After(watchPause):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Driver) followLinks(ctx context.Context, c *configurator) error {
+	updates := make(chan netlink.LinkUpdate, 256)
+	done := make(chan struct{})
+	failed := make(chan error, 1)
+	options := netlink.LinkSubscribeOptions{
+		ListExisting:           true,
+		ReceiveBufferSize:      eventBuffer,
+		ReceiveBufferForceSize: true, // CAP_NET_ADMIN allows to pass net.core.rmem_max
+		ErrorCallback: func(err error) {
+			select {
+			case failed <- err:
+			default:
+			}
+		},
+	}
+	if err := netlink.LinkSubscribeWithOptions(updates, done, options); err != nil {
+		return fmt.Errorf("subscribe to link events: %w", err)
+	}
+	defer func() {
+		close(done)
+		for range updates { // the library's reader ends only once nobody keeps it waiting
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case u, ok := <-updates:
+			if !ok {
+				return fmt.Errorf("the kernel's link events ended")
+			}
+			if name := u.Attrs().Name; strings.HasPrefix(name, hostEndPrefix) {
+				up := u.Header.Type == unix.RTM_NEWLINK && u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0
+				if ep, came := d.setCarrier(name, up); came {
+					c.start(ctx, ep)
+				}
+			}
+		}
+	}
+}
+
+// setCarrier notes the carrier of a host end; came means that the container end has just come up in its sandbox.
+func (d *Driver) setCarrier(hostEnd string, up bool) (ep Endpoint, came bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ep, ok := d.endpoints[d.hostEnds[hostEnd]]
+	if !ok || ep.Sandbox == "" {
+		return ep, false
+	}
+	came = up && ep.State != Up
+	ep.State = Joined
+	if up {
+		ep.State = Up
+	}
+	d.endpoints[ep.ID] = ep
+	return ep, came
+}
+
+// configurator has nsproc do in a sandbox what Docker leaves undone there.
+type configurator struct {
+	d     *Driver
+	slots chan struct{}
+}
+
+// start configures the endpoint's container end in the background, if its network needs that.
+func (c *configurator) start(ctx context.Context, ep Endpoint) {
+	nw, ok := c.d.network(ep.Network)
+	if !ok || nw.Announced && !nw.Multicast && !nw.hasIPv6() {
+		return
+	}
+	c.d.removals.group.Go(func() {
+		select {
+		case c.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		defer func() { <-c.slots }()
+		log := c.d.log.WithField("network", ep.Network).WithField("endpoint", ep.ID).WithField("sandbox", ep.Sandbox)
+		start := time.Now()
+		skipped, err := c.configure(ctx, nw, ep)
+		switch _, still := c.d.endpoint(ep.ID); {
+		case err != nil && still && ctx.Err() == nil:
+			log.WithError(err).Warn("container end not configured: it works, but neighbours may take a while to notice it")
+		case err == nil:
+			log.WithField("took", time.Since(start)).WithField("skipped", skipped).Debug("container end configured")
+		}
+	})
+}
+
+func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (skipped []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, configureTime)
+	defer cancel()
+	link, err := findLink(ep.HostEnd)
+	if err != nil {
+		return nil, err
+	}
+	if link == nil {
+		return nil, fmt.Errorf("%w: host end %s", ErrNotFound, ep.HostEnd)
+	}
+	return c.d.launcher.Configure(ctx, ep.Sandbox, launch.Configure{
+		Peer: link.Attrs().Index, MAC: ep.MAC, Addresses: ep.Addresses,
+		Announce: !nw.Announced, Multicast: nw.Multicast, IPv6: nw.hasIPv6(),
+	})
+}
