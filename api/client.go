@@ -1,0 +1,129 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+)
+
+const (
+	clientDeadline = 15 * time.Second // a little more than the server allows itself
+	maxAnswer      = 64 << 20         // bytes; a bridge full of endpoints takes less than one
+)
+
+// Client asks weave over its unix socket. Its methods may be called from several goroutines at once; each ends by its
+// context's deadline, or after 15 seconds. Their errors say what to do next; a refusal by the server is an *Error.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient returns a Client of the weave that listens at socket, a path, DefaultSocket as a rule. It does not connect.
+func NewClient(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: http.Client{
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+	}}
+}
+
+// Networks lists the networks by name.
+func (c *Client) Networks(ctx context.Context) ([]Network, error) {
+	return get[[]Network](ctx, c, PathNetworks, nil)
+}
+
+// Endpoints lists the endpoints that q chooses, by network and address.
+func (c *Client) Endpoints(ctx context.Context, q Query) ([]Endpoint, error) {
+	return get[[]Endpoint](ctx, c, PathEndpoints, q.values())
+}
+
+// Status tells how weave is doing.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return get[Status](ctx, c, PathStatus, nil)
+}
+
+func get[T any](ctx context.Context, c *Client, path string, parameters url.Values) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, clientDeadline)
+	defer cancel()
+	var v T
+	u := url.URL{Scheme: "http", Host: "weave", Path: path, RawQuery: parameters.Encode()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return v, fmt.Errorf("ask weave for %s: %w", path, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return v, c.explain(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return v, c.explain(err)
+	}
+	if len(body) > maxAnswer {
+		return v, fmt.Errorf("answer from %s is longer than %d MiB: is that weave's socket?", c.socket, maxAnswer>>20)
+	}
+	if err := decode(resp.StatusCode, body, &v); err != nil {
+		if _, refused := errors.AsType[*Error](err); refused {
+			return v, err
+		}
+		return v, fmt.Errorf("answer from %s is not one of weave's (%w): is that weave's socket, and of the same version?", c.socket, err)
+	}
+	return v, nil
+}
+
+// decode reads an answer's body into v; a refusal is returned as an *Error.
+func decode(code int, body []byte, v any) error {
+	if code == http.StatusOK {
+		return json.Unmarshal(body, v)
+	}
+	refusal := &Error{Code: code}
+	if err := json.Unmarshal(body, refusal); err != nil {
+		return fmt.Errorf("status %d: %w", code, err)
+	}
+	if refusal.Message == "" {
+		return fmt.Errorf("status %d without a reason", code)
+	}
+	return refusal
+}
+
+// explain says what a failure to reach weave means and what to do next.
+func (c *Client) explain(err error) error {
+	what := "weave's socket %s: %w; see weave's log"
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, fs.ErrNotExist):
+		what = "weave is not running, or its socket is elsewhere: there is no %s (%w): " +
+			"look with `docker plugin ls` or `systemctl status weave`, or name the socket with --socket or WEAVE_SOCKET"
+	case errors.Is(err, fs.ErrPermission):
+		what = "weave's socket %s is not for you (%w): run this as root, for example with sudo"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		what = "weave is not running: nobody listens at %s (%w): " +
+			"start it with `docker plugin enable` or `systemctl start weave`"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		what = "weave does not answer at %s (%w): it is busy or stuck; look into its log, in Docker's with `journalctl -u docker`"
+	}
+	return fmt.Errorf(what, c.socket, cause(err))
+}
+
+// cause is err without the URL that http.Client puts before it, which would only repeat the socket in another form.
+func cause(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err
+	}
+	return err
+}

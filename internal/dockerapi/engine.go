@@ -1,0 +1,178 @@
+package dockerapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// This is a client of our own, and not the Engine's, because that one decodes addresses strictly: an Engine before 28.0
+// tells the gateway of any IPv6 network as "fd00::1/64", and one such network, of whatever driver, is enough for the
+// Engine's client to refuse the whole list. Five GETs are needed here, and of their answers only the fields below.
+
+const (
+	callDeadline = 5 * time.Second // for each call; an inspect may wait for whatever waits for us
+	maxAnswer    = 64 << 20        // bytes
+	minMinor     = 40              // of API version 1: Docker 19.03
+	maxMinor     = 51              // the newest whose answers were looked at: Docker 28.5
+)
+
+// errGone says that what was asked for does not exist.
+var errGone = errors.New("no such object")
+
+// engine is a Docker Engine.
+type engine struct {
+	http *http.Client
+}
+
+func newEngine(socket string) engine {
+	return engine{&http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+		MaxIdleConns:          2,
+		IdleConnTimeout:       time.Minute,
+		ResponseHeaderTimeout: callDeadline, // the Engine sends the events' header at once
+	}}}
+}
+
+func (e engine) close() { e.http.CloseIdleConnections() }
+
+// session is an Engine whose API version has been agreed upon.
+type session struct {
+	http   *http.Client
+	prefix string // of paths: "/v1.41"
+}
+
+// connect asks the Engine for its newest API version and agrees upon one.
+func (e engine) connect(ctx context.Context) (session, error) {
+	ctx, cancel := context.WithTimeout(ctx, callDeadline)
+	defer cancel()
+	resp, err := do(ctx, e.http, "/_ping", nil)
+	if err != nil {
+		return session{}, err
+	}
+	resp.Body.Close()
+	minor, err := agree(resp.Header.Get("Api-Version"))
+	return session{e.http, "/v1." + strconv.Itoa(minor)}, err
+}
+
+// agree returns the minor number of the API version to use with an Engine that offers version.
+func agree(version string) (int, error) {
+	major, rest, _ := strings.Cut(version, ".")
+	minor, err := strconv.ParseUint(rest, 10, 16)
+	if err != nil || major != "1" || minor < minMinor {
+		return 0, fmt.Errorf("docker's API is of version %.20q: want 1.%d or newer", version, minMinor)
+	}
+	return int(min(minor, maxMinor)), nil
+}
+
+// get decodes the answer to a GET of path into v. It is errGone if there is no such object.
+func (s session) get(ctx context.Context, path string, query url.Values, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, callDeadline)
+	defer cancel()
+	resp, err := do(ctx, s.http, s.prefix+path, query)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return fmt.Errorf("get %s of docker's API: %w", path, err)
+	}
+	if len(body) > maxAnswer {
+		return fmt.Errorf("get %s of docker's API: answer is longer than %d MiB", path, maxAnswer>>20)
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("get %s of docker's API: %w", path, err)
+	}
+	return nil
+}
+
+// events opens the stream of events; it ends with ctx.
+func (s session) events(ctx context.Context) (io.ReadCloser, error) {
+	resp, err := do(ctx, s.http, s.prefix+"/events", eventFilter)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// do sends a GET and returns the answer if its status is 200.
+func do(ctx context.Context, client *http.Client, path string, query url.Values) (*http.Response, error) {
+	u := url.URL{Scheme: "http", Host: "docker", Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("get %s of docker's API: %w", path, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		if failed, ok := errors.AsType[*url.Error](err); ok {
+			err = failed.Err // without the URL, whose host is made up
+		}
+		return nil, fmt.Errorf("get %s of docker's API: %w", path, err)
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return resp, nil
+	case http.StatusNotFound:
+		err = errGone
+	default:
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // the status alone is reason enough
+		err = fmt.Errorf("status %d: %q", resp.StatusCode, text)
+	}
+	resp.Body.Close()
+	return nil, fmt.Errorf("get %s of docker's API: %w", path, err)
+}
+
+// readNames reads all names.
+func (s session) readNames(ctx context.Context) (*names, error) {
+	var networks []struct {
+		ID   string `json:"Id"`
+		Name string
+	}
+	if err := s.get(ctx, "/networks", nil, &networks); err != nil {
+		return nil, err
+	}
+	var containers []struct { // running and paused ones: no other has endpoints
+		ID              string `json:"Id"`
+		Names           []string
+		NetworkSettings struct {
+			Networks map[string]struct{ EndpointID string }
+		}
+	}
+	if err := s.get(ctx, "/containers/json", nil, &containers); err != nil {
+		return nil, err
+	}
+	n := &names{networks: make(map[string]string, len(networks)), containers: make(map[string]container, len(containers))}
+	for _, network := range networks {
+		n.networks[network.ID] = network.Name
+	}
+	for _, c := range containers {
+		for _, e := range c.NetworkSettings.Networks {
+			if e.EndpointID != "" {
+				n.containers[e.EndpointID] = container{c.ID, ownName(c.Names)}
+			}
+		}
+	}
+	return n, nil
+}
+
+// ownName picks a container's own name from all that Docker tells: those through a link of another container have a
+// further slash ("/web", "/proxy/web").
+func ownName(names []string) string {
+	for _, n := range names {
+		if n, ok := strings.CutPrefix(n, "/"); ok && !strings.Contains(n, "/") {
+			return n
+		}
+	}
+	return ""
+}

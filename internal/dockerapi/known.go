@@ -1,0 +1,248 @@
+package dockerapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Known is what Docker holds weave responsible for.
+type Known struct {
+	Networks  []Network  // by id
+	Endpoints []Endpoint // by id
+}
+
+// Network is a network whose driver or IPAM driver is weave.
+type Network struct {
+	ID         string
+	Name       string
+	Driver     string
+	IPAMDriver string
+	Scope      string            // "local", "global" or "swarm"; Docker makes a swarm network again by itself
+	Options    map[string]string // of the driver
+	Internal   bool
+	IPv4       bool
+	IPv6       bool
+	Subnets    []Subnet
+	Created    time.Time
+}
+
+// Subnet is a subnet of a network, as Docker's IPAM configuration has it.
+type Subnet struct {
+	Subnet  netip.Prefix
+	Range   netip.Prefix          // zero: none was given
+	Gateway netip.Addr            // zero: none
+	Aux     map[string]netip.Addr // auxiliary addresses, by name
+}
+
+// Endpoint is an endpoint on one of the networks. A stopped container has none.
+type Endpoint struct {
+	ID            string
+	Network       string // id
+	Container     string // id; empty: Docker says of no container that it is its
+	ContainerName string
+	MAC           string
+	Addresses     []netip.Prefix // IPv4 first
+	Sandbox       string         // SandboxKey, a path; empty: the container has none now
+}
+
+// Known reads anew all networks and endpoints that Docker holds weave responsible for. It returns everything or an
+// error: what is missing from its answer Docker does not have.
+//
+// It must never be called from within a driver call, nor waited for by one: Docker answers an inspect only after calls to
+// its plugins that are under way. ctx bounds the whole; each of the calls has a deadline of its own.
+func (w *Watcher) Known(ctx context.Context) (Known, error) {
+	s, err := w.engine.connect(ctx)
+	if err != nil {
+		return Known{}, err
+	}
+	var list []wireNetwork
+	if err := s.get(ctx, "/networks", nil, &list); err != nil {
+		return Known{}, err
+	}
+	var known Known
+	for _, n := range list {
+		if n.ConfigOnly || !slices.Contains(w.drivers, n.Driver) && !slices.Contains(w.drivers, n.IPAM.Driver) {
+			continue
+		}
+		if err := s.addNetwork(ctx, &known, n.ID); err != nil {
+			return Known{}, err
+		}
+	}
+	if err := s.addSandboxes(ctx, known.Endpoints); err != nil {
+		return Known{}, err
+	}
+	slices.SortFunc(known.Networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(known.Endpoints, func(a, b Endpoint) int { return cmp.Compare(a.ID, b.ID) })
+	return known, nil
+}
+
+// addNetwork inspects the network of this id and adds it with its endpoints, unless it is gone by now.
+func (s session) addNetwork(ctx context.Context, known *Known, id string) error {
+	var wire wireNetwork
+	err := s.get(ctx, "/networks/"+url.PathEscape(id), nil, &wire)
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	n, err := wire.network()
+	if err != nil {
+		return fmt.Errorf("network %s in docker's API: %w", id, err)
+	}
+	known.Networks = append(known.Networks, n)
+	for container, e := range wire.Containers {
+		endpoint, err := e.endpoint(id, container)
+		if err != nil {
+			return fmt.Errorf("network %s in docker's API: endpoint %s: %w", id, e.EndpointID, err)
+		}
+		known.Endpoints = append(known.Endpoints, endpoint)
+	}
+	return nil
+}
+
+// addSandboxes inspects the endpoints' containers, each once.
+func (s session) addSandboxes(ctx context.Context, endpoints []Endpoint) error {
+	sandboxes := map[string]string{} // by container
+	for i, e := range endpoints {
+		if e.Container == "" {
+			continue
+		}
+		sandbox, asked := sandboxes[e.Container]
+		if !asked {
+			var c struct {
+				NetworkSettings struct{ SandboxKey string }
+			}
+			err := s.get(ctx, "/containers/"+url.PathEscape(e.Container)+"/json", nil, &c)
+			if err != nil && !errors.Is(err, errGone) {
+				return err
+			}
+			sandbox = c.NetworkSettings.SandboxKey
+			sandboxes[e.Container] = sandbox
+		}
+		endpoints[i].Sandbox = sandbox
+	}
+	return nil
+}
+
+// wireNetwork is what is read of a network. Its addresses are text: see parseAddr.
+type wireNetwork struct {
+	ID         string `json:"Id"`
+	Name       string
+	Driver     string
+	Scope      string
+	Created    time.Time
+	Internal   bool
+	ConfigOnly bool
+	EnableIPv4 *bool // since Docker 28; before, each network had it
+	EnableIPv6 bool
+	Options    map[string]string
+	IPAM       struct {
+		Driver string
+		Config []wireSubnet
+	}
+	Containers map[string]wireEndpoint // by container id, or "ep-" and the endpoint's id where there is none
+}
+
+type wireSubnet struct {
+	Subnet, IPRange, Gateway string
+	AuxiliaryAddresses       map[string]string
+}
+
+type wireEndpoint struct {
+	Name, EndpointID, MacAddress, IPv4Address, IPv6Address string
+}
+
+func (w wireNetwork) network() (Network, error) {
+	n := Network{
+		ID:         w.ID,
+		Name:       w.Name,
+		Driver:     w.Driver,
+		IPAMDriver: w.IPAM.Driver,
+		Scope:      w.Scope,
+		Options:    w.Options,
+		Internal:   w.Internal,
+		IPv4:       w.EnableIPv4 == nil || *w.EnableIPv4,
+		IPv6:       w.EnableIPv6,
+		Created:    w.Created,
+	}
+	for _, c := range w.IPAM.Config {
+		subnet, err := c.subnet()
+		if err != nil {
+			return Network{}, fmt.Errorf("subnet %q: %w", c.Subnet, err)
+		}
+		n.Subnets = append(n.Subnets, subnet)
+	}
+	return n, nil
+}
+
+func (w wireSubnet) subnet() (s Subnet, err error) {
+	if s.Subnet, err = parsePrefix(w.Subnet); err != nil {
+		return Subnet{}, err
+	}
+	s.Subnet = s.Subnet.Masked() // Docker keeps it as it was typed
+	if s.Range, err = parsePrefix(w.IPRange); err != nil {
+		return Subnet{}, err
+	}
+	if s.Gateway, err = parseAddr(w.Gateway); err != nil {
+		return Subnet{}, err
+	}
+	for name, text := range w.AuxiliaryAddresses {
+		a, err := parseAddr(text)
+		if err != nil {
+			return Subnet{}, err
+		}
+		if s.Aux == nil {
+			s.Aux = map[string]netip.Addr{}
+		}
+		s.Aux[name] = a
+	}
+	return s, nil
+}
+
+func (w wireEndpoint) endpoint(network, container string) (Endpoint, error) {
+	e := Endpoint{ID: w.EndpointID, Network: network, MAC: strings.ToLower(w.MacAddress)}
+	if !strings.HasPrefix(container, "ep-") {
+		e.Container, e.ContainerName = container, w.Name
+	}
+	for _, text := range []string{w.IPv4Address, w.IPv6Address} {
+		a, err := parsePrefix(text)
+		if err != nil {
+			return Endpoint{}, err
+		}
+		if a.IsValid() {
+			e.Addresses = append(e.Addresses, a)
+		}
+	}
+	return e, nil
+}
+
+// parsePrefix reads an address with its prefix length; what Docker writes for none is the zero Prefix.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if none(text) {
+		return netip.Prefix{}, nil
+	}
+	return netip.ParsePrefix(text)
+}
+
+// parseAddr reads an address; what Docker writes for none is the zero Addr. Engines before 28.0 write the gateway of
+// an IPv6 subnet with the subnet's prefix length.
+func parseAddr(text string) (netip.Addr, error) {
+	if none(text) {
+		return netip.Addr{}, nil
+	}
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Addr(), nil
+	}
+	return netip.ParseAddr(text)
+}
+
+// none reports whether text stands for no address: Engines print Go's nil as it is.
+func none(text string) bool { return text == "" || text == "<nil>" }

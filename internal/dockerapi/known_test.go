@@ -1,0 +1,146 @@
+package dockerapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var equalAddresses = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
+
+// engineWithNetworks has two networks of weave's, one that only has its IPAM, and three that are none of its business.
+func engineWithNetworks(t *testing.T) *fakeDocker {
+	d := newFakeDocker(t)
+	networks := map[string]string{
+		"n1": `{"Id":"n1","Name":"app","Driver":"weave","Scope":"local","Created":"2026-08-01T12:00:00Z","EnableIPv6":true,"Options":{"works.weave.mtu":"1400"},
+			"IPAM":{"Driver":"weave","Config":[
+				{"Subnet":"10.32.0.5/22","IPRange":"10.32.1.0/24","Gateway":"10.32.0.1","AuxiliaryAddresses":{"printer":"10.32.0.9"}},
+				{"Subnet":"fd00:1::/64","Gateway":"fd00:1::1/64"}]},
+			"Containers":{
+				"c1":{"Name":"web","EndpointID":"e1","MacAddress":"02:00:00:00:00:AB","IPv4Address":"10.32.0.2/22","IPv6Address":"fd00:1::2/64"},
+				"c2":{"Name":"gone","EndpointID":"e2","MacAddress":"02:00:00:00:00:02","IPv4Address":"10.32.0.3/22","IPv6Address":""},
+				"ep-e3":{"Name":"made","EndpointID":"e3","MacAddress":"","IPv4Address":"10.32.0.4/22"}}}`,
+		"n2": `{"Id":"n2","Name":"svc","Driver":"registry.example/weave:1","Scope":"swarm","Internal":true,"EnableIPv4":false,"IPAM":{"Driver":"default","Config":[{"Subnet":"fd00:2::/64","Gateway":"<nil>"}]},
+			"Containers":{"c1":{"Name":"web","EndpointID":"e4","MacAddress":"02:00:00:00:00:04","IPv6Address":"fd00:2::2/64"}}}`,
+		"n3": `{"Id":"n3","Name":"lan","Driver":"macvlan","IPAM":{"Driver":"weave"}}`,
+		"n4": `{"Id":"n4","Name":"bridge","Driver":"bridge","IPAM":{"Driver":"default","Config":[{"Subnet":"what's this?"}]}}`,
+		"n5": `{"Id":"n5","Name":"cfg","Driver":"null","ConfigOnly":true,"IPAM":{"Driver":"weave"}}`,
+	}
+	var list []string
+	for id, n := range networks {
+		list = append(list, n)
+		d.set("/networks/"+id, n)
+	}
+	list = append(list, `{"Id":"n6","Name":"removed meanwhile","Driver":"weave"}`)
+	d.set("/networks", "["+strings.Join(list, ",")+"]")
+	d.set("/containers/c1/json", `{"Id":"c1","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/0123456789ab"}}`)
+	return d
+}
+
+func TestKnown(t *testing.T) {
+	d := engineWithNetworks(t)
+	d.start()
+	w, _ := newWatcher(d)
+	got, err := w.Known(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Known{
+		Networks: []Network{
+			{ID: "n1", Name: "app", Driver: "weave", IPAMDriver: "weave", Scope: "local", Options: map[string]string{"works.weave.mtu": "1400"}, IPv4: true, IPv6: true,
+				Created: time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC),
+				Subnets: []Subnet{
+					{netip.MustParsePrefix("10.32.0.0/22"), netip.MustParsePrefix("10.32.1.0/24"), netip.MustParseAddr("10.32.0.1"),
+						map[string]netip.Addr{"printer": netip.MustParseAddr("10.32.0.9")}},
+					{Subnet: netip.MustParsePrefix("fd00:1::/64"), Gateway: netip.MustParseAddr("fd00:1::1")},
+				}},
+			{ID: "n2", Name: "svc", Driver: "registry.example/weave:1", IPAMDriver: "default", Scope: "swarm", Internal: true, IPv6: false,
+				Subnets: []Subnet{{Subnet: netip.MustParsePrefix("fd00:2::/64")}}},
+			{ID: "n3", Name: "lan", Driver: "macvlan", IPAMDriver: "weave", IPv4: true},
+		},
+		Endpoints: []Endpoint{
+			{ID: "e1", Network: "n1", Container: "c1", ContainerName: "web", MAC: "02:00:00:00:00:ab", Sandbox: "/var/run/docker/netns/0123456789ab",
+				Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.2/22"), netip.MustParsePrefix("fd00:1::2/64")}},
+			{ID: "e2", Network: "n1", Container: "c2", ContainerName: "gone", MAC: "02:00:00:00:00:02", Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.3/22")}},
+			{ID: "e3", Network: "n1", Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.4/22")}},
+			{ID: "e4", Network: "n2", Container: "c1", ContainerName: "web", MAC: "02:00:00:00:00:04", Sandbox: "/var/run/docker/netns/0123456789ab",
+				Addresses: []netip.Prefix{netip.MustParsePrefix("fd00:2::2/64")}},
+		},
+	}
+	if diff := cmp.Diff(want, got, equalAddresses); diff != "" {
+		t.Errorf("known (-want +got):\n%s", diff)
+	}
+	if n := d.count("/containers/c1/json"); n != 1 {
+		t.Errorf("a container with two endpoints was inspected %d times, want once", n)
+	}
+}
+
+// TestKnownIsWholeOrAnError: nobody may take for deleted what could not be read.
+func TestKnownIsWholeOrAnError(t *testing.T) {
+	tests := []struct {
+		name  string
+		spoil func(*fakeDocker)
+	}{
+		{"Docker is away", (*fakeDocker).stop},
+		{"the list of networks hangs", func(d *fakeDocker) { d.hang("/networks", true) }},
+		{"the inspect of a network hangs", func(d *fakeDocker) { d.hang("/networks/n1", true) }},
+		{"the inspect of a container hangs", func(d *fakeDocker) { d.hang("/containers/c1/json", true) }},
+		{"a network is not JSON", func(d *fakeDocker) { d.set("/networks/n2", "oops") }},
+		{"a container is not JSON", func(d *fakeDocker) { d.set("/containers/c1/json", "oops") }},
+		{"a subnet is none", func(d *fakeDocker) { d.set("/networks/n3", `{"Id":"n3","IPAM":{"Config":[{"Subnet":"x"}]}}`) }},
+		{"a gateway is none", func(d *fakeDocker) { d.set("/networks/n3", `{"Id":"n3","IPAM":{"Config":[{"Gateway":"x"}]}}`) }},
+		{"an address is none", func(d *fakeDocker) { d.set("/networks/n3", `{"Id":"n3","Containers":{"c":{"IPv4Address":"x"}}}`) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := engineWithNetworks(t)
+			d.start()
+			tt.spoil(d)
+			w, _ := newWatcher(d)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if got, err := w.Known(ctx); err == nil {
+				t.Errorf("no error, and %+v", got)
+			} else if !cmp.Equal(got, Known{}) {
+				t.Errorf("both an error and %+v", got)
+			}
+		})
+	}
+}
+
+func TestKnownOfAnEngineThatIsStarting(t *testing.T) {
+	d := newFakeDocker(t)
+	w, _ := newWatcher(d)
+	_, err := w.Known(t.Context())
+	if err == nil || errors.Is(err, errGone) || !strings.Contains(err.Error(), "docker's API") {
+		t.Errorf("no socket: %v, want an error about docker's API", err)
+	}
+}
+
+// FuzzNetwork: no answer of Docker's makes reading it panic, and a network that is read has only valid addresses.
+func FuzzNetwork(f *testing.F) {
+	f.Add("10.32.0.0/22", "10.32.0.1", "fd00::1/64", "10.32.0.2/22")
+	f.Add("", "<nil>", "x", "::ffff:10.0.0.1/128")
+	f.Fuzz(func(t *testing.T, subnet, gateway, aux, address string) {
+		n, err := wireNetwork{IPAM: struct {
+			Driver string
+			Config []wireSubnet
+		}{Config: []wireSubnet{{Subnet: subnet, Gateway: gateway, AuxiliaryAddresses: map[string]string{"a": aux}}}}}.network()
+		if err == nil && n.Subnets[0].Subnet != n.Subnets[0].Subnet.Masked() {
+			t.Errorf("subnet %q read as %s, which has host bits", subnet, n.Subnets[0].Subnet)
+		}
+		e, err := wireEndpoint{IPv4Address: address, IPv6Address: aux}.endpoint("n", "c")
+		for _, a := range e.Addresses {
+			if err != nil || !a.IsValid() {
+				t.Errorf("addresses %q, %q: %s", address, aux, fmt.Sprint(e, err))
+			}
+		}
+	})
+}

@@ -1,0 +1,202 @@
+// Package dockerapi reads Docker's API: what Docker calls networks and containers, and which networks and endpoints it
+// holds weave responsible for. It only reads, through a unix socket, in the background.
+//
+// It runs in the host's network namespace and changes nothing there.
+package dockerapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// DefaultSocket is where Docker's API is unless Options say otherwise.
+const DefaultSocket = "/var/run/docker.sock"
+
+// ErrNotAsked is Reachable's answer before the first attempt to read Docker's API has ended.
+var ErrNotAsked = errors.New("not asked yet")
+
+// Options are what a Watcher needs.
+type Options struct {
+	Socket  string        // optional: path of the socket of Docker's API; DefaultSocket if empty
+	Drivers []string      // for Known: the driver names under which Docker knows weave
+	Log     *logrus.Entry // required
+}
+
+// Watcher keeps up with Docker's names while Run runs. What it has read stays valid when Docker's API goes away, and
+// without Docker it knows no names at all.
+type Watcher struct {
+	engine  engine
+	drivers []string
+	log     *logrus.Entry
+	timing  timing
+	names   atomic.Pointer[names]
+	reach   atomic.Pointer[error] // why Docker's API can't be read; of nil: it can
+}
+
+// names is one reading of Docker's names. It is never changed.
+type names struct {
+	networks   map[string]string    // by network id
+	containers map[string]container // by endpoint id
+}
+
+type container struct{ id, name string }
+
+type timing struct {
+	spacing  time.Duration // at the least between two readings
+	resync   time.Duration // at the most: Docker drops events of a subscriber that it finds slow
+	retry    time.Duration // the first wait before another attempt; doubled each time
+	maxRetry time.Duration
+}
+
+// New returns a Watcher. It does not connect.
+func New(o Options) *Watcher {
+	if o.Socket == "" {
+		o.Socket = DefaultSocket
+	}
+	w := &Watcher{
+		engine:  newEngine(o.Socket),
+		drivers: o.Drivers,
+		log:     o.Log.WithField("docker", o.Socket),
+		timing:  timing{spacing: 250 * time.Millisecond, resync: 5 * time.Minute, retry: 250 * time.Millisecond, maxRetry: 5 * time.Second},
+	}
+	w.names.Store(&names{})
+	w.reach.Store(&ErrNotAsked)
+	return w
+}
+
+// NetworkName returns what Docker calls the network of this id; empty: not known.
+func (w *Watcher) NetworkName(id string) string { return w.names.Load().networks[id] }
+
+// Container returns the id and the name of the container that the endpoint of this id belongs to; empty: not known.
+func (w *Watcher) Container(endpoint string) (id, name string) {
+	c := w.names.Load().containers[endpoint]
+	return c.id, c.name
+}
+
+// Reachable returns nil if Docker's API could be read when it was last tried, else the reason; ErrNotAsked at first.
+func (w *Watcher) Reachable() error { return *w.reach.Load() }
+
+// Run keeps the names up to date until ctx ends.
+func (w *Watcher) Run(ctx context.Context) {
+	defer w.engine.close()
+	wait := w.timing.retry
+	for {
+		started := time.Now()
+		established, err := w.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if !established {
+			w.setReachable(err)
+		}
+		w.log.WithError(err).Debug("docker's API: start again")
+		if established && time.Since(started) > w.timing.maxRetry {
+			wait = w.timing.retry
+		}
+		if !pause(ctx, wait) {
+			return
+		}
+		wait = min(2*wait, w.timing.maxRetry)
+	}
+}
+
+// follow reads the names and reads them again after each change, until something breaks. It reports whether that was
+// merely the stream of events, while the names themselves could be read.
+func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := w.engine.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	stream, err := s.events(ctx) // before the first reading, so that no change falls between
+	if err != nil {
+		return false, err
+	}
+	changed, broken := make(chan struct{}, 1), make(chan error, 1)
+	go func() { broken <- readEvents(stream, changed) }()
+	ended := false
+	defer func() {
+		stream.Close()
+		if !ended {
+			<-broken
+		}
+	}()
+	for {
+		n, err := s.readNames(ctx)
+		if err != nil {
+			return false, err
+		}
+		w.names.Store(n)
+		w.setReachable(nil)
+		if !pause(ctx, w.timing.spacing) {
+			return true, ctx.Err()
+		}
+		resync := time.NewTimer(w.timing.resync)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-resync.C:
+		case err = <-broken:
+			ended = true
+		}
+		resync.Stop()
+		if err != nil || ctx.Err() != nil {
+			return true, errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+// setReachable notes whether Docker's API can be read, and logs it if that has changed.
+func (w *Watcher) setReachable(err error) {
+	was := *w.reach.Swap(&err)
+	switch {
+	case err == nil && was != nil:
+		w.log.Info("docker's API can be read: names are up to date")
+	case err != nil && (was == nil || errors.Is(was, ErrNotAsked)):
+		w.log.WithError(err).Warn("docker's API can't be read: listings lack names or have old ones until it can")
+	}
+}
+
+// pause waits for d; it returns false as soon as ctx ends.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// eventFilter lets through what can change a name or the container of an endpoint.
+var eventFilter = url.Values{"filters": {`{"type":{"container":true,"network":true},` +
+	`"event":{"create":true,"rename":true,"start":true,"die":true,"destroy":true,"remove":true,"connect":true,"disconnect":true}}`}}
+
+const maxEvent = 1 << 20 // bytes
+
+// readEvents signals changed for each event, coalescing those that nobody has taken yet, until the stream breaks.
+func readEvents(stream io.Reader, changed chan<- struct{}) error {
+	limited := &io.LimitedReader{R: stream, N: maxEvent}
+	events := json.NewDecoder(limited)
+	for {
+		var event struct{ Type string }
+		if err := events.Decode(&event); err != nil {
+			return fmt.Errorf("read docker's events: %w", err)
+		}
+		limited.N = maxEvent
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+}

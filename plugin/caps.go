@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
+)
+
+// dropSysAdmin gives up CAP_SYS_ADMIN in every thread of the process, and so in every thread to come: the kernel then
+// refuses setns(2) to it, and no defect can leave one of its threads in a container's network namespace. The capability
+// stays in the bounding set; nsproc, which works in there, regains it when root executes it.
+func dropSysAdmin(log *logrus.Entry) error {
+	if bound, err := cap.GetBound(cap.SYS_ADMIN); err != nil || !bound {
+		log.Warn("CAP_SYS_ADMIN is not in weave's bounding set: nsproc can't enter sandboxes, so container ends " +
+			"are not announced and live=nsproc fails; run weave with that capability")
+	}
+	set := cap.GetProc()
+	for _, flag := range []cap.Flag{cap.Effective, cap.Permitted, cap.Inheritable} {
+		if err := set.SetFlag(flag, false, cap.SYS_ADMIN); err != nil {
+			return fmt.Errorf("give up CAP_SYS_ADMIN: %w", err)
+		}
+	}
+	// The ambient set needs nothing: the kernel takes from it what leaves the permitted or the inheritable one.
+	if err := set.SetProc(); err != nil {
+		return fmt.Errorf("give up CAP_SYS_ADMIN: %w", err)
+	}
+	return checkNoSysAdmin()
+}
+
+// checkNoSysAdmin reads what the kernel says of each thread.
+func checkNoSysAdmin() error {
+	const doing = "check that CAP_SYS_ADMIN is gone"
+	threads, err := filepath.Glob("/proc/self/task/*/status")
+	if err != nil || len(threads) == 0 {
+		return errors.New(doing + ": /proc/self/task has no threads: want /proc mounted")
+	}
+	for _, path := range threads {
+		status, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // the thread has ended since
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		if err := withoutSysAdmin(string(status)); err != nil {
+			return fmt.Errorf("%s: %s: %w", doing, path, err)
+		}
+	}
+	return nil
+}
+
+// withoutSysAdmin is an error unless status, a thread's as of proc_pid_status(5), says that all four sets lack
+// CAP_SYS_ADMIN.
+func withoutSysAdmin(status string) error {
+	seen := 0
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		switch name {
+		case "CapInh", "CapPrm", "CapEff", "CapAmb":
+		default:
+			continue
+		}
+		set, err := strconv.ParseUint(value, 16, 64)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if set&(1<<cap.SYS_ADMIN) != 0 {
+			return fmt.Errorf("%s still has it", name)
+		}
+		seen++
+	}
+	if seen != 4 {
+		return fmt.Errorf("%d of the 4 sets found", seen)
+	}
+	return nil
+}

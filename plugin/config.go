@@ -1,0 +1,204 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/pflag"
+)
+
+// config is what `weave serve` was told, checked.
+type config struct {
+	PluginSockets []string     // paths of the sockets that the Engine calls, at least one
+	DriverNames   []string     // by which the Engine knows the plugin
+	APISocket     string       // path of the socket of weave's own API
+	APIGroup      int          // id of the group that may use the API besides root; -1: none
+	State         string       // path of the state's file
+	Nsproc        string       // path of the nsproc binary
+	DockerSocket  string       // path of the Engine's API socket; empty: weave does without it
+	SandboxRoot   string       // put before the Engine's paths of sandboxes; empty: they are the same here
+	Range         netip.Prefix // where IPv4 subnets are taken from
+	Range6        netip.Prefix // where IPv6 subnets are taken from; zero: a ULA prefix of weave's own making
+	SubnetBits    int          // prefix length of an IPv4 subnet out of Range
+	MTU           int          // bytes; of networks that don't say
+	Scope         string       // "local" or "global": where the Engine keeps networks
+	LogLevel      logrus.Level
+	LogFormat     string // "text" or "json"
+}
+
+// setting is one thing that can be set: by a flag, or by an environment variable of the same name in capitals.
+type setting struct {
+	flag  string
+	value string                     // unless set
+	usage string                     // for the help
+	want  string                     // what parse accepts, for the error
+	parse func(*config, string) bool // false: not what is wanted
+}
+
+const (
+	wantPath   = "an absolute path"
+	wantSocket = "an absolute path of at most 105 bytes"
+)
+
+// settings are all that there are.
+var settings = []setting{
+	{"plugin-socket", "/run/docker/plugins/weave.sock", "`path` of the socket that the Engine calls; several with commas between", wantSocket,
+		func(c *config, v string) bool { return parseSockets(&c.PluginSockets, v) }},
+	{"driver-names", "weave", "`names`, with commas between, by which the Engine knows the plugin", "names such as weave or registry.example/weave:1.0",
+		func(c *config, v string) bool { return parseNames(&c.DriverNames, v) }},
+	{"api-socket", "/run/weave/weave.sock", "`path` of the socket of weave's own API", wantSocket,
+		func(c *config, v string) bool { return parseSocket(&c.APISocket, v) }},
+	{"api-group", "", "`group`, name or number, that may use the API besides root; empty: none", "a group of this machine",
+		func(c *config, v string) bool { return parseGroup(&c.APIGroup, v) }},
+	{"state", "/var/lib/weave/weave.db", "`path` of the state's file", wantPath,
+		func(c *config, v string) bool { return parsePath(&c.State, v) }},
+	{"nsproc", "", "`path` of the nsproc binary; empty: beside this one", "the absolute path of an executable file",
+		func(c *config, v string) bool { return parseNsproc(&c.Nsproc, v) }},
+	{"docker-socket", "/var/run/docker.sock", "`path` of the Engine's API socket; none: do without names of containers", wantPath + " or none",
+		func(c *config, v string) bool { return v == "" || v == "none" || parsePath(&c.DockerSocket, v) }},
+	{"sandbox-root", "", "`path` to put before the Engine's paths of sandboxes", wantPath,
+		func(c *config, v string) bool { return v == "" || parsePath(&c.SandboxRoot, v) }},
+	{"range", "10.32.0.0/12", "IPv4 `prefix` that subnets are taken from", "an IPv4 prefix such as 10.32.0.0/12",
+		func(c *config, v string) bool { return parsePrefix(&c.Range, v) && c.Range.Addr().Is4() }},
+	{"range6", "", "IPv6 `prefix` that subnets are taken from; empty: one of weave's own making", "an IPv6 prefix of 64 bits at most, such as fd12:3456:789a::/48",
+		func(c *config, v string) bool {
+			return v == "" || parsePrefix(&c.Range6, v) && c.Range6.Addr().Is6() && c.Range6.Bits() <= 64
+		}},
+	{"subnet-bits", "22", "prefix `length` of the IPv4 subnet that a network gets", "8..29",
+		func(c *config, v string) bool { return parseNumber(&c.SubnetBits, v, 8, 29) }},
+	{"mtu", "1500", "MTU, in `bytes`, of networks that don't say", "68..65535",
+		func(c *config, v string) bool { return parseNumber(&c.MTU, v, 68, 65535) }},
+	{"scope", "local", "where the Engine keeps networks: local or global", "local or global",
+		func(c *config, v string) bool { return parseWord(&c.Scope, v, "local", "global") }},
+	{"log-level", "info", "log messages from this level on: error, warning, info or debug", "error, warning, info or debug",
+		func(c *config, v string) bool { return parseLevel(&c.LogLevel, v) }},
+	{"log-format", "text", "format of the log: text or json", "text or json",
+		func(c *config, v string) bool { return parseWord(&c.LogFormat, v, "text", "json") }},
+}
+
+// addSettings makes every setting a flag.
+func addSettings(flags *pflag.FlagSet) {
+	flags.SortFlags = false
+	for _, s := range settings {
+		flags.String(s.flag, s.value, fmt.Sprintf("%s [$%s]", s.usage, variable(s.flag)))
+	}
+}
+
+// variable is the environment variable that sets the same as flag does.
+func variable(flag string) string {
+	return "WEAVE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// newConfig reads all settings: the flag if given, else the environment variable unless it is empty, else the default.
+// Whatever is wrong is told at once.
+func newConfig(flags *pflag.FlagSet, getenv func(string) string) (config, error) {
+	var c config
+	var errs []error
+	for _, s := range settings {
+		name, value := "--"+s.flag, flags.Lookup(s.flag).Value.String()
+		if env := getenv(variable(s.flag)); env != "" && !flags.Changed(s.flag) {
+			name, value = variable(s.flag), env
+		}
+		if !s.parse(&c, value) {
+			errs = append(errs, fmt.Errorf("%s %q: want %s", name, value, s.want))
+		}
+	}
+	if len(errs) > 0 {
+		return config{}, errors.Join(errs...)
+	}
+	if c.Range.Bits() > c.SubnetBits {
+		return config{}, fmt.Errorf("--range %s: want one that holds subnets of --subnet-bits %d", c.Range, c.SubnetBits)
+	}
+	if slices.Contains(c.PluginSockets, c.APISocket) {
+		return config{}, fmt.Errorf("--api-socket %q: want another path than --plugin-socket's", c.APISocket)
+	}
+	return c, nil
+}
+
+// ranges returns those out of which networks get subnets.
+func (c config) ranges() []netip.Prefix {
+	if !c.Range6.IsValid() {
+		return []netip.Prefix{c.Range}
+	}
+	return []netip.Prefix{c.Range, c.Range6}
+}
+
+func parsePath(to *string, v string) bool {
+	*to = filepath.Clean(v)
+	return filepath.IsAbs(v)
+}
+
+// parseSocket keeps within what a socket's address holds, 108 bytes with the final zero, and the two that listen adds.
+func parseSocket(to *string, v string) bool {
+	return parsePath(to, v) && len(*to) <= 105
+}
+
+func parseSockets(to *[]string, v string) bool {
+	for path := range strings.SplitSeq(v, ",") {
+		var socket string
+		if !parseSocket(&socket, path) || slices.Contains(*to, socket) {
+			return false
+		}
+		*to = append(*to, socket)
+	}
+	return true
+}
+
+func parseNames(to *[]string, v string) bool {
+	*to = strings.Split(v, ",")
+	return !slices.ContainsFunc(*to, func(name string) bool { return name == "" || strings.ContainsAny(name, " \t\n") })
+}
+
+func parseGroup(to *int, v string) bool {
+	*to = -1
+	if v == "" {
+		return true
+	}
+	if g, err := user.LookupGroup(v); err == nil {
+		v = g.Gid
+	}
+	return parseNumber(to, v, 0, 1<<31-1)
+}
+
+func parseNsproc(to *string, v string) bool {
+	if v == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return false
+		}
+		v = filepath.Join(filepath.Dir(self), "nsproc")
+	}
+	info, err := os.Stat(v)
+	return parsePath(to, v) && err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
+}
+
+func parsePrefix(to *netip.Prefix, v string) bool {
+	p, err := netip.ParsePrefix(v)
+	*to = p
+	return err == nil && p == p.Masked()
+}
+
+func parseNumber(to *int, v string, least, most int) bool {
+	n, err := strconv.Atoi(v)
+	*to = n
+	return err == nil && least <= n && n <= most
+}
+
+func parseWord(to *string, v string, words ...string) bool {
+	*to = v
+	return slices.Contains(words, v)
+}
+
+func parseLevel(to *logrus.Level, v string) bool {
+	level, err := logrus.ParseLevel(v)
+	*to = level
+	return err == nil && logrus.ErrorLevel <= level && level <= logrus.DebugLevel
+}

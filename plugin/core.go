@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/dockerapi"
+	"github.com/weaveplugin/weave/ipam"
+	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/sandbox"
+	"github.com/weaveplugin/weave/store"
+)
+
+// core is what works behind the sockets.
+type core struct {
+	backend backend
+	api     http.Handler
+	run     func(context.Context) error // works in the background until ctx ends
+	close   func() error                // after all else
+}
+
+// drivers are the backend as it is in earnest.
+type drivers struct {
+	networkDriver
+	ipamDriver
+}
+
+// openCore opens the state and brings what the kernel has in line with it.
+func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err error) {
+	started := time.Now()
+	st, err := store.OpenBolt(cfg.State)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, st.Close())
+		}
+	}()
+	id, err := store.Identity(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	launcher, err := launch.New(launch.Options{Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot)})
+	if err != nil {
+		return nil, err
+	}
+	networks, err := driver.New(driver.Options{Store: st, StateID: id, Launcher: launcher, Log: log, MTU: cfg.MTU})
+	if err != nil {
+		return nil, err
+	}
+	pools, err := ipam.New(ipam.Options{Store: st, Log: log, Routes: driver.HostRoutes,
+		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits})
+	if err != nil {
+		return nil, err
+	}
+	if err := pools.Load(ctx); err != nil {
+		return nil, err
+	}
+	report, err := networks.Reconcile(ctx)
+	if err != nil {
+		return nil, err
+	}
+	logReport(log, report)
+
+	status := api.Status{
+		StateID:   id,
+		PID:       os.Getpid(),
+		Started:   started,
+		Store:     cfg.State,
+		Ranges:    cfg.ranges(),
+		Reconcile: reconcileStatus(report),
+		Docker:    api.Docker{Error: "not asked: --docker-socket is none"},
+		Warnings:  report.Problems,
+	}
+	status.Version, status.Commit = buildInfo()
+	listing := api.Options{Tracker: networks, Log: log}
+	background := []func(context.Context) error{networks.Run}
+	reachable := func(*api.Status) {}
+	if cfg.DockerSocket != "" {
+		docker := dockerapi.New(dockerapi.Options{Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, Log: log})
+		e := &engine{docker: docker, networks: networks, pools: pools, names: cfg.DriverNames, timing: defaultEngineTiming, log: log}
+		background = append(background, forever(docker.Run), forever(e.run))
+		listing.Names = docker
+		reachable = func(s *api.Status) { s.Docker = dockerStatus(docker.Reachable()) }
+	}
+	listing.Status = func(context.Context) api.Status {
+		s := status
+		s.Uptime = time.Since(started).Seconds()
+		reachable(&s)
+		return s
+	}
+	return &core{
+		backend: drivers{networks, pools},
+		api:     api.NewServer(listing),
+		run:     func(ctx context.Context) error { return together(ctx, background) },
+		close:   st.Close,
+	}, nil
+}
+
+// together runs all tasks until ctx ends or one of them fails.
+func together(ctx context.Context, tasks []func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, task := range tasks {
+		group.Go(func() error { return task(ctx) })
+	}
+	return group.Wait()
+}
+
+// forever is a task that can't fail.
+func forever(run func(context.Context)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		run(ctx)
+		return nil
+	}
+}
+
+func logReport(log *logrus.Entry, r driver.Report) {
+	for _, line := range slices.Concat(r.Repaired, r.Removed) {
+		log.Warn("reconcile: " + line)
+	}
+	for _, line := range r.Problems {
+		log.Error("reconcile: " + line)
+	}
+	log.WithFields(logrus.Fields{"networks": r.Networks, "endpoints": r.Endpoints, "took": r.Took}).Info("reconciled")
+}
+
+func reconcileStatus(r driver.Report) *api.Reconcile {
+	return &api.Reconcile{
+		Ended:   time.Now(),
+		Took:    r.Took.Seconds(),
+		Actions: slices.Concat(r.Repaired, r.Removed),
+		Error:   strings.Join(r.Problems, "; "),
+	}
+}
+
+func dockerStatus(err error) api.Docker {
+	if err != nil {
+		return api.Docker{Error: err.Error()}
+	}
+	return api.Docker{Reachable: true}
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// unixSocket listens at a path in the file system and knows which file it made there.
+type unixSocket struct {
+	net.Listener
+	path string
+	file os.FileInfo
+}
+
+// dialTimeout is how long an existing socket is given to answer.
+const dialTimeout = 2 * time.Second
+
+// listenUnix listens at path, which only root and members of the group gid may connect to; -1: only root. A socket that
+// is there already is replaced if nobody answers on it; one that somebody serves, or any other file, is an error and is
+// left as it is. The directory is made if need be.
+func listenUnix(ctx context.Context, path string, gid int) (*unixSocket, error) {
+	s := &unixSocket{path: path}
+	err := s.locked(ctx, func() error {
+		if err := checkFree(ctx, path); err != nil {
+			return err
+		}
+		return s.listen(gid)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listen at %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// listen makes the socket under a name of its own and renames it: whoever sees it at path can connect, if he may.
+func (s *unixSocket) listen(gid int) (err error) {
+	dir, base := filepath.Split(s.path)
+	temp := dir + "." + base + "~"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close()) // removes temp
+		}
+	}()
+	mode := os.FileMode(0o600)
+	if gid >= 0 {
+		mode = 0o660
+	}
+	if err := os.Chown(temp, -1, gid); err != nil {
+		return err
+	}
+	if err := os.Chmod(temp, mode); err != nil {
+		return err
+	}
+	if s.file, err = os.Lstat(temp); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, s.path); err != nil {
+		return err
+	}
+	l.SetUnlinkOnClose(false) // temp is gone; remove takes path away
+	s.Listener = l
+	return nil
+}
+
+// checkFree is an error unless there is nothing at path, or a socket that nobody serves.
+func checkFree(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return errors.New("there is a file that is not a socket: move it away, or choose another path")
+	}
+	dialer := net.Dialer{Timeout: dialTimeout}
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		return errors.Join(errors.New("another process serves it, perhaps a weave plugin that is installed already: "+
+			"stop that one first, or choose another path"), conn.Close())
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
+		return nil // its process has ended
+	default:
+		return fmt.Errorf("there is a socket, and whether it is in use could not be found out: %w", err)
+	}
+}
+
+// remove takes the socket out of the file system if it is still this one; connections go on.
+func (s *unixSocket) remove(ctx context.Context) error {
+	err := s.locked(ctx, func() error {
+		file, err := os.Lstat(s.path)
+		if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(file, s.file) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return os.Remove(s.path)
+	})
+	if err != nil {
+		return fmt.Errorf("remove the socket: %w", err)
+	}
+	return nil
+}
+
+// locked calls fn while no other weave touches sockets in this directory: between the look at a file and its
+// replacement, somebody else's socket must not get there. The lock is on the directory itself, so that nothing is left.
+func (s *unixSocket) locked(ctx context.Context, fn func() error) (err error) {
+	dir := filepath.Dir(s.path)
+	if err := makeDir(dir); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }() // unlocks
+	if err := lock(ctx, d); err != nil {
+		return fmt.Errorf("lock %s: %w", dir, err)
+	}
+	return fn()
+}
+
+// makeDir makes the directory, for all to pass whatever the umask; one that is there stays as it is.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
+}
+
+// lock waits for the exclusive lock on f: another weave holds it only for a moment.
+func lock(ctx context.Context, f *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}

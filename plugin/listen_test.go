@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func socketPath(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "wv") // t.TempDir may be too long for a socket's address
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "plugins", "weave.sock")
+}
+
+// answers reports whether somebody accepts connections at path.
+func answers(path string) bool {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}
+
+func entries(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestListenMakesDirectoryAndSocket(t *testing.T) {
+	for gid, mode := range map[int]os.FileMode{-1: 0o600, os.Getgid(): 0o660} {
+		path := socketPath(t)
+		s, err := listenUnix(t.Context(), path, gid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir, err := os.Stat(filepath.Dir(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode(); got != os.ModeSocket|mode || dir.Mode().Perm() != 0o755 {
+			t.Errorf("group %d: socket %v in a directory %v", gid, got, dir.Mode())
+		}
+		if diff := cmp.Diff([]string{"weave.sock"}, entries(t, filepath.Dir(path))); diff != "" {
+			t.Errorf("directory (-want +got):\n%s", diff)
+		}
+		if !answers(path) {
+			t.Error("nobody answers")
+		}
+		if err := s.remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]string(nil), entries(t, filepath.Dir(path))); diff != "" {
+			t.Errorf("left behind (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// deadSocket leaves a socket that nobody serves, as a process that was killed does.
+func deadSocket(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestListenReplacesDeadSocket(t *testing.T) {
+	path := socketPath(t)
+	deadSocket(t, path)
+	deadSocket(t, filepath.Dir(path)+"/.weave.sock~") // of one that was killed in the middle
+	s, err := listenUnix(t.Context(), path, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if !answers(path) {
+		t.Error("nobody answers")
+	}
+}
+
+func TestListenLeavesLivingSocketAlone(t *testing.T) {
+	path := socketPath(t)
+	first, err := listenUnix(t.Context(), path, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	_, err = listenUnix(t.Context(), path, -1)
+	if err == nil || !strings.Contains(err.Error(), "another process serves it") {
+		t.Errorf("%v, want that another process serves it", err)
+	}
+	if !answers(path) {
+		t.Error("the first one's socket is gone")
+	}
+}
+
+func TestListenLeavesOtherFilesAlone(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"file":      func(path string) error { return os.WriteFile(path, []byte("mine"), 0o600) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"link":      func(path string) error { return os.Symlink("/nonexistent", path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := socketPath(t)
+			if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := put(path); err != nil {
+				t.Fatal(err)
+			}
+			before, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = listenUnix(t.Context(), path, -1)
+			if err == nil || !strings.Contains(err.Error(), "not a socket") {
+				t.Errorf("%v, want that it is not a socket", err)
+			}
+			if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) || after.Mode() != before.Mode() {
+				t.Errorf("it was changed: %v, %v", after, err)
+			}
+		})
+	}
+}
+
+func TestRemoveLeavesSuccessorsSocketAlone(t *testing.T) {
+	path := socketPath(t)
+	first, err := listenUnix(t.Context(), path, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if err := os.Remove(path); err != nil { // as `rm` by hand does
+		t.Fatal(err)
+	}
+	second, err := listenUnix(t.Context(), path, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if err := first.remove(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !answers(path) {
+		t.Error("the second one's socket is gone")
+	}
+}
+
+// TestOnlyOneListens: of many that find a dead socket at once, one replaces it, and the others see that one.
+func TestOnlyOneListens(t *testing.T) {
+	path := socketPath(t)
+	deadSocket(t, path)
+	var listening atomic.Int32
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			s, err := listenUnix(context.Background(), path, -1)
+			if err == nil {
+				t.Cleanup(func() { s.Close() })
+				listening.Add(1)
+			} else if !strings.Contains(err.Error(), "another process serves it") {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := listening.Load(); n != 1 || !answers(path) {
+		t.Errorf("%d listen, want 1", n)
+	}
+}

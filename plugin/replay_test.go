@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+)
+
+// TestRecordedCallsInEarnest replays what Engines sent against the real driver, IPAM and state: all calls succeed, the
+// links come with them, and in the end none is left.
+func TestRecordedCallsInEarnest(t *testing.T) {
+	for _, path := range wireFiles(t) {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			if nstest.Reexec(t) {
+				return
+			}
+			replayInEarnest(t, path)
+		})
+	}
+}
+
+func replayInEarnest(t *testing.T, path string) {
+	d := startDaemon(t, newDaemonConfig(t), openCore)
+	socket := d.cfg.PluginSockets[0]
+	answered := answersNow{}
+	most := 0
+	for i, c := range readWire(t, path) {
+		request := answered.translate(c.body())
+		request = withoutUnknownOptions(t, socket, c.Call, request)
+		status, got, err := call(socket, c.Call, request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status != http.StatusOK {
+			t.Fatalf("line %d (%s): %s %s: status %d: %s", i+1, c.Step, c.Call, request, status, got)
+		}
+		if err := checkReply(c.Call, request, got); err != nil {
+			t.Errorf("line %d (%s): %s %s: %v", i+1, c.Step, c.Call, request, err)
+		}
+		answered.learn(t, c, got)
+		if c.Call == "NetworkDriver.Join" {
+			most = max(most, checkJoined(t, request, got))
+		}
+	}
+	if most == 0 {
+		t.Error("no endpoint was joined")
+	}
+	d.stop()
+	if err := d.ended(t); err != nil {
+		t.Error(err)
+	}
+	if left := links(t); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+// unknownOptions were typed when the recordings were made, to see them pass a stub. Weave refuses them.
+var unknownOptions = map[string]string{"k": `"k":"v"`, "works.weave.network": `"works.weave.network":"g"`}
+
+// withoutUnknownOptions makes sure that a call with such an option is refused, and takes it out of the request.
+func withoutUnknownOptions(t *testing.T, socket, name, request string) string {
+	t.Helper()
+	for option, text := range unknownOptions {
+		if !strings.Contains(request, text) || name == "NetworkDriver.GwAllocCheck" {
+			continue
+		}
+		status, got, err := call(socket, name, request)
+		if err != nil || status != http.StatusInternalServerError || !strings.Contains(got, "option "+option) {
+			t.Errorf("%s %s: %d %s %v, want a refusal that names the option", name, request, status, got, err)
+		}
+		request = strings.ReplaceAll(request, text, "")
+	}
+	return request
+}
+
+// checkJoined holds the links against a Join and returns how many links there are.
+func checkJoined(t *testing.T, request, reply string) int {
+	t.Helper()
+	var req struct{ NetworkID, EndpointID string }
+	var resp struct{ InterfaceName struct{ SrcName string } }
+	if err := json.Unmarshal([]byte(request), &req); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(reply), &resp); err != nil {
+		t.Fatal(err)
+	}
+	inside, err := netlink.LinkByName(resp.InterfaceName.SrcName)
+	if err != nil {
+		t.Fatalf("container end: %v", err)
+	}
+	host, err := netlink.LinkByName("wve-" + req.EndpointID[:11])
+	if err != nil {
+		t.Fatalf("host end: %v", err)
+	}
+	bridge, err := netlink.LinkByName("wv-" + req.NetworkID[:12])
+	if err != nil {
+		t.Fatalf("bridge: %v", err)
+	}
+	if host.Attrs().MasterIndex != bridge.Attrs().Index || inside.Attrs().ParentIndex != host.Attrs().Index {
+		t.Errorf("container end %s of %d, host end %d on %d, bridge %d", inside.Attrs().Name, inside.Attrs().ParentIndex,
+			host.Attrs().Index, host.Attrs().MasterIndex, bridge.Attrs().Index)
+	}
+	return len(links(t))
+}
+
+// links are weave's links in this namespace.
+func links(t *testing.T) []string {
+	t.Helper()
+	all, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range all {
+		if strings.HasPrefix(l.Attrs().Name, "wv") {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names
+}
+
+// answersNow translates what the stub's IPAM answered when a recording was made into what weave's answers now.
+type answersNow map[string]string
+
+func (a answersNow) translate(request string) string {
+	for was, is := range a {
+		request = strings.ReplaceAll(request, `"`+was+`"`, `"`+is+`"`)
+	}
+	return request
+}
+
+func (a answersNow) learn(t *testing.T, c wireCall, reply string) {
+	t.Helper()
+	var was, is struct{ PoolID, Pool, Address string }
+	if err := json.Unmarshal(c.Response, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(reply), &is); err != nil {
+		t.Fatal(err)
+	}
+	if was.PoolID != "" {
+		a[was.PoolID], a[was.Pool] = is.PoolID, is.Pool
+	}
+	if was.Address != "" {
+		old, now := netip.MustParsePrefix(was.Address), netip.MustParsePrefix(is.Address)
+		a[was.Address], a[old.Addr().String()] = is.Address, now.Addr().String()
+	}
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/api"
+)
+
+// stopTimeout is how long calls in flight get to finish when weave is told to stop: Docker kills a plugin after 10 s.
+const stopTimeout = 8 * time.Second
+
+// newServeCommand is `weave serve`, the daemon.
+func newServeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the plugin",
+		Long: "Run the plugin: answer Docker's network and IPAM calls, and weave's own API, until SIGTERM or SIGINT.\n" +
+			"Each flag can also be given as the environment variable that stands behind it.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := newConfig(cmd.Flags(), os.Getenv)
+			if err != nil {
+				return err
+			}
+			log := newLog(cfg, cmd.ErrOrStderr())
+			if err := dropSysAdmin(log); err != nil {
+				return err
+			}
+			return serveUntilSignal(cmd.Context(), cfg, log, openCore)
+		},
+	}
+	addSettings(cmd.Flags())
+	return cmd
+}
+
+// serveUntilSignal serves until the first signal asks it to stop; a second one ends the process at once.
+func serveUntilSignal(ctx context.Context, cfg config, log *logrus.Entry, open opener) error {
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return serve(ctx, cfg, log, open)
+}
+
+func newLog(cfg config, to io.Writer) *logrus.Entry {
+	log := logrus.New()
+	log.SetOutput(to)
+	log.SetLevel(cfg.LogLevel)
+	if cfg.LogFormat == "json" {
+		log.SetFormatter(&logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano})
+	}
+	return logrus.NewEntry(log)
+}
+
+// opener opens the core; it returns early when ctx ends.
+type opener func(ctx context.Context, cfg config, log *logrus.Entry) (*core, error)
+
+// serve runs the daemon until ctx ends or something fails for good. Its sockets listen before the core is open: an
+// Engine waits 15 s in each of its calls for a plugin that does not listen, and one that starts makes many.
+func serve(ctx context.Context, cfg config, log *logrus.Entry, open opener) error {
+	g := newGate()
+	servers, err := listen(ctx, cfg, g, log)
+	if err != nil {
+		return err
+	}
+	log.WithFields(logrus.Fields{"plugin": cfg.PluginSockets, "api": cfg.APISocket}).Info("listening")
+
+	// When ctx ends, calls in flight are finished first; only then does the background end, which works for them.
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	group, running := errgroup.WithContext(background)
+	for _, s := range servers {
+		group.Go(s.serve)
+	}
+	group.Go(func() error {
+		opening, cancel := context.WithCancel(running)
+		defer context.AfterFunc(ctx, cancel)()
+		c, err := open(opening, cfg, log)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			g.fail(errStopping)
+			return nil
+		case err != nil:
+			g.fail(err)
+			return err
+		}
+		g.open(c)
+		log.Info("ready")
+		return c.run(running)
+	})
+
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+	case <-running.Done():
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := stop(stopping, servers); err != nil {
+		return errors.Join(context.Cause(running), err)
+	}
+	stopBackground()
+	err = group.Wait()
+	if g.core != nil {
+		err = errors.Join(err, g.core.close())
+	}
+	return err
+}
+
+// listen makes all sockets or none.
+func listen(ctx context.Context, cfg config, g *gate, log *logrus.Entry) ([]*server, error) {
+	docker := newSocket(g, cfg.Scope, log)
+	var servers []*server
+	add := func(path string, gid int, handler http.Handler) error {
+		s, err := newServer(ctx, path, gid, handler, log)
+		if err != nil {
+			return errors.Join(err, stop(ctx, servers))
+		}
+		servers = append(servers, s)
+		return nil
+	}
+	for _, path := range cfg.PluginSockets {
+		if err := add(path, -1, docker); err != nil {
+			return nil, err
+		}
+	}
+	if err := add(cfg.APISocket, cfg.APIGroup, behind(g)); err != nil {
+		return nil, err
+	}
+	return servers, nil
+}
+
+// stop stops all servers at once.
+func stop(ctx context.Context, servers []*server) error {
+	var all sync.WaitGroup
+	errs := make([]error, len(servers))
+	for i, s := range servers {
+		all.Go(func() { errs[i] = s.stop(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// behind answers with the core's API once there is a core.
+func behind(g *gate) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := g.wait(r.Context())
+		if err != nil {
+			reply(w, http.StatusServiceUnavailable, api.Error{Message: err.Error()})
+			return
+		}
+		c.api.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,407 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/ipam"
+	"github.com/docker/go-plugins-helpers/network"
+	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
+	logrustest "github.com/sirupsen/logrus/hooks/test"
+)
+
+// fakeBackend does nothing and answers as the driver and the IPAM do. The hook, if any, is called first.
+type fakeBackend struct {
+	mu    sync.Mutex
+	calls map[string]int
+	hook  func(ctx context.Context, call string) error
+}
+
+func (f *fakeBackend) called(ctx context.Context, call string) error {
+	f.mu.Lock()
+	if f.calls == nil {
+		f.calls = map[string]int{}
+	}
+	f.calls[call]++
+	f.mu.Unlock()
+	if f.hook != nil {
+		return f.hook(ctx, call)
+	}
+	return nil
+}
+
+func (f *fakeBackend) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, c := range f.calls {
+		n += c
+	}
+	return n
+}
+
+func (f *fakeBackend) CreateNetwork(ctx context.Context, _ *network.CreateNetworkRequest) error {
+	return f.called(ctx, "NetworkDriver.CreateNetwork")
+}
+
+func (f *fakeBackend) DeleteNetwork(ctx context.Context, _ *network.DeleteNetworkRequest) error {
+	return f.called(ctx, "NetworkDriver.DeleteNetwork")
+}
+
+func (f *fakeBackend) CreateEndpoint(ctx context.Context, req *network.CreateEndpointRequest) (*network.CreateEndpointResponse, error) {
+	resp := &network.CreateEndpointResponse{Interface: &network.EndpointInterface{}}
+	if req.Interface == nil || req.Interface.MacAddress == "" {
+		resp.Interface.MacAddress = "02:00:5e:00:53:01"
+	}
+	return resp, f.called(ctx, "NetworkDriver.CreateEndpoint")
+}
+
+func (f *fakeBackend) DeleteEndpoint(ctx context.Context, _ *network.DeleteEndpointRequest) error {
+	return f.called(ctx, "NetworkDriver.DeleteEndpoint")
+}
+
+func (f *fakeBackend) Join(ctx context.Context, req *network.JoinRequest) (*network.JoinResponse, error) {
+	return &network.JoinResponse{
+		InterfaceName: network.InterfaceName{SrcName: "wvc-" + req.EndpointID[:11], DstPrefix: "eth"},
+	}, f.called(ctx, "NetworkDriver.Join")
+}
+
+func (f *fakeBackend) Leave(ctx context.Context, _ *network.LeaveRequest) error {
+	return f.called(ctx, "NetworkDriver.Leave")
+}
+
+func (f *fakeBackend) RequestPool(ctx context.Context, req *ipam.RequestPoolRequest) (*ipam.RequestPoolResponse, error) {
+	pool := req.Pool
+	if pool == "" {
+		pool = "10.32.0.0/22"
+	}
+	return &ipam.RequestPoolResponse{PoolID: req.AddressSpace + "/" + pool, Pool: pool}, f.called(ctx, "IpamDriver.RequestPool")
+}
+
+func (f *fakeBackend) ReleasePool(ctx context.Context, _ *ipam.ReleasePoolRequest) error {
+	return f.called(ctx, "IpamDriver.ReleasePool")
+}
+
+func (f *fakeBackend) RequestAddress(ctx context.Context, req *ipam.RequestAddressRequest) (*ipam.RequestAddressResponse, error) {
+	return &ipam.RequestAddressResponse{Address: "10.32.0.1/22"}, f.called(ctx, "IpamDriver.RequestAddress")
+}
+
+func (f *fakeBackend) ReleaseAddress(ctx context.Context, _ *ipam.ReleaseAddressRequest) error {
+	return f.called(ctx, "IpamDriver.ReleaseAddress")
+}
+
+// newTestSocket is the plugin socket's handler with b behind it, ready at once.
+func newTestSocket(t testing.TB, b backend) http.Handler {
+	t.Helper()
+	h, _ := newLoggedSocket(b)
+	return h
+}
+
+func newLoggedSocket(b backend) (http.Handler, *logrustest.Hook) {
+	log, hook := logrustest.NewNullLogger()
+	log.SetLevel(logrus.DebugLevel)
+	g := newGate()
+	if b != nil {
+		g.open(&core{backend: b})
+	}
+	entry := logrus.NewEntry(log)
+	return recovered(entry, newSocket(g, "local", entry)), hook
+}
+
+const (
+	networkID  = "7d2a4352179e00f14c5fbe322bff4b586f4cef09e5a4bda73851b8725299a4bc"
+	endpointID = "3345ac4971c9e239a8690fd27572bb369374017ee2c95f6faa11225d4a09c855"
+)
+
+func TestBadRequestIsRefused(t *testing.T) {
+	const leave, pool = "NetworkDriver.Leave", "IpamDriver.RequestPool"
+	ids := func(network, endpoint string) string {
+		b, err := json.Marshal(map[string]string{"NetworkID": network, "EndpointID": endpoint})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for _, c := range []struct{ name, call, body, want string }{
+		{"empty", leave, "", "weave stopped while it worked on an earlier try of this call"},
+		{"empty for IPAM", pool, "", "weave stopped while it worked on an earlier try of this call"},
+		{"blank", leave, " \n\t", "weave stopped while it worked on an earlier try of this call"},
+		{"not JSON", leave, "NetworkID=1", "decode the request: invalid character 'N'"},
+		{"cut off", leave, ids(networkID, endpointID)[:40], "unexpected end of JSON input"},
+		{"trailing garbage", leave, ids(networkID, endpointID) + "}", "after top-level value"},
+		{"two objects", leave, ids(networkID, endpointID) + ids(networkID, endpointID), "after top-level value"},
+		{"null", leave, "null", "want a JSON object"},
+		{"array", leave, "[]", "cannot unmarshal array"},
+		{"number for text", leave, `{"NetworkID":1}`, "cannot unmarshal number"},
+		{"text for a map", "NetworkDriver.CreateNetwork", `{"NetworkID":"` + networkID + `","Options":"x"}`, "cannot unmarshal string"},
+		{"text for bool", pool, `{"V6":"yes"}`, "cannot unmarshal string"},
+		{"no ids", leave, "{}", `NetworkID "": want 12 to 128 letters and digits`},
+		{"no endpoint id", leave, ids(networkID, ""), `EndpointID "": want`},
+		{"short id", leave, ids("7d2a4352179", endpointID), `NetworkID "7d2a4352179": want`},
+		{"long id", leave, ids(networkID, strings.Repeat("a", 129)), "EndpointID"},
+		{"path as id", leave, ids("../../../../etc", endpointID), "NetworkID"},
+		{"control character in id", leave, ids(networkID, endpointID[:60]+"\n"), "EndpointID"},
+		{"id beyond ASCII", leave, ids(networkID, "ééééééééééééé"), "EndpointID"},
+		{"deeply nested", leave, strings.Repeat("[", 200_000), "exceeded max depth"},
+		{"too large", leave, `{"NetworkID":"` + strings.Repeat("a", maxBody) + `"}`, "request body too large"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fake := &fakeBackend{}
+			h, hook := newLoggedSocket(fake)
+			status, body := post(h, c.call, c.body)
+			var got errorReply
+			if err := json.Unmarshal([]byte(body), &got); err != nil {
+				t.Fatalf("reply %q: %v", body, err)
+			}
+			if status != http.StatusBadRequest || !strings.Contains(got.Err, c.want) || !strings.HasPrefix(got.Err, c.call+": ") || got.Error != got.Err {
+				t.Errorf("status %d, reply %+v; want 400 and %q", status, got, c.want)
+			}
+			if n := fake.count(); n != 0 {
+				t.Errorf("the backend was called %d times", n)
+			}
+			if n := logged(hook, logrus.WarnLevel); n != 1 {
+				t.Errorf("%d warnings, want 1", n)
+			}
+		})
+	}
+}
+
+func logged(hook *logrustest.Hook, level logrus.Level) int {
+	n := 0
+	for _, e := range hook.AllEntries() {
+		if e.Level == level {
+			n++
+		}
+	}
+	return n
+}
+
+func TestUnknownFieldsOfNewerEnginesPass(t *testing.T) {
+	status, body := post(newTestSocket(t, &fakeBackend{}), "NetworkDriver.Leave",
+		`{"networkid":"`+networkID+`","EndpointID":"`+endpointID+`","NewIn31":{"a":[1]}}`)
+	if status != http.StatusOK || body != "{}" {
+		t.Errorf("status %d: %s", status, body)
+	}
+}
+
+func TestSwarmIDsPass(t *testing.T) {
+	status, body := post(newTestSocket(t, &fakeBackend{}), "NetworkDriver.DeleteNetwork", `{"NetworkID":"xrpqdn6783brf04v7ninq74on"}`)
+	if status != http.StatusOK {
+		t.Errorf("status %d: %s", status, body)
+	}
+}
+
+func TestBackendErrorIsAnsweredAndLoggedOnce(t *testing.T) {
+	fake := &fakeBackend{hook: func(context.Context, string) error { return errors.New(`pool 10.32.0.0/22 is full: 100%s`) }}
+	h, hook := newLoggedSocket(fake)
+	status, body := post(h, "IpamDriver.RequestAddress", `{"PoolID":"p"}`)
+	want := `{"Err":"pool 10.32.0.0/22 is full: 100%s","Error":"pool 10.32.0.0/22 is full: 100%s"}`
+	if status != http.StatusInternalServerError || body != want {
+		t.Errorf("status %d: %s\nwant 500: %s", status, body, want)
+	}
+	if n := logged(hook, logrus.ErrorLevel); n != 1 {
+		t.Errorf("%d errors logged, want 1", n)
+	}
+}
+
+func TestCallIsLoggedWithItsIDs(t *testing.T) {
+	h, hook := newLoggedSocket(&fakeBackend{})
+	post(h, "NetworkDriver.Leave", `{"NetworkID":"`+networkID+`","EndpointID":"`+endpointID+`"}`)
+	post(h, "NetworkDriver.EndpointOperInfo", `{"NetworkID":"`+networkID+`","EndpointID":"`+endpointID+`"}`)
+	var infos []*logrus.Entry
+	for _, e := range hook.AllEntries() {
+		if e.Level == logrus.InfoLevel {
+			infos = append(infos, e)
+		}
+	}
+	if len(infos) != 1 {
+		t.Fatalf("%d lines at info, want one: Leave changes something, EndpointOperInfo does not", len(infos))
+	}
+	data := infos[0].Data
+	if _, ok := data["took"].(time.Duration); !ok {
+		t.Errorf("took is %v", data["took"])
+	}
+	delete(data, "took")
+	want := logrus.Fields{"call": "NetworkDriver.Leave", "network": networkID, "endpoint": endpointID}
+	if diff := cmp.Diff(want, data); diff != "" {
+		t.Errorf("fields (-want +got):\n%s", diff)
+	}
+}
+
+func TestPanicIsAnswered(t *testing.T) {
+	fake := &fakeBackend{hook: func(context.Context, string) error { panic("index out of range") }}
+	h, hook := newLoggedSocket(fake)
+	body := `{"NetworkID":"` + networkID + `"}`
+	status, got := post(h, "NetworkDriver.DeleteNetwork", body)
+	if status != http.StatusInternalServerError || !strings.Contains(got, "a defect in weave: index out of range") {
+		t.Errorf("status %d: %s", status, got)
+	}
+	last := hook.LastEntry()
+	if stack, _ := last.Data["stack"].(string); last.Level != logrus.ErrorLevel || !strings.Contains(stack, "fakeBackend") {
+		t.Errorf("logged %v %v", last.Level, last.Data)
+	}
+	fake.hook = nil
+	if status, got := post(h, "NetworkDriver.DeleteNetwork", body); status != http.StatusOK {
+		t.Errorf("the next call: status %d: %s", status, got)
+	}
+}
+
+func TestOnlyKnownCallsByPost(t *testing.T) {
+	h := newTestSocket(t, &fakeBackend{})
+	if status, _ := post(h, "NetworkDriver.Fly", "{}"); status != http.StatusNotFound {
+		t.Errorf("unknown call: status %d", status)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/NetworkDriver.GetCapabilities", nil))
+	if w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("GET: status %d", w.Code)
+	}
+}
+
+// TestHandshakeNeedsNoState: an Engine that starts loads the plugin, whatever state weave is in.
+func TestHandshakeNeedsNoState(t *testing.T) {
+	h, _ := newLoggedSocket(nil)
+	for call, want := range map[string]string{
+		"Plugin.Activate":                    `{"Implements":["NetworkDriver","IpamDriver"]}`,
+		"NetworkDriver.GetCapabilities":      `{"Scope":"local","ConnectivityScope":"global","GwAllocChecker":true}`,
+		"IpamDriver.GetCapabilities":         `{"RequiresMACAddress":false}`,
+		"IpamDriver.GetDefaultAddressSpaces": `{"LocalDefaultAddressSpace":"weavelocal","GlobalDefaultAddressSpace":"weaveglobal"}`,
+	} {
+		if status, got := post(h, call, ""); status != http.StatusOK || got != want {
+			t.Errorf("%s: status %d: %s\nwant %s", call, status, got, want)
+		}
+	}
+	if status, got := post(h, "NetworkDriver.GwAllocCheck", `{"Options":{}}`); status != http.StatusOK || got != `{"SkipIPv4":true,"SkipIPv6":true}` {
+		t.Errorf("GwAllocCheck: status %d: %s", status, got)
+	}
+}
+
+func TestCallWaitsForTheCore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, fake := newGate(), &fakeBackend{}
+		h := newSocket(g, "local", quiet())
+		done := make(chan int)
+		go func() {
+			status, _ := post(h, "NetworkDriver.DeleteNetwork", `{"NetworkID":"`+networkID+`"}`)
+			done <- status
+		}()
+		synctest.Wait()
+		if fake.count() != 0 {
+			t.Error("called before the core was there")
+		}
+		g.open(&core{backend: fake})
+		if status := <-done; status != http.StatusOK || fake.count() != 1 {
+			t.Errorf("status %d, %d calls", status, fake.count())
+		}
+	})
+}
+
+func TestCallIsRefusedWithoutACore(t *testing.T) {
+	body := `{"NetworkID":"` + networkID + `"}`
+	synctest.Test(t, func(t *testing.T) {
+		status, got := post(newSocket(newGate(), "local", quiet()), "NetworkDriver.DeleteNetwork", body)
+		if status != http.StatusInternalServerError || !strings.Contains(got, "weave is starting") {
+			t.Errorf("never ready: status %d: %s", status, got)
+		}
+	})
+	g := newGate()
+	g.fail(errors.New("state is damaged"))
+	status, got := post(newSocket(g, "local", quiet()), "NetworkDriver.DeleteNetwork", body)
+	if status != http.StatusInternalServerError || !strings.Contains(got, "state is damaged") {
+		t.Errorf("failed: status %d: %s", status, got)
+	}
+}
+
+// TestCallOutlivesItsClient: what an Engine began is finished when the Engine dies, within the deadline of calls.
+func TestCallOutlivesItsClient(t *testing.T) {
+	gone, leave := context.WithCancel(t.Context())
+	fake := &fakeBackend{hook: func(ctx context.Context, _ string) error {
+		leave()
+		if _, ok := ctx.Deadline(); !ok {
+			return errors.New("no deadline")
+		}
+		return ctx.Err()
+	}}
+	r := httptest.NewRequest(http.MethodPost, "/NetworkDriver.DeleteNetwork", strings.NewReader(`{"NetworkID":"`+networkID+`"}`))
+	w := httptest.NewRecorder()
+	newTestSocket(t, fake).ServeHTTP(w, r.WithContext(gone))
+	if w.Code != http.StatusOK {
+		t.Errorf("status %d: %s", w.Code, w.Body)
+	}
+}
+
+func TestStuckBackendHitsTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := &fakeBackend{hook: func(ctx context.Context, _ string) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}}
+		started := time.Now()
+		status, body := post(newTestSocket(t, fake), "NetworkDriver.DeleteNetwork", `{"NetworkID":"`+networkID+`"}`)
+		if status != http.StatusInternalServerError || !strings.Contains(body, "deadline exceeded") || time.Since(started) != callTimeout {
+			t.Errorf("after %v: status %d: %s", time.Since(started), status, body)
+		}
+	})
+}
+
+// FuzzCall sends anything to every call: it is answered, with JSON, and a refused one does not reach the backend.
+func FuzzCall(f *testing.F) {
+	seen := map[string]bool{}
+	for _, path := range wireFiles(f) {
+		for _, c := range readWire(f, path) {
+			if !seen[c.Call+c.Step] {
+				seen[c.Call+c.Step] = true
+				f.Add(c.Call, []byte(c.body()))
+			}
+		}
+	}
+	for call := range seen {
+		f.Add(call, []byte(`{"NetworkID":"`+networkID+`","Interface":null,"IPv4Data":[null],"Options":{"a":[]}}`))
+	}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	f.Fuzz(func(t *testing.T, call string, body []byte) {
+		if strings.ContainsFunc(call, func(r rune) bool { return r != '.' && (r < 'A' || r > 'z') }) || call == "" {
+			t.Skip("not a call")
+		}
+		fake := &fakeBackend{}
+		g := newGate()
+		g.open(&core{backend: fake})
+		h := newSocket(g, "local", logrus.NewEntry(log)) // not recovered: a panic is a finding
+		status, reply := post(h, call, string(body))
+		switch status {
+		case http.StatusOK:
+			if !json.Valid([]byte(reply)) {
+				t.Errorf("reply %q", reply)
+			}
+		case http.StatusBadRequest:
+			var got errorReply
+			if err := json.Unmarshal([]byte(reply), &got); err != nil || got.Err == "" {
+				t.Errorf("reply %q: %v", reply, err)
+			}
+			if fake.count() != 0 {
+				t.Error("refused, but the backend was called")
+			}
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusTemporaryRedirect:
+		default:
+			t.Errorf("status %d: %q", status, reply)
+		}
+	})
+}
+
+// quiet is a log that nobody reads.
+func quiet() *logrus.Entry {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return logrus.NewEntry(log)
+}
