@@ -1,0 +1,143 @@
+package ipam
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	docker "github.com/docker/go-plugins-helpers/ipam"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/weaveplugin/weave/store"
+)
+
+// TestRestartChangesNothing makes the same calls with and without restarts in between.
+func TestRestartChangesNothing(t *testing.T) {
+	play := func(restart bool) (answers []string) {
+		f := newFixture(t, Options{RangeV6: netip.MustParsePrefix("fd00:32::/48")})
+		a, _ := f.pool(docker.RequestPoolRequest{})
+		b, _ := f.pool(docker.RequestPoolRequest{V6: true})
+		c, _ := f.pool(docker.RequestPoolRequest{Pool: "10.9.0.0/28", SubPool: "10.9.0.4/30"})
+		for n := range 60 {
+			pool := []string{a, b, c}[n%3]
+			got, err := f.request(pool, "")
+			answers = append(answers, fmt.Sprint(got, err != nil))
+			if n%4 != 0 && err == nil {
+				addr, _, _ := strings.Cut(got, "/")
+				f.release(pool, addr)
+			}
+			if n%10 == 5 {
+				_, subnet := f.pool(docker.RequestPoolRequest{V6: n%20 == 5})
+				answers = append(answers, subnet)
+			}
+			if restart {
+				f.restart()
+			}
+		}
+		listing, err := json.Marshal(f.Pools())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pools []Pool
+		if err := json.Unmarshal(listing, &pools); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range pools {
+			answers = append(answers, fmt.Sprint(p.ID, p.Used, p.Free))
+		}
+		return answers
+	}
+	if diff := cmp.Diff(play(false), play(true)); diff != "" {
+		t.Errorf("(-without +with restarts):\n%s", diff)
+	}
+}
+
+// TestCursorOutlastsRestart: an address that was forgotten is not taken for one that was never used.
+func TestCursorOutlastsRestart(t *testing.T) {
+	f := newFixture(t, Options{})
+	id := f.subnet("fd00:9::/64")
+	p := f.pools[id]
+	var changes []store.Change
+	for range maxFreed { // as that many requests and releases would leave it
+		addr, _ := p.alloc.pick()
+		put, err := store.Put(p.addressKey(addr), addressRecord{Sequence: p.alloc.sequence})
+		if err != nil {
+			t.Fatal(err)
+		}
+		changes = append(changes, put)
+		p.alloc.hold(addr, epoch)
+		p.alloc.release(addr)
+	}
+	if err := f.faulty.Apply(t.Context(), changes...); err != nil {
+		t.Fatal(err)
+	}
+	f.address(id, "", "fd00:9::1:1/64")
+	f.release(id, "fd00:9::1:1") // and fd00:9::1 is forgotten
+	f.restart()
+	f.address(id, "", "fd00:9::1:2/64")
+	if p := f.pools[id]; p.alloc.used(netip.MustParseAddr("fd00:9::1")) || !p.alloc.used(netip.MustParseAddr("fd00:9::2")) {
+		t.Error("want fd00:9::1 forgotten, and it alone")
+	}
+}
+
+func TestStoreThatFails(t *testing.T) {
+	f := newFixture(t, Options{})
+	id := f.subnet("10.9.0.0/24")
+	f.address(id, "", "10.9.0.1/24")
+	full := errors.New("disk full")
+	f.faulty.err = full
+	ctx := t.Context()
+	f.refused(id, "", full)
+	f.refused(id, "10.9.0.9", full)
+	_, err1 := f.RequestPool(ctx, &docker.RequestPoolRequest{AddressSpace: LocalSpace})
+	_, err2 := f.RequestPool(ctx, &docker.RequestPoolRequest{AddressSpace: LocalSpace, Pool: "10.10.0.0/24"})
+	err3 := f.ReleaseAddress(ctx, &docker.ReleaseAddressRequest{PoolID: id, Address: "10.9.0.1"})
+	err4 := f.ReleasePool(ctx, &docker.ReleasePoolRequest{PoolID: id})
+	for n, err := range []error{err1, err2, err3, err4} {
+		if !errors.Is(err, full) {
+			t.Errorf("call %d: %v: want %v", n, err, full)
+		}
+	}
+	f.faulty.err = nil
+	f.address(id, "", "10.9.0.2/24")
+	f.refused(id, "10.9.0.1", ErrAddressInUse)
+	if _, subnet := f.pool(docker.RequestPoolRequest{}); subnet != "10.32.0.0/22" {
+		t.Errorf("%s: want 10.32.0.0/22", subnet)
+	}
+	listed := f.Pools()
+	f.restart()
+	if diff := cmp.Diff(listed, f.Pools(), cmpopts.EquateComparable(netip.Prefix{})); diff != "" || len(listed) != 2 {
+		t.Errorf("(-before +after restart):\n%s", diff)
+	}
+}
+
+func TestLoadRefusesDamage(t *testing.T) {
+	for _, c := range []struct{ key, value string }{
+		{"pool/weavelocal/10.9.0.0/24", `[]`},
+		{"pool/weavelocal/10.9.0.1/24", `{}`},
+		{"pool/weavelocal/10.9.0.0", `{}`},
+		{"pool/elsewhere/10.9.0.0/24", `{}`},
+		{"pool/weavelocal/10.9.0.0/24/10.8.0.0/25", `{}`},
+		{"address/weavelocal/10.8.0.0/24/10.8.0.1", `{"held":"2025-01-01T00:00:00Z"}`},
+		{"address/weavelocal/10.7.0.0/24/10.9.0.1", `{"held":"2025-01-01T00:00:00Z"}`},
+		{"address/weavelocal/10.7.0.0/24/web", `{"held":"2025-01-01T00:00:00Z"}`},
+		{"address/weavelocal/10.7.0.0/24/10.7.0.0", `{"sequence":1}`},
+		{"address/weavelocal/10.7.0.0/24/10.7.0.1", `{"sequence":-1}`},
+		{"address/", `{}`},
+		{"range/v6", `{"range":"fc00::/48"`},
+		{"range/v6", `{"range":"10.0.0.0/8"}`},
+	} {
+		f := newFixture(t, Options{})
+		f.subnet("10.7.0.0/24")
+		if err := f.faulty.Apply(t.Context(), store.Change{Key: c.key, Value: []byte(c.value)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Load(t.Context()); !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), c.key) {
+			t.Errorf("%s: %s: %v: want ErrDamaged that names the record", c.key, c.value, err)
+		}
+	}
+}
