@@ -464,3 +464,35 @@ func TestForgetRemovesOnlyTheDead(t *testing.T) {
 		t.Errorf("forgotten %v, %v, want %v", gone, err, dead)
 	}
 }
+
+func TestVacant(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	req := newNetwork(netID)
+	req.IPv4Data[0].Gateway = "10.40.0.1/16"
+	req.IPv4Data[0].AuxAddresses = map[string]any{"nas": "10.40.0.9/16"}
+	r.createNetwork(req)
+	living, _ := r.createEndpoint(netID, 1)
+	dead, _ := r.createEndpoint(netID, 2)
+	r.attach(living, nstest.New(t), "eth0")
+	if err := netlink.LinkDel(mustLink(t, hostEndName(dead))); err != nil {
+		t.Fatal(err)
+	}
+	subnet := netip.MustParsePrefix("10.40.0.0/16")
+	for addr, want := range map[string]bool{
+		"10.40.0.1": false, // gateway
+		"10.40.0.9": false, // auxiliary
+		"10.40.0.2": false, // of a living endpoint
+		"10.40.0.3": true,  // of a dead one
+		"10.40.0.4": true,  // of none
+	} {
+		if got := r.Vacant("LocalDefault", subnet, netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s vacant: %v, want %v", addr, got, want)
+		}
+	}
+	if r.Vacant("other", subnet, netip.MustParseAddr("10.40.0.4")) {
+		t.Error("an address of a pool that no network has is vacant")
+	}
+}

@@ -43,6 +43,10 @@ type Options struct {
 	// Routes returns the destinations of the host's routes, in which no subnet is chosen. Required.
 	Routes func(ctx context.Context) ([]netip.Prefix, error)
 
+	// Vacant reports that an address of the pool, though held, is surely nobody's: Docker forgets endpoints without
+	// releasing their addresses when it was killed. A container that asks for such an address by name gets it. Optional.
+	Vacant func(space string, subnet netip.Prefix, addr netip.Addr) bool
+
 	RangeV4    netip.Prefix // where IPv4 subnets come from; zero: DefaultRangeV4
 	SubnetBits int          // length of an IPv4 subnet; zero: DefaultSubnetBits
 	RangeV6    netip.Prefix // where IPv6 subnets, /64, come from; zero: a random /48 of unique local addresses
@@ -53,6 +57,7 @@ type IPAM struct {
 	store  store.Store
 	log    *logrus.Entry
 	routes func(ctx context.Context) ([]netip.Prefix, error)
+	vacant func(space string, subnet netip.Prefix, addr netip.Addr) bool
 
 	mu     sync.Mutex
 	pools  map[string]*pool // by id; nil: not loaded yet
@@ -84,8 +89,11 @@ func New(o Options) (*IPAM, error) {
 			return nil, fmt.Errorf("range %s: overlaps %s, which no endpoint can have addresses of", r, q)
 		}
 	}
+	if o.Vacant == nil {
+		o.Vacant = func(string, netip.Prefix, netip.Addr) bool { return false }
+	}
 	return &IPAM{
-		store: o.Store, log: o.Log, routes: o.Routes,
+		store: o.Store, log: o.Log, routes: o.Routes, vacant: o.Vacant,
 		v4: subnets{key: rangePrefix + "v4", prefix: o.RangeV4, bits: o.SubnetBits},
 		v6: subnets{key: rangePrefix + "v6", prefix: o.RangeV6, bits: subnetBitsV6},
 	}, nil

@@ -378,3 +378,31 @@ func BenchmarkRequestAddress(b *testing.B) {
 		f.release(id, addr)
 	}
 }
+
+// TestVacantAddress: a container that comes back after the Engine was killed asks for its address by name, which is
+// still held in the name of the endpoint that Docker has forgotten.
+func TestVacantAddress(t *testing.T) {
+	vacant := netip.MustParseAddr("10.9.0.7")
+	f := newFixture(t, Options{Vacant: func(space string, subnet netip.Prefix, addr netip.Addr) bool {
+		return space == LocalSpace && subnet == netip.MustParsePrefix("10.9.0.0/24") && addr == vacant
+	}})
+	pool, err := f.RequestPool(t.Context(), &docker.RequestPoolRequest{AddressSpace: LocalSpace, Pool: "10.9.0.0/24"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(addr string) error {
+		_, err := f.RequestAddress(t.Context(), &docker.RequestAddressRequest{PoolID: pool.PoolID, Address: addr})
+		return err
+	}
+	for _, addr := range []string{"10.9.0.7", "10.9.0.8", "10.9.0.7"} {
+		if err := ask(addr); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+	}
+	if err := ask("10.9.0.8"); !errors.Is(err, ErrAddressInUse) {
+		t.Errorf("an address that is not vacant, again: %v, want ErrAddressInUse", err)
+	}
+	if n := f.Pools()[0].Used; n != 2 {
+		t.Errorf("%d addresses held, want 2", n)
+	}
+}

@@ -227,9 +227,10 @@ func (i *IPAM) holdAddress(ctx context.Context, p *pool, addr netip.Addr) (netip
 		if err := p.check(addr); err != nil {
 			return addr, err
 		}
-		if _, held := p.alloc.held[addr]; held && p.space == GlobalSpace {
+		switch _, held := p.alloc.held[addr]; {
+		case held && (p.space == GlobalSpace || i.vacant(p.space, p.subnet, addr)):
 			return addr, nil // as with pools, a new leader asks again
-		} else if held {
+		case held:
 			return addr, fmt.Errorf("%w: name another one, or remove the endpoint that has it first", ErrAddressInUse)
 		}
 	} else {

@@ -59,7 +59,7 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 	if err != nil {
 		return nil, err
 	}
-	pools, err := ipam.New(ipam.Options{Store: st, Log: log, Routes: driver.HostRoutes,
+	pools, err := ipam.New(ipam.Options{Store: st, Log: log, Routes: driver.HostRoutes, Vacant: networks.Vacant,
 		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits})
 	if err != nil {
 		return nil, err
