@@ -74,7 +74,8 @@ func (b *logBuffer) String() string {
 func startProcess(t *testing.T, args string) *process {
 	t.Helper()
 	p := &process{exec.Command("/proc/self/exe", "-test.run=^TestDaemonProcess$"), new(logBuffer)}
-	p.Env = append(os.Environ(), daemonEnv+"="+args)
+	// Its files are in a directory of this process's, since one that is killed removes nothing.
+	p.Env = append(os.Environ(), daemonEnv+"="+args, "TMPDIR="+filepath.Dir(filepath.Dir(socketPath(t))))
 	p.Stdout, p.Stderr = p.log, p.log
 	if err := p.Start(); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -113,10 +114,14 @@ func checkJoined(t *testing.T, request, reply string) int {
 // links are weave's links in this namespace.
 func links(t *testing.T) []string {
 	t.Helper()
-	all, err := netlink.LinkList()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var all []netlink.Link
+	eventually(t, "a list of links that nothing interrupts", func() bool {
+		var err error
+		if all, err = netlink.LinkList(); err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	var names []string
 	for _, l := range all {
 		if strings.HasPrefix(l.Attrs().Name, "wv") {

@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/bbolt"
 
+	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -151,8 +152,8 @@ func TestCallInFlightIsFinished(t *testing.T) {
 	d.stop()
 	eventually(t, "the sockets are gone", func() bool {
 		_, plugin := os.Lstat(socket)
-		_, api := os.Lstat(d.cfg.APISocket)
-		return errors.Is(plugin, os.ErrNotExist) && errors.Is(api, os.ErrNotExist)
+		_, listing := os.Lstat(d.cfg.APISocket)
+		return errors.Is(plugin, os.ErrNotExist) && errors.Is(listing, os.ErrNotExist)
 	})
 	close(finish)
 	if err := <-answered; err != nil {
@@ -214,6 +215,25 @@ func TestListensBeforeTheStateIsOpen(t *testing.T) {
 	close(release)
 	if status := <-answered; status != http.StatusOK {
 		t.Errorf("the call that waited: status %d", status)
+	}
+}
+
+// TestAPISaysWhyThereIsNoAnswer: a client gets the reason as it gets any error of the API.
+func TestAPISaysWhyThereIsNoAnswer(t *testing.T) {
+	path := socketPath(t)
+	g := newGate()
+	g.fail(errStopping)
+	s, err := newServer(t.Context(), path, -1, behind(g), quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	if _, err := api.NewClient(path).Status(t.Context()); err == nil || !strings.Contains(err.Error(), errStopping.Error()) {
+		t.Errorf("%v, want %v", err, errStopping)
+	}
+	if err := errors.Join(s.stop(t.Context()), <-served); err != nil {
+		t.Error(err)
 	}
 }
 
