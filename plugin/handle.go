@@ -11,10 +11,14 @@ import (
 	"reflect"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/docker/go-plugins-helpers/sdk"
 	"github.com/sirupsen/logrus"
+
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/ipam"
 )
 
 const (
@@ -65,10 +69,16 @@ func handle[Req, Resp any](s *socket, level logrus.Level, call string, fn func(c
 	})
 }
 
+// faults are the errors for which the request is to blame, not weave.
+var faults = []error{
+	driver.ErrInvalid, driver.ErrNotFound, driver.ErrConflict, driver.ErrFull,
+	ipam.ErrInvalid, ipam.ErrForeignAddress, ipam.ErrAddressInUse, ipam.ErrPoolOverlap, ipam.ErrPoolUnknown, ipam.ErrPoolExhausted,
+}
+
 // refuse answers a call with err and logs it: as a warning if the request was at fault, else as an error.
 func refuse(w http.ResponseWriter, log *logrus.Entry, status int, err error) {
 	level := logrus.ErrorLevel
-	if status == http.StatusBadRequest {
+	if status == http.StatusBadRequest || slices.ContainsFunc(faults, func(fault error) bool { return errors.Is(err, fault) }) {
 		level = logrus.WarnLevel
 	}
 	log.WithError(err).Log(level, "call failed")
