@@ -9,7 +9,6 @@ import (
 
 	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/nsproc/netstate"
-	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
 // Observe tells what is really there of the endpoints: their host ends, and their container ends as source finds them in
@@ -18,18 +17,18 @@ func (d *Driver) Observe(ctx context.Context, endpoints []Endpoint, source Sourc
 	out := make(map[EndpointID]Observation, len(endpoints))
 	insides := d.lookInside(ctx, endpoints, source)
 	// The host's links are read last, so that an endpoint whose inside was seen is there, or was removed meanwhile.
-	host, err := hostLinks()
+	host, err := d.outside.Host(ctx)
 	if err != nil {
 		for _, ep := range endpoints {
 			out[ep.ID] = Observation{Source: source, Err: err.Error()}
 		}
 		return out
 	}
-	byName := make(map[string]*netstate.Link, len(host))
-	byIndex := make(map[int]*netstate.Link, len(host))
-	for i := range host {
-		byName[host[i].Name] = &host[i]
-		byIndex[host[i].Index] = &host[i]
+	byName := make(map[string]*netstate.Link, len(host.Links))
+	byIndex := make(map[int]*netstate.Link, len(host.Links))
+	for i := range host.Links {
+		byName[host.Links[i].Name] = &host.Links[i]
+		byIndex[host.Links[i].Index] = &host.Links[i]
 	}
 	for _, ep := range endpoints {
 		in := insides[ep.Sandbox]
@@ -46,16 +45,6 @@ func (d *Driver) Observe(ctx context.Context, endpoints []Endpoint, source Sourc
 		out[ep.ID] = o
 	}
 	return out
-}
-
-// hostLinks lists the host's own links.
-func hostLinks() ([]netstate.Link, error) {
-	conn, err := rtnl.Dial()
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	return conn.Links(rtnl.Here)
 }
 
 // otherEnd finds among a sandbox's links the other end of the host's: each names the other's index.

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// announcement is the Ethernet frame that tells the network who has an address. It is sent over a packet socket, for
+// IPv6 too: an ordinary socket could not send from an address that the kernel still checks for a duplicate.
+func announcement(mac [6]byte, a netip.Addr) []byte {
+	if a.Is4() {
+		return arpAnnouncement(mac, a.As4())
+	}
+	return neighbourAdvertisement(mac, a.As16())
+}
+
+// arpAnnouncement is an ARP request for the sender's own address (RFC 5227, section 2.3).
+func arpAnnouncement(mac [6]byte, a [4]byte) []byte {
+	b := ethernet([6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, unix.ETH_P_ARP)
+	b = append(b, 0, 1, 8, 0, 6, 4, 0, 1) // Ethernet, IPv4, their sizes, request
+	b = append(b, mac[:]...)
+	b = append(b, a[:]...)
+	b = append(b, 0, 0, 0, 0, 0, 0)
+	return append(b, a[:]...)
+}
+
+// neighbourAdvertisement is an unsolicited neighbour advertisement to all nodes (RFC 4861, section 7.2.6) that
+// overrides what they have (flag O) and carries the target's link-layer address.
+func neighbourAdvertisement(mac [6]byte, a [16]byte) []byte {
+	allNodes := netip.MustParseAddr("ff02::1").As16()
+	icmp := []byte{136, 0, 0, 0, 0x20, 0, 0, 0} // type, code, checksum, flags
+	icmp = append(icmp, a[:]...)
+	icmp = append(icmp, 2, 1) // option: target link-layer address, eight bytes
+	icmp = append(icmp, mac[:]...)
+	binary.BigEndian.PutUint16(icmp[2:], checksum(a, allNodes, icmp))
+
+	b := ethernet([6]byte{0x33, 0x33, 0, 0, 0, 1}, mac, unix.ETH_P_IPV6)
+	b = append(b, 0x60, 0, 0, 0)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(icmp)))
+	b = append(b, unix.IPPROTO_ICMPV6, 255) // hop limit: receivers refuse any other
+	b = append(b, a[:]...)
+	b = append(b, allNodes[:]...)
+	return append(b, icmp...)
+}
+
+func ethernet(dst, src [6]byte, typ uint16) []byte {
+	b := append(dst[:], src[:]...)
+	return binary.BigEndian.AppendUint16(b, typ)
+}
+
+// checksum is that of ICMPv6 (RFC 4443, section 2.3), over the pseudo-header and a message of even length whose
+// checksum is zero.
+func checksum(src, dst [16]byte, icmp []byte) uint16 {
+	b := append(src[:], dst[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(icmp)))
+	b = append(b, 0, 0, 0, unix.IPPROTO_ICMPV6)
+	b = append(b, icmp...)
+	var sum uint32
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+// send sends Ethernet frames out of a link.
+func send(link int, frames [][]byte) error {
+	if len(frames) == 0 {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) // protocol 0: it receives nothing
+	if err != nil {
+		return fmt.Errorf("open a packet socket: %w", err)
+	}
+	defer unix.Close(fd)
+	for _, f := range frames {
+		if err := unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: link, Halen: 6}); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+	}
+	return nil
+}

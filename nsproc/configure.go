@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/rtnl"
+)
+
+// multicastMetric is added to a link's index for the metric of its multicast route, so that a container on several
+// networks has one of each; the first network's is used where a program names no link.
+const multicastMetric = 1000
+
+var multicast = netip.MustParsePrefix("224.0.0.0/4")
+
+// configure does what was asked for and tells what could not be set here.
+func configure(c launch.Configure) (skipped []string, err error) {
+	conn, err := rtnl.Dial()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	links, err := conn.Links(rtnl.Here)
+	if err != nil {
+		return nil, err
+	}
+	link, err := containerEnd(links, c)
+	if err != nil {
+		return nil, err
+	}
+	if c.IPv6 {
+		err := refuseRouterAdvertisements(link.Name)
+		switch {
+		case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrNotExist): // a managed plugin; a kernel without IPv6
+			skipped = append(skipped, err.Error())
+		case err != nil:
+			return nil, err
+		}
+	}
+	if c.Multicast {
+		route := netstate.Route{Destination: multicast, Link: link.Index, Metric: multicastMetric + link.Index}
+		if err := conn.SetRoute(route); err != nil {
+			return nil, fmt.Errorf("route %s out of %s: %w", multicast, link.Name, err)
+		}
+	}
+	if c.Announce {
+		missing, err := announceAll(link, c.Addresses)
+		if err != nil {
+			return nil, err
+		}
+		skipped = append(skipped, missing...)
+	}
+	return skipped, nil
+}
+
+// containerEnd is the veth whose other end is the peer. Another veth may have the same index for its other end, in
+// another namespace, so the MAC decides.
+func containerEnd(links []netstate.Link, c launch.Configure) (netstate.Link, error) {
+	other := ""
+	for _, l := range links {
+		if l.Kind != "veth" || l.Peer != c.Peer {
+			continue
+		}
+		if l.MAC == c.MAC {
+			return l, nil
+		}
+		other = fmt.Sprintf(", only %s with MAC %s", l.Name, l.MAC)
+	}
+	return netstate.Link{}, fmt.Errorf("no veth with peer %d and MAC %s here%s: %w", c.Peer, c.MAC, other, unix.ENODEV)
+}
+
+// refuseRouterAdvertisements keeps other containers of the network from giving this one addresses and routes.
+func refuseRouterAdvertisements(link string) error {
+	f, err := os.OpenFile("/proc/sys/net/ipv6/conf/"+link+"/accept_ra", os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("refuse router advertisements: %w", err)
+	}
+	_, err = f.WriteString("0")
+	return errors.Join(err, f.Close())
+}
+
+// announceAll announces the addresses that the link has; it returns what it left out.
+func announceAll(link netstate.Link, addresses []netip.Prefix) (missing []string, err error) {
+	mac, err := launch.ParseMAC(link.MAC)
+	if err != nil {
+		return nil, err
+	}
+	var frames [][]byte
+	for _, p := range addresses {
+		if slices.ContainsFunc(link.Addresses, func(q netip.Prefix) bool { return p.Addr() == q.Addr() }) {
+			frames = append(frames, announcement(mac, p.Addr()))
+		} else {
+			missing = append(missing, fmt.Sprintf("announce %s: not on %s", p.Addr(), link.Name))
+		}
+	}
+	if err := send(link.Index, frames); err != nil {
+		return nil, fmt.Errorf("announce addresses on %s: %w", link.Name, err)
+	}
+	return missing, nil
+}

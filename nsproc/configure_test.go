@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netstate"
+)
+
+func newLauncher(t *testing.T) *launch.Launcher {
+	t.Helper()
+	l, err := launch.New(launch.Options{Path: nstest.Nsproc(t), Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// A container on two networks gets a multicast route out of each link, however often it is configured.
+func TestMulticast(t *testing.T) {
+	l := newLauncher(t)
+	host, ns := nstest.New(t), nstest.New(t)
+	first, firstMAC := nstest.Veth(t, host, ns, "host0")
+	rename(t, ns, "eth0", "eth7")
+	second, secondMAC := nstest.Veth(t, host, ns, "host1")
+	for range 2 {
+		for _, c := range []launch.Configure{{Peer: first, MAC: firstMAC}, {Peer: second, MAC: secondMAC}} {
+			c.Multicast = true
+			if skipped, err := l.Configure(t.Context(), ns.Path(), c); err != nil || skipped != nil {
+				t.Fatalf("skipped %q, error %v", skipped, err)
+			}
+		}
+	}
+	s, err := l.List(t.Context(), ns.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[int]int{} // peer to metric
+	for _, r := range s.Routes {
+		for _, link := range s.Links {
+			if r.Destination == multicast && link.Index == r.Link {
+				got[link.Peer] += r.Metric - link.Index
+			}
+		}
+	}
+	if diff := cmp.Diff(map[int]int{first: multicastMetric, second: multicastMetric}, got); diff != "" {
+		t.Error("(-want +got)\n", diff)
+	}
+}
+
+func TestRouterAdvertisements(t *testing.T) {
+	l := newLauncher(t)
+	host, ns := nstest.New(t), nstest.New(t)
+	index, mac := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
+	if _, err := l.Configure(t.Context(), ns.Path(), launch.Configure{Peer: index, MAC: mac}); err != nil {
+		t.Fatal(err)
+	}
+	if got := acceptRA(t, ns); got != "1" {
+		t.Errorf("not asked for: accept_ra is %s, want 1", got)
+	}
+	skipped, err := l.Configure(t.Context(), ns.Path(), launch.Configure{Peer: index, MAC: mac, IPv6: true})
+	if err != nil || skipped != nil {
+		t.Fatalf("skipped %q, error %v", skipped, err)
+	}
+	if got := acceptRA(t, ns); got != "0" {
+		t.Errorf("accept_ra is %s, want 0", got)
+	}
+}
+
+// In a managed plugin /proc/sys is read-only.
+func TestReadOnlyProcSys(t *testing.T) {
+	for _, name := range []string{"unshare", "mount"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(err)
+		}
+	}
+	host, ns := nstest.New(t), nstest.New(t)
+	index, mac := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
+	request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","ipv6":true}}`, index, mac)
+	script := `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$0"`
+	reply := ask(t, ns.File(), request, "unshare", "--mount", "sh", "-c", script, nstest.Nsproc(t))
+	if reply.Error != nil || len(reply.Skipped) != 1 || !strings.Contains(reply.Skipped[0], "read-only") {
+		t.Errorf("got %+v %+v, want it skipped", reply, reply.Error)
+	}
+	if got := acceptRA(t, ns); got != "1" {
+		t.Errorf("accept_ra is %s, want 1", got)
+	}
+}
+
+func acceptRA(t *testing.T, ns *nstest.NS) (value string) {
+	t.Helper()
+	ns.Do(t, func() error {
+		b, err := os.ReadFile("/proc/sys/net/ipv6/conf/eth0/accept_ra")
+		value = strings.TrimSpace(string(b))
+		return err
+	})
+	return value
+}
+
+func TestAnnounce(t *testing.T) {
+	l := newLauncher(t)
+	host, ns := nstest.New(t), nstest.New(t)
+	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	frames := capture(t, host, index)
+	skipped, err := l.Configure(t.Context(), ns.Path(), launch.Configure{
+		Peer: index, MAC: mac, Announce: true,
+		Addresses: []netip.Prefix{
+			netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("10.32.0.77/22"), netip.MustParsePrefix("fd00::9/64"),
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"announce 10.32.0.77: not on eth0"}, skipped); diff != "" {
+		t.Error("skipped (-want +got)\n", diff)
+	}
+	hardware, err := launch.ParseMAC(mac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{
+		string(announcement(hardware, netip.MustParseAddr("10.32.0.9"))): true,
+		string(announcement(hardware, netip.MustParseAddr("fd00::9"))):   true,
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(want) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of the announcements did not arrive", len(want))
+		}
+		delete(want, string(frames()))
+	}
+}
+
+// A neighbour that knows the address under its last owner's MAC takes up the new one: the kernel finds the
+// advertisement's checksum, hop limit and options in order.
+func TestAnnouncementIsBelieved(t *testing.T) {
+	l := newLauncher(t)
+	host, ns := nstest.New(t), nstest.New(t)
+	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	host.Do(t, func() error {
+		for _, args := range [][]string{
+			{"address", "add", "10.32.0.1/22", "dev", "host0"},
+			{"address", "add", "fd00::1/64", "dev", "host0", "nodad"},
+			{"neighbour", "replace", "10.32.0.9", "lladdr", "02:00:00:00:00:01", "nud", "stale", "dev", "host0"},
+			{"neighbour", "replace", "fd00::9", "lladdr", "02:00:00:00:00:01", "nud", "stale", "dev", "host0"},
+		} {
+			if out, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput(); err != nil {
+				return fmt.Errorf("ip %v: %w: %s", args, err, out)
+			}
+		}
+		return nil
+	})
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		// Again and again, since the kernel ignores changes that follow each other within a second (locktime).
+		_, err := l.Configure(t.Context(), ns.Path(), launch.Configure{Peer: index, MAC: mac, Announce: true,
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("fd00::9/64")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s *netstate.Snapshot
+		host.Do(t, func() (err error) {
+			s, err = list()
+			return err
+		})
+		known := map[string]string{}
+		for _, n := range s.Neighbours {
+			known[n.Address.String()] = n.MAC
+		}
+		if known["10.32.0.9"] == mac && known["fd00::9"] == mac {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the neighbour still has %v, want %s", known, mac)
+		}
+	}
+}
+
+// Another veth with the same peer index, in another namespace, is not the one.
+func TestNoContainerEnd(t *testing.T) {
+	l := newLauncher(t)
+	host, ns := nstest.New(t), nstest.New(t)
+	index, mac := nstest.Veth(t, host, ns, "host0")
+	for name, c := range map[string]launch.Configure{
+		"another peer": {Peer: index + 1, MAC: mac},
+		"another MAC":  {Peer: index, MAC: "02:00:00:00:00:01"},
+	} {
+		c.Multicast = true
+		_, err := l.Configure(t.Context(), ns.Path(), c)
+		var refusal *launch.Error
+		if !errors.Is(err, syscall.ENODEV) || !errors.As(err, &refusal) {
+			t.Errorf("%s: got error %v, want nsproc's ENODEV", name, err)
+		}
+	}
+	if hasMulticast(t, ns) {
+		t.Error("a route was set")
+	}
+}
+
+func TestContainerEnd(t *testing.T) {
+	links := []netstate.Link{
+		{Index: 2, Name: "br", Kind: "bridge", Peer: 7, MAC: "02:00:00:00:00:01"},
+		{Index: 3, Name: "gw", Kind: "veth", Peer: 7, MAC: "02:00:00:00:00:02"},
+		{Index: 4, Name: "eth0", Kind: "veth", Peer: 7, MAC: "02:00:00:00:00:01"},
+	}
+	got, err := containerEnd(links, launch.Configure{Peer: 7, MAC: "02:00:00:00:00:01"})
+	if err != nil || got.Index != 4 {
+		t.Errorf("got %+v and error %v, want eth0", got, err)
+	}
+}
+
+func TestFrames(t *testing.T) {
+	mac := [6]byte{2, 0, 0, 0, 0, 0xa}
+	for _, tc := range []struct{ address, want string }{
+		{"10.32.0.9", "ffffffffffff 02000000000a 0806" + // to all
+			"0001 0800 06 04 0001 02000000000a 0a200009 000000000000 0a200009"},
+		{"fd00::9", "333300000001 02000000000a 86dd" + // to all nodes
+			"60000000 0020 3a ff fd000000000000000000000000000009 ff020000000000000000000000000001" +
+			"88 00 5a82 20000000 fd000000000000000000000000000009 0201 02000000000a"},
+	} {
+		want, err := hex.DecodeString(strings.ReplaceAll(tc.want, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := announcement(mac, netip.MustParseAddr(tc.address)); !bytes.Equal(got, want) {
+			t.Errorf("%s:\ngot  %x\nwant %x", tc.address, got, want)
+		}
+	}
+}
+
+// capture returns a function that gives the next frame that comes to a link, or nil after a while.
+func capture(t *testing.T, ns *nstest.NS, link int) func() []byte {
+	t.Helper()
+	var fd int
+	ns.Do(t, func() (err error) {
+		all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(all)); err != nil {
+			return err
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 200_000}); err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link})
+	})
+	return func() []byte {
+		b := make([]byte, 2048)
+		n, _, err := unix.Recvfrom(fd, b, 0)
+		if err != nil {
+			return nil
+		}
+		return b[:n]
+	}
+}
+
+func rename(t *testing.T, ns *nstest.NS, from, to string) {
+	t.Helper()
+	ns.Do(t, func() error {
+		out, err := exec.CommandContext(t.Context(), "ip", "link", "set", "dev", from, "name", to).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("rename %s: %w: %s", from, err, out)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,20 @@
+#include "textflag.h"
+
+// weave_nsproc_entry is the ELF entry point (go build -ldflags '-E weave_nsproc_entry'): it enters the network
+// namespace that descriptor 3 is open on, then goes on to Go's own entry point with the stack as the kernel left it.
+// If it can't enter, the process ends with status 100 + errno.
+TEXT weave_nsproc_entry(SB), NOSPLIT|NOFRAME, $0
+	MOVQ $308, AX        // setns
+	MOVQ $3, DI          // launch.NamespaceFD
+	MOVQ $0x40000000, SI // CLONE_NEWNET
+	SYSCALL
+	TESTQ AX, AX
+	JNE  failed
+	JMP  _rt0_amd64_linux(SB)
+
+failed:
+	MOVQ $100, DI        // launch.EntryFailed
+	SUBQ AX, DI          // AX is -errno
+	MOVQ $231, AX        // exit_group
+	SYSCALL
+	INT  $3

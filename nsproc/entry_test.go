@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/nsproc/launch"
+)
+
+// ask runs a binary with namespace as descriptor 3 and decodes its reply.
+func ask(t *testing.T, namespace *os.File, request string, command ...string) launch.Reply {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+	cmd.ExtraFiles = []*os.File{namespace}
+	cmd.Stdin = strings.NewReader(request)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("nsproc: %v\n%s", err, &stderr)
+	}
+	var reply launch.Reply
+	if err := json.Unmarshal(out, &reply); err != nil {
+		t.Fatalf("reply %q: %v", out, err)
+	}
+	return reply
+}
+
+// Every thread of nsproc is in the namespace, although none of the test is.
+func TestThreadsAreBornInside(t *testing.T) {
+	ns := nstest.New(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	cmd := exec.CommandContext(t.Context(), nstest.Nsproc(t))
+	cmd.ExtraFiles = []*os.File{ns.File()}
+	cmd.Stdin = r // nothing comes, so that it waits
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	want, err := os.Readlink(ns.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var threads []string
+	for deadline := time.Now().Add(10 * time.Second); len(threads) < 3; { // until the runtime has started
+		if time.Now().After(deadline) {
+			t.Fatalf("%d threads, want several", len(threads))
+		}
+		if threads, err = filepath.Glob(fmt.Sprintf("/proc/%d/task/*/ns/net", cmd.Process.Pid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, thread := range threads {
+		if got, err := os.Readlink(thread); err != nil || got != want {
+			t.Errorf("%s is %s (error %v), want %s", thread, got, err, want)
+		}
+	}
+}
+
+// Without its entry point nsproc would work where it was started: it must do nothing there.
+func TestRefusesWithoutEntryPoint(t *testing.T) {
+	host, ns, peer := nstest.New(t), nstest.New(t), nstest.New(t)
+	index, mac := nstest.Veth(t, peer, host, "host0", "10.32.0.9/22")
+	request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","multicast":true,"ipv6":true}}`, index, mac)
+	path := nstest.BuildNsproc(t, "")
+	host.Do(t, func() error { // what a process starts with is its parent thread's namespace
+		reply := ask(t, ns.File(), request, path)
+		if reply.Error == nil || reply.Error.Op != "check namespace" || !strings.Contains(reply.Error.Message, "without its entry point") {
+			t.Errorf("got %+v", reply.Error)
+		}
+		s, err := list()
+		if err != nil {
+			return err
+		}
+		for _, r := range s.Routes {
+			if r.Destination == multicast {
+				t.Errorf("it set route %+v", r)
+			}
+		}
+		return nil
+	})
+	// The same request is good: with the entry point it is done.
+	if reply := ask(t, host.File(), request, nstest.Nsproc(t)); reply.Error != nil {
+		t.Errorf("with the entry point: %+v", reply.Error)
+	}
+}
+
+func TestEntryFails(t *testing.T) {
+	ns := nstest.New(t)
+	path := nstest.Nsproc(t)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, tc := range []struct {
+		name  string
+		files []*os.File
+		want  unix.Errno
+	}{
+		{"no descriptor", nil, unix.EBADF},
+		{"not a namespace", []*os.File{null}, unix.EINVAL},
+		{"the descriptor has another number", []*os.File{nil, ns.File()}, unix.EBADF},
+	} {
+		cmd := exec.CommandContext(t.Context(), path)
+		cmd.ExtraFiles = tc.files
+		err := cmd.Run()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != launch.EntryFailed+int(tc.want) {
+			t.Errorf("%s: got %v, want status 100 + %d", tc.name, err, tc.want)
+		}
+	}
+}
+
+func TestBadRequest(t *testing.T) {
+	ns := nstest.New(t)
+	path := nstest.Nsproc(t)
+	for request, want := range map[string]string{
+		`{"version":2,"list":{}}`:        "same release",
+		`{"version":1,"list":{},"x":{}}`: "unknown field",
+		`hello`:                          "decode",
+	} {
+		reply := ask(t, ns.File(), request, path)
+		if reply.Version != launch.Version || reply.Error == nil || reply.Error.Op != "read request" || !strings.Contains(reply.Error.Message, want) {
+			t.Errorf("%s: got %+v %+v, want %q", request, reply, reply.Error, want)
+		}
+	}
+}
+
+// The plugin is gone: nsproc goes too.
+func TestEndsWithoutPlugin(t *testing.T) {
+	ns := nstest.New(t)
+	path := nstest.Nsproc(t)
+	t.Run("before the request", func(t *testing.T) {
+		cmd := exec.CommandContext(t.Context(), path)
+		cmd.ExtraFiles = []*os.File{ns.File()}
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "unexpected EOF") {
+			t.Errorf("got %q and error %v", out, err)
+		}
+	})
+	t.Run("while something holds its input open", func(t *testing.T) {
+		if testing.Short() {
+			t.Skipf("takes %v", lifetime)
+		}
+		t.Parallel()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		defer w.Close()
+		cmd := exec.CommandContext(t.Context(), path)
+		cmd.ExtraFiles = []*os.File{ns.File()}
+		cmd.Stdin = r
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "no end after") {
+			t.Errorf("got %q and error %v", out, err)
+		}
+	})
+}
+
+// The other architecture's entry point, under emulation. qemu-user translates netlink and knows of links, addresses and
+// routes, not of neighbours: hence a configuration rather than a listing.
+func TestArm64(t *testing.T) {
+	qemu, err := exec.LookPath("qemu-aarch64-static")
+	if err != nil {
+		t.Skip("needs qemu-user-static")
+	}
+	host, ns := nstest.New(t), nstest.New(t)
+	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22")
+	request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","multicast":true,"addresses":["10.32.0.9/22"]}}`, index, mac)
+
+	path := nstest.BuildNsproc(t, "-E weave_nsproc_entry", "GOARCH=arm64")
+	if reply := ask(t, ns.File(), request, qemu, path); reply.Error != nil {
+		t.Errorf("configure: %+v", reply.Error)
+	}
+	if !hasMulticast(t, ns) {
+		t.Error("no multicast route")
+	}
+	cmd := exec.CommandContext(t.Context(), qemu, path)
+	var exit *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != launch.EntryFailed+int(unix.EBADF) {
+		t.Errorf("without a namespace: got %v, want status 109", err)
+	}
+	path = nstest.BuildNsproc(t, "", "GOARCH=arm64")
+	if reply := ask(t, ns.File(), request, qemu, path); reply.Error == nil || reply.Error.Op != "check namespace" {
+		t.Errorf("without the entry point: got %+v", reply.Error)
+	}
+}
+
+func hasMulticast(t *testing.T, ns *nstest.NS) (found bool) {
+	t.Helper()
+	ns.Do(t, func() error {
+		s, err := list()
+		if err != nil {
+			return err
+		}
+		for _, r := range s.Routes {
+			found = found || r.Destination == multicast
+		}
+		return nil
+	})
+	return found
+}

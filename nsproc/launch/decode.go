@@ -1,0 +1,114 @@
+package launch
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// ErrVersion means that the plugin and nsproc come from different releases.
+var ErrVersion = errors.New("install the plugin and nsproc of the same release")
+
+// ReadRequest reads the one request that r has, up to its end. It refuses another version, unknown fields, and a
+// request that does not ask for exactly one thing.
+func ReadRequest(r io.Reader) (*Request, error) {
+	b, err := io.ReadAll(io.LimitReader(r, MaxRequest+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read request: %w", err)
+	case len(b) == 0:
+		return nil, fmt.Errorf("read request: %w", io.ErrUnexpectedEOF)
+	case len(b) > MaxRequest:
+		return nil, fmt.Errorf("read request: more than %d bytes", MaxRequest)
+	}
+	if err := checkVersion(b, "the plugin", "nsproc"); err != nil {
+		return nil, err
+	}
+	var req Request
+	if err := decode(b, &req); err != nil {
+		return nil, fmt.Errorf("decode request: %w", err)
+	}
+	if (req.List == nil) == (req.Configure == nil) {
+		return nil, errors.New("decode request: want exactly one of list and configure")
+	}
+	if req.Configure != nil {
+		if err := req.Configure.check(); err != nil {
+			return nil, fmt.Errorf("decode request: %w", err)
+		}
+	}
+	return &req, nil
+}
+
+func (c *Configure) check() error {
+	if c.Peer <= 0 {
+		return fmt.Errorf("peer %d: want the index of a link, from 1", c.Peer)
+	}
+	if _, err := ParseMAC(c.MAC); err != nil {
+		return err
+	}
+	for _, a := range c.Addresses {
+		if !a.IsValid() || a.Addr().Is4In6() {
+			return fmt.Errorf("address %s: want an IPv4 or IPv6 address with its prefix length", a)
+		}
+	}
+	return nil
+}
+
+// ParseMAC parses an Ethernet address in colon form, lower case.
+func ParseMAC(s string) (mac [6]byte, err error) {
+	_, err = fmt.Sscanf(s, "%02x:%02x:%02x:%02x:%02x:%02x", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5])
+	if err != nil || FormatMAC(mac) != s {
+		return mac, fmt.Errorf("mac %q: want the form 0a:1b:2c:3d:4e:5f", s)
+	}
+	return mac, nil
+}
+
+// FormatMAC is the inverse of ParseMAC.
+func FormatMAC(m [6]byte) string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
+
+// decodeReply decodes what nsproc wrote. nsproc's own refusal comes back as an *Error.
+func decodeReply(b []byte) (*Reply, error) {
+	if err := checkVersion(b, "nsproc", "the plugin"); err != nil {
+		return nil, err
+	}
+	var reply Reply
+	if err := decode(b, &reply); err != nil {
+		return nil, fmt.Errorf("decode reply: %w", err)
+	}
+	if reply.Error != nil {
+		return nil, reply.Error
+	}
+	return &reply, nil
+}
+
+// checkVersion looks at the version first, so that a message of another release is refused as that and not for a field
+// that it adds.
+func checkVersion(b []byte, from, to string) error {
+	var m struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return fmt.Errorf("decode the message of %s: %w", from, err)
+	}
+	if m.Version != Version {
+		return fmt.Errorf("%s speaks version %d, %s version %d: %w", from, m.Version, to, Version, ErrVersion)
+	}
+	return nil
+}
+
+// decode decodes exactly one JSON value without unknown fields.
+func decode(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("more than one value")
+	}
+	return nil
+}

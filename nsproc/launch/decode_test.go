@@ -1,0 +1,119 @@
+package launch
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var comparePrefixes = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
+
+const goodConfigure = `{"version":1,"configure":{"peer":7,"mac":"02:00:00:00:00:0a","addresses":["10.32.0.1/22","fd00::1/64"],"announce":true}}`
+
+func TestReadRequest(t *testing.T) {
+	for _, tc := range []struct {
+		name, in string
+		want     *Request
+	}{
+		{"list", `{"version":1,"list":{}}`, &Request{Version: 1, List: &List{}}},
+		{"configure", goodConfigure, &Request{Version: 1, Configure: &Configure{
+			Peer: 7, MAC: "02:00:00:00:00:0a", Announce: true,
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.1/22"), netip.MustParsePrefix("fd00::1/64")},
+		}}},
+		{"nothing asked for", `{"version":1}`, nil},
+		{"two things asked for", `{"version":1,"list":{},"configure":{"peer":1,"mac":"02:00:00:00:00:01"}}`, nil},
+		{"unknown field", `{"version":1,"list":{},"move":{}}`, nil},
+		{"unknown field inside", `{"version":1,"list":{"x":1}}`, nil},
+		{"two requests", `{"version":1,"list":{}}{"version":1,"list":{}}`, nil},
+		{"no JSON", `list`, nil},
+		{"no peer", `{"version":1,"configure":{"mac":"02:00:00:00:00:01"}}`, nil},
+		{"bad MAC", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:1"}}`, nil},
+		{"upper case MAC", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:0A"}}`, nil},
+		{"bad address", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01","addresses":["10.32.0.1"]}}`, nil},
+		{"empty address", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01","addresses":[""]}}`, nil},
+		{"mapped address", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01","addresses":["::ffff:10.0.0.1/120"]}}`, nil},
+		{"too long", `{"version":1,"list":{}}` + strings.Repeat(" ", MaxRequest), nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := ReadRequest(strings.NewReader(tc.in))
+			if (err == nil) != (tc.want != nil) {
+				t.Fatalf("got error %v", err)
+			}
+			if diff := cmp.Diff(tc.want, got, comparePrefixes); diff != "" {
+				t.Error("(-want +got)\n", diff)
+			}
+		})
+	}
+}
+
+func TestOtherVersion(t *testing.T) {
+	// The new field shows that the version is what it is refused for.
+	_, err := ReadRequest(strings.NewReader(`{"version":2,"list":{},"probe":{}}`))
+	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "the plugin speaks version 2, nsproc version 1") {
+		t.Errorf("request: got error %v", err)
+	}
+	_, err = decodeReply([]byte(`{"version":2,"answer":[]}`))
+	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "nsproc speaks version 2, the plugin version 1") {
+		t.Errorf("reply: got error %v", err)
+	}
+}
+
+func TestNoRequest(t *testing.T) {
+	if _, err := ReadRequest(strings.NewReader("")); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got error %v, want an unexpected end", err)
+	}
+}
+
+func FuzzReadRequest(f *testing.F) {
+	f.Add([]byte(`{"version":1,"list":{}}`))
+	f.Add([]byte(goodConfigure))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		req, err := ReadRequest(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		again, err := json.Marshal(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadRequest(bytes.NewReader(again))
+		if err != nil {
+			t.Fatalf("%s became %s: %v", b, again, err)
+		}
+		if diff := cmp.Diff(req, got, comparePrefixes, cmpopts.EquateEmpty()); diff != "" {
+			t.Error("(-first +second)\n", diff)
+		}
+	})
+}
+
+func FuzzDecodeReply(f *testing.F) {
+	f.Add([]byte(`{"version":1,"skipped":["x"]}`))
+	f.Add([]byte(`{"version":1,"error":{"op":"list","message":"no","errno":1}}`))
+	f.Add([]byte(`{"version":1,"snapshot":{"links":[{"index":1,"name":"lo","mtu":65536,"up":true,"carrier":true,"addresses":["127.0.0.1/8"]}],` +
+		`"routes":[{"destination":"0.0.0.0/0","gateway":"10.32.0.1"}],"neighbours":[{"address":"fd00::1","link":2,"state":"stale"}]}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		reply, err := decodeReply(b)
+		if err != nil {
+			_ = err.Error()
+			return
+		}
+		again, err := json.Marshal(reply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeReply(again)
+		if err != nil {
+			t.Fatalf("%s became %s: %v", b, again, err)
+		}
+		if diff := cmp.Diff(reply, got, comparePrefixes, cmpopts.EquateEmpty()); diff != "" {
+			t.Error("(-first +second)\n", diff)
+		}
+	})
+}

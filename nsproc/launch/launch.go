@@ -1,0 +1,178 @@
+package launch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/sandbox"
+)
+
+// Why a sandbox can't be opened.
+var (
+	ErrNoSandbox  = sandbox.ErrGone       // nothing is at its path: the container has ended
+	ErrNotVisible = sandbox.ErrNotVisible // its mount can't be seen from here
+)
+
+// DefaultTimeout is how long one nsproc may take unless Options say otherwise. nsproc takes 2 ms; the rest is for a
+// machine under load.
+const DefaultTimeout = 5 * time.Second
+
+// Options are what a Launcher works with.
+type Options struct {
+	Path    string        // of the nsproc binary, absolute; required
+	Root    sandbox.Root  // where the host's directories are mounted
+	Timeout time.Duration // for one request; zero: DefaultTimeout
+}
+
+// Launcher runs nsproc, one process for each request. Several goroutines may use it at once.
+type Launcher struct {
+	path    string
+	root    sandbox.Root
+	timeout time.Duration
+}
+
+// New checks the options.
+func New(o Options) (*Launcher, error) {
+	if !filepath.IsAbs(o.Path) {
+		return nil, fmt.Errorf("nsproc %q: want an absolute path", o.Path)
+	}
+	info, err := os.Stat(o.Path)
+	if err != nil {
+		return nil, fmt.Errorf("nsproc: %w: install it beside the plugin", err)
+	}
+	if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		return nil, fmt.Errorf("nsproc %s: want an executable file", o.Path)
+	}
+	if o.Timeout < 0 {
+		return nil, fmt.Errorf("nsproc timeout %v: want a positive duration", o.Timeout)
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	return &Launcher{path: o.Path, root: o.Root, timeout: o.Timeout}, nil
+}
+
+// Sandboxes is the root under which the Launcher opens sandboxes.
+func (l *Launcher) Sandboxes() sandbox.Root { return l.root }
+
+// List lists the links, addresses, routes and neighbours in the sandbox at path, Docker's SandboxKey. Errors wrap
+// ErrNoSandbox, ErrNotVisible, ErrVersion or an *Error where these are the reason.
+func (l *Launcher) List(ctx context.Context, path string) (*netstate.Snapshot, error) {
+	reply, err := l.ask(ctx, path, Request{List: &List{}})
+	if err == nil && reply.Snapshot == nil {
+		err = errors.New("the reply has no snapshot")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list sandbox %s: %w", path, err)
+	}
+	return reply.Snapshot, nil
+}
+
+// Configure configures a container end in the sandbox at path, Docker's SandboxKey. skipped tells what could not be set
+// there and why, harmless without. Errors are as in List; the veth is not there if the error is ENODEV.
+func (l *Launcher) Configure(ctx context.Context, path string, c Configure) (skipped []string, err error) {
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
+	}
+	reply, err := l.ask(ctx, path, Request{Configure: &c})
+	if err != nil {
+		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
+	}
+	return reply.Skipped, nil
+}
+
+func (l *Launcher) ask(ctx context.Context, path string, req Request) (*Reply, error) {
+	req.Version = Version
+	request, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	if len(request) > MaxRequest {
+		return nil, fmt.Errorf("a request of %d bytes, want at most %d", len(request), MaxRequest)
+	}
+	namespace, err := l.root.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer namespace.Close()
+	output, err := l.run(ctx, namespace, request)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := decodeReply(output)
+	if err != nil {
+		return nil, fmt.Errorf("nsproc: %w", err)
+	}
+	return reply, nil
+}
+
+// run executes nsproc with namespace as descriptor NamespaceFD and returns its output. It gets no other descriptor of
+// this process (all are close-on-exec) and nothing of its environment.
+func (l *Launcher) run(ctx context.Context, namespace *os.File, request []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	stdout := &buffer{limit: MaxReply, full: cancel}
+	stderr := &buffer{limit: 4 << 10, full: func() {}}
+
+	cmd := exec.CommandContext(ctx, l.path)
+	cmd.Env = []string{"GOMAXPROCS=1"}     // it does one thing after the other
+	cmd.ExtraFiles = []*os.File{namespace} // the first is descriptor 3
+	cmd.Stdin = bytes.NewReader(request)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.WaitDelay = time.Second // for pipes that a killed process left open elsewhere
+
+	err := cmd.Run()
+	switch {
+	case stdout.over:
+		return nil, fmt.Errorf("nsproc: a reply of more than %d bytes", MaxReply)
+	case err == nil:
+		return stdout.kept, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("nsproc: killed: %w%s", ctx.Err(), said(stderr))
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return nil, fmt.Errorf("run nsproc: %w", err)
+	}
+	if code := exit.ExitCode(); code > EntryFailed {
+		errno := syscall.Errno(code - EntryFailed)
+		return nil, fmt.Errorf("nsproc could not enter the namespace (does the plugin have CAP_SYS_ADMIN in its bounding set?): %w", errno)
+	}
+	return nil, fmt.Errorf("nsproc: %w%s", exit, said(stderr))
+}
+
+// said is what a process wrote to its standard error, for the end of an error.
+func said(stderr *buffer) string {
+	if s := strings.TrimSpace(string(stderr.kept)); s != "" {
+		return fmt.Sprintf(", it said %q", s)
+	}
+	return ""
+}
+
+// buffer keeps the first limit bytes that are written to it; when more come it calls full and drops them.
+type buffer struct {
+	kept  []byte
+	limit int
+	full  func()
+	over  bool // something was dropped
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	n := min(len(p), b.limit-len(b.kept))
+	if n < len(p) {
+		b.over = true
+		b.full()
+	}
+	b.kept = append(b.kept, p[:n]...)
+	return len(p), nil
+}

@@ -1,0 +1,211 @@
+package rtnl
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/nsproc/netstate"
+)
+
+var comparePrefixes = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
+
+// dial opens a connection inside ns.
+func dial(t *testing.T, ns *nstest.NS) (c *Conn) {
+	t.Helper()
+	ns.Do(t, func() (err error) {
+		c, err = Dial()
+		return err
+	})
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestLinks(t *testing.T) {
+	ns, peer := nstest.New(t), nstest.New(t)
+	index, mac := nstest.Veth(t, peer, ns, "host0", "10.32.0.9/22", "10.32.0.3/22", "fd00::9/64")
+	ns.Do(t, func() error {
+		bridge := netlink.NewLinkAttrs()
+		bridge.Name = "br0"
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: bridge}); err != nil {
+			return err
+		}
+		br, err := netlink.LinkByName("br0")
+		if err != nil {
+			return err
+		}
+		port := netlink.NewLinkAttrs()
+		port.Name, port.MTU, port.MasterIndex = "p0", 1400, br.Attrs().Index // the bridge follows its port
+		port.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: port, PeerName: "p1", PeerHardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 2}})
+	})
+	links, err := dial(t, ns).Links(Here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]netstate.Link{}
+	for i, l := range links {
+		if i > 0 && links[i-1].Index >= l.Index {
+			t.Errorf("link %d after %d", l.Index, links[i-1].Index)
+		}
+		if l.Name == "eth0" { // its link-local address is the kernel's to choose
+			l.Addresses = cut3(l.Addresses)
+		}
+		byName[l.Name] = l
+	}
+	prefixes := func(ss ...string) (out []netip.Prefix) {
+		for _, s := range ss {
+			out = append(out, netip.MustParsePrefix(s))
+		}
+		return out
+	}
+	index0, index1 := byName["p0"].Index, byName["p1"].Index
+	want := map[string]netstate.Link{
+		"lo": {Name: "lo", MAC: "00:00:00:00:00:00", MTU: 65536, Up: true, Carrier: true, Addresses: prefixes("127.0.0.1/8", "::1/128")},
+		"eth0": {Name: "eth0", Kind: "veth", MAC: mac, MTU: 1500, Up: true, Carrier: true, Peer: index,
+			Addresses: prefixes("10.32.0.3/22", "10.32.0.9/22", "fd00::9/64")},
+		"br0": {Name: "br0", Kind: "bridge", MAC: byName["br0"].MAC, MTU: 1400},
+		"p0":  {Name: "p0", Kind: "veth", MAC: "02:00:00:00:00:01", MTU: 1400, Peer: index1, Master: byName["br0"].Index},
+		"p1":  {Name: "p1", Kind: "veth", MAC: "02:00:00:00:00:02", MTU: 1400, Peer: index0},
+	}
+	if diff := cmp.Diff(want, byName, comparePrefixes, cmpopts.IgnoreFields(netstate.Link{}, "Index")); diff != "" {
+		t.Error("(-want +got)\n", diff)
+	}
+}
+
+// cut3 is the first three, so that a link-local address does not matter.
+func cut3(p []netip.Prefix) []netip.Prefix { return p[:min(3, len(p))] }
+
+// The other end of a veth pair may have the same index, in its own namespace; the kernel leaves IFLA_LINK out of
+// devices that lead to themselves only.
+func TestPeerWithTheSameIndex(t *testing.T) {
+	host, inside := nstest.New(t), nstest.New(t)
+	index, _ := nstest.Veth(t, host, inside, "host0")
+	links, err := dial(t, inside).Links(Here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eth0 := links[len(links)-1]
+	if eth0.Index != index {
+		t.Fatalf("indexes %d and %d, want the same for this test", eth0.Index, index)
+	}
+	if eth0.Peer != index {
+		t.Errorf("got peer %d, want %d", eth0.Peer, index)
+	}
+}
+
+func TestRoutesAndNeighbours(t *testing.T) {
+	host, ns := nstest.New(t), nstest.New(t)
+	nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	var eth0 int
+	ns.Do(t, func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		eth0 = link.Attrs().Index
+		_, dst, _ := net.ParseCIDR("192.0.2.0/24")
+		_, dst6, _ := net.ParseCIDR("2001:db8::/32")
+		gateway, second := net.ParseIP("10.32.0.1"), net.ParseIP("10.32.0.2")
+		for _, r := range []netlink.Route{
+			{LinkIndex: eth0, Gw: gateway},
+			{LinkIndex: eth0, Gw: gateway, Dst: dst, Table: 100},
+			{Dst: dst, Priority: 7, MultiPath: []*netlink.NexthopInfo{{LinkIndex: eth0, Gw: gateway}, {LinkIndex: eth0, Gw: second}}},
+			{LinkIndex: eth0, Gw: net.ParseIP("fd00::1"), Dst: dst6, Priority: 9},
+		} {
+			if err := netlink.RouteAdd(&r); err != nil {
+				return err
+			}
+		}
+		for _, n := range []netlink.Neigh{
+			{LinkIndex: eth0, IP: gateway, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, State: unix.NUD_PERMANENT},
+			{LinkIndex: eth0, IP: net.ParseIP("fd00::1"), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, State: unix.NUD_STALE},
+		} {
+			if err := netlink.NeighAdd(&n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c := dial(t, ns)
+	multicast := netstate.Route{Destination: netip.MustParsePrefix("224.0.0.0/4"), Link: eth0, Metric: 1000 + eth0}
+	for range 2 { // the second time changes nothing
+		if err := c.SetRoute(multicast); err != nil {
+			t.Fatal(err)
+		}
+	}
+	routes, err := c.Routes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	route := func(dst, gateway string, metric int) netstate.Route {
+		r := netstate.Route{Destination: netip.MustParsePrefix(dst), Link: eth0, Metric: metric}
+		if gateway != "" {
+			r.Gateway = netip.MustParseAddr(gateway)
+		}
+		return r
+	}
+	want := []netstate.Route{
+		route("0.0.0.0/0", "10.32.0.1", 0),
+		route("10.32.0.0/22", "", 0),
+		route("192.0.2.0/24", "10.32.0.1", 7),
+		route("192.0.2.0/24", "10.32.0.2", 7),
+		multicast,
+		route("2001:db8::/32", "fd00::1", 9),
+		route("fd00::/64", "", 256),
+	}
+	less := cmpopts.SortSlices(func(a, b netstate.Route) bool {
+		if c := a.Destination.Addr().Compare(b.Destination.Addr()); c != 0 {
+			return c < 0
+		}
+		return a.Gateway.Less(b.Gateway)
+	})
+	if diff := cmp.Diff(want, withoutLinkLocal(routes), less, comparePrefixes); diff != "" {
+		t.Error("routes (-want +got)\n", diff)
+	}
+	neighbours, err := c.Neighbours()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantNeighbours := []netstate.Neighbour{
+		{Address: netip.MustParseAddr("10.32.0.1"), MAC: "02:00:00:00:00:01", Link: eth0, State: "permanent"},
+		{Address: netip.MustParseAddr("fd00::1"), MAC: "02:00:00:00:00:01", Link: eth0, State: "stale"},
+	}
+	lessN := cmpopts.SortSlices(func(a, b netstate.Neighbour) bool { return a.Address.Less(b.Address) })
+	if diff := cmp.Diff(wantNeighbours, neighbours, lessN, comparePrefixes); diff != "" {
+		t.Error("neighbours (-want +got)\n", diff)
+	}
+}
+
+func withoutLinkLocal(routes []netstate.Route) (out []netstate.Route) {
+	for _, r := range routes {
+		if !r.Destination.Addr().IsLinkLocalUnicast() {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func TestNamespaceID(t *testing.T) {
+	host, crossed, plain := nstest.New(t), nstest.New(t), nstest.New(t)
+	nstest.Veth(t, host, crossed, "host0") // gives crossed an id by itself
+	c := dial(t, host)
+	seen := map[int]bool{}
+	for _, ns := range []*nstest.NS{crossed, plain, host} {
+		first, err := c.NamespaceID(ns.FD())
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := c.NamespaceID(ns.FD())
+		if err != nil || again != first || seen[first] {
+			t.Errorf("ids %d and %d, error %v, want one of its own each", first, again, err)
+		}
+		seen[first] = true
+	}
+}

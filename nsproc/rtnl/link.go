@@ -1,0 +1,191 @@
+package rtnl
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/netstate"
+)
+
+// Here is the target of a query about the connection's own namespace; others are namespace ids, from 0.
+const Here = -1
+
+// skipStats is RTEXT_FILTER_SKIP_STATS: links are told without their counters.
+const skipStats = 1 << 3
+
+// Links lists the links of the target namespace with their addresses, in the order of their indexes.
+func (c *Conn) Links(target int) ([]netstate.Link, error) {
+	if target != Here && !c.strict {
+		return nil, ErrNoTarget // it would ignore the target and answer for this namespace
+	}
+	links, err := c.bareLinks(target)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	slices.SortFunc(links, func(a, b netstate.Link) int { return cmp.Compare(a.Index, b.Index) })
+	addrs, err := c.addresses(target)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for i := range links {
+		links[i].Addresses = addrs[links[i].Index]
+		slices.SortFunc(links[i].Addresses, func(a, b netip.Prefix) int {
+			return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+		})
+	}
+	return links, nil
+}
+
+func (c *Conn) bareLinks(target int) ([]netstate.Link, error) {
+	request := make([]byte, unix.SizeofIfInfomsg)
+	request = appendAttr32(request, unix.IFLA_EXT_MASK, skipStats)
+	if target != Here {
+		request = appendAttr32(request, unix.IFLA_TARGET_NETNSID, uint32(target))
+	}
+	var links []netstate.Link
+	err := c.dump(unix.RTM_GETLINK, request, func() { links = nil }, func(b []byte) error {
+		l, from, err := decodeLink(b)
+		if err == nil && from != target {
+			err = ErrNoTarget
+		}
+		links = append(links, l)
+		return err
+	})
+	return links, err
+}
+
+// decodeLink decodes an RTM_NEWLINK. from is the target that the kernel says it answered for.
+func decodeLink(b []byte) (l netstate.Link, from int, err error) {
+	if len(b) < unix.SizeofIfInfomsg {
+		return l, 0, errShort
+	}
+	flags := native.Uint32(b[8:])
+	l = netstate.Link{
+		Index:   int(int32(native.Uint32(b[4:]))),
+		Up:      flags&unix.IFF_UP != 0,
+		Carrier: flags&unix.IFF_LOWER_UP != 0,
+	}
+	from = Here
+	err = eachAttr(b[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
+		switch typ {
+		case unix.IFLA_IFNAME:
+			l.Name = text(v)
+		case unix.IFLA_ADDRESS:
+			l.MAC = mac(v)
+		case unix.IFLA_MTU:
+			l.MTU, err = number(v)
+		case unix.IFLA_LINK:
+			l.Peer, err = number(v)
+		case unix.IFLA_MASTER:
+			l.Master, err = number(v)
+		case unix.IFLA_TARGET_NETNSID:
+			from, err = number(v)
+		case unix.IFLA_LINKINFO:
+			err = eachAttr(v, func(typ uint16, v []byte) error {
+				if typ == unix.IFLA_INFO_KIND {
+					l.Kind = text(v)
+				}
+				return nil
+			})
+		}
+		return err
+	})
+	return l, from, err
+}
+
+// addresses are those of the target namespace, by the index of their link.
+func (c *Conn) addresses(target int) (map[int][]netip.Prefix, error) {
+	request := make([]byte, unix.SizeofIfAddrmsg)
+	if target != Here {
+		request = appendAttr32(request, unix.IFA_TARGET_NETNSID, uint32(target))
+	}
+	var addrs map[int][]netip.Prefix
+	err := c.dump(unix.RTM_GETADDR, request, func() { addrs = map[int][]netip.Prefix{} }, func(b []byte) error {
+		index, prefix, from, err := decodeAddress(b)
+		if err == nil && from != target {
+			err = ErrNoTarget
+		}
+		if prefix.IsValid() {
+			addrs[index] = append(addrs[index], prefix)
+		}
+		return err
+	})
+	return addrs, err
+}
+
+// decodeAddress decodes an RTM_NEWADDR. The prefix is invalid if its family is neither IPv4 nor IPv6.
+func decodeAddress(b []byte) (index int, prefix netip.Prefix, from int, err error) {
+	if len(b) < unix.SizeofIfAddrmsg {
+		return 0, prefix, 0, errShort
+	}
+	family, bits := b[0], int(b[1])
+	index, from = int(native.Uint32(b[4:])), Here
+	var local, address netip.Addr
+	err = eachAttr(b[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) (err error) {
+		switch typ {
+		case unix.IFA_LOCAL:
+			local, err = addr(family, v)
+		case unix.IFA_ADDRESS: // the other end's on a point-to-point link
+			address, err = addr(family, v)
+		case unix.IFA_TARGET_NETNSID:
+			from, err = number(v)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, prefix, 0, err
+	}
+	if !local.IsValid() {
+		local = address
+	}
+	prefix, err = prefixOf(local, bits)
+	return index, prefix, from, err
+}
+
+// prefixOf is invalid, without an error, for an invalid address.
+func prefixOf(a netip.Addr, bits int) (netip.Prefix, error) {
+	if !a.IsValid() {
+		return netip.Prefix{}, nil
+	}
+	p := netip.PrefixFrom(a, bits)
+	if !p.IsValid() {
+		return netip.Prefix{}, fmt.Errorf("netlink: address %s with a prefix of %d bits", a, bits)
+	}
+	return p, nil
+}
+
+// addr is invalid, without an error, for a family other than IPv4 and IPv6.
+func addr(family byte, v []byte) (netip.Addr, error) {
+	if family != unix.AF_INET && family != unix.AF_INET6 {
+		return netip.Addr{}, nil
+	}
+	a, ok := netip.AddrFromSlice(v)
+	if !ok || a.Is4() != (family == unix.AF_INET) {
+		return netip.Addr{}, fmt.Errorf("netlink: an address of family %d has %d bytes", family, len(v))
+	}
+	return a, nil
+}
+
+func number(v []byte) (int, error) {
+	n, err := number32(v)
+	return int(int32(n)), err
+}
+
+// text is a value up to its closing zero byte.
+func text(v []byte) string {
+	v, _, _ = bytes.Cut(v, []byte{0})
+	return string(v)
+}
+
+// mac is empty for a hardware address that is none of Ethernet's, such as a tunnel's.
+func mac(v []byte) string {
+	if len(v) != 6 {
+		return ""
+	}
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", v[0], v[1], v[2], v[3], v[4], v[5])
+}

@@ -1,0 +1,73 @@
+package rtnl
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/netstate"
+)
+
+// sizeofNdMsg is the size of struct ndmsg.
+const sizeofNdMsg = 12
+
+// Neighbours lists the ARP and neighbour discovery entries of the connection's namespace, in the kernel's order,
+// without those that need no resolution (multicast, loopback), which ip-neighbour(8) leaves out too.
+func (c *Conn) Neighbours() ([]netstate.Neighbour, error) {
+	var neighbours []netstate.Neighbour
+	err := c.dump(unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg), func() { neighbours = nil }, func(b []byte) error {
+		n, err := decodeNeighbour(b)
+		if n.Address.IsValid() && n.State != "noarp" {
+			neighbours = append(neighbours, n)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list neighbours: %w", err)
+	}
+	return neighbours, nil
+}
+
+// decodeNeighbour decodes an RTM_NEWNEIGH. Its address is invalid if its family is neither IPv4 nor IPv6.
+func decodeNeighbour(b []byte) (n netstate.Neighbour, err error) {
+	if len(b) < sizeofNdMsg {
+		return n, errShort
+	}
+	family := b[0]
+	n.Link = int(int32(native.Uint32(b[4:])))
+	n.State = neighbourState(native.Uint16(b[8:]))
+	err = eachAttr(b[sizeofNdMsg:], func(typ uint16, v []byte) (err error) {
+		switch typ {
+		case unix.NDA_DST:
+			n.Address, err = addr(family, v)
+		case unix.NDA_LLADDR:
+			n.MAC = mac(v)
+		}
+		return err
+	})
+	return n, err
+}
+
+func neighbourState(s uint16) string {
+	switch s {
+	case unix.NUD_NONE:
+		return "none"
+	case unix.NUD_INCOMPLETE:
+		return "incomplete"
+	case unix.NUD_REACHABLE:
+		return "reachable"
+	case unix.NUD_STALE:
+		return "stale"
+	case unix.NUD_DELAY:
+		return "delay"
+	case unix.NUD_PROBE:
+		return "probe"
+	case unix.NUD_FAILED:
+		return "failed"
+	case unix.NUD_NOARP:
+		return "noarp"
+	case unix.NUD_PERMANENT:
+		return "permanent"
+	}
+	return fmt.Sprintf("%#x", s)
+}
