@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
+	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/nsproc/launch"
 )
@@ -114,25 +115,24 @@ func clash(a, b Endpoint) string {
 	return ""
 }
 
-// living reports whether a container has the endpoint, or is about to. Docker unmounts the sandbox of a container that has
-// ended, and the kernel takes its time to remove what was inside: so a carrier alone means nothing.
+// living reports whether a container has the endpoint, or is about to.
 func (d *Driver) living(ep Endpoint) (bool, error) {
 	link, err := findLink(ep.HostEnd)
 	if err != nil || link == nil {
 		return false, err
 	}
 	starting := !carrier(link) && ep.State != Up && time.Since(ep.Created) < startTime
+	return starting || d.occupied(ep, link), nil
+}
+
+// occupied reports whether the endpoint, with this host end, is in a container. Docker unmounts the sandbox of a
+// container that has ended, and the kernel takes its time to remove what was inside: so a carrier alone means nothing.
+func (d *Driver) occupied(ep Endpoint, hostEnd netlink.Link) bool {
 	if ep.Sandbox == "" {
-		return starting, nil
+		return false
 	}
-	switch err := d.sandboxError(ep.Sandbox); {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, launch.ErrNotVisible):
-		return starting || carrier(link), nil
-	default:
-		return starting, nil
-	}
+	err := d.sandboxError(ep.Sandbox)
+	return err == nil || errors.Is(err, launch.ErrNotVisible) && carrier(hostEnd)
 }
 
 // sandboxError is nil if the sandbox is there.

@@ -38,11 +38,11 @@ func (d *Driver) forget(ctx context.Context, ep Endpoint) (bool, error) {
 		return false, nil
 	}
 	log := d.log.WithField("network", ep.Network).WithField("endpoint", ep.ID)
-	alive, err := d.living(ep)
+	link, err := findLink(ep.HostEnd)
 	switch {
 	case err != nil:
 		return false, err
-	case alive:
+	case link != nil && d.occupied(ep, link):
 		log.Warn("Docker does not know this endpoint, but its container end is in use: leaving it alone")
 		return false, nil
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,7 +40,7 @@ func newRig(t *testing.T) *rig {
 // start opens the state, reconciles and runs, as the daemon does.
 func (r *rig) start() Report {
 	r.t.Helper()
-	d, done := openDriver(r.t, r.state, nil)
+	d, done := openDriver(r.t, r.state)
 	report, err := d.Reconcile(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
@@ -60,7 +59,7 @@ func (r *rig) start() Report {
 	return report
 }
 
-func openDriver(t testing.TB, state string, step func(string)) (d *Driver, done func()) {
+func openDriver(t testing.TB, state string) (d *Driver, done func()) {
 	t.Helper()
 	st, err := store.OpenBolt(state)
 	if err != nil {
@@ -70,13 +69,13 @@ func openDriver(t testing.TB, state string, step func(string)) (d *Driver, done 
 	if err != nil {
 		t.Fatal(err)
 	}
-	launcher, err := launch.New(launch.Options{Path: nsprocBinary(t)})
+	launcher, err := launch.New(launch.Options{Path: nstest.Nsproc(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := logrus.New()
 	log.SetOutput(testWriter{t})
-	d, err = New(Options{Store: st, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500, Step: step})
+	d, err = New(Options{Store: st, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,16 +85,6 @@ func openDriver(t testing.TB, state string, step func(string)) (d *Driver, done 
 type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) { w.t.Logf("%s", b); return len(b), nil }
-
-// nsprocEnv hands a test's nsproc to the processes that it starts.
-const nsprocEnv = "WEAVE_TEST_NSPROC"
-
-func nsprocBinary(t testing.TB) string {
-	if path := os.Getenv(nsprocEnv); path != "" {
-		return path
-	}
-	return nstest.Nsproc(t)
-}
 
 func newNetwork(id NetworkID, options ...string) *network.CreateNetworkRequest {
 	return &network.CreateNetworkRequest{

@@ -2,165 +2,22 @@ package driver
 
 import (
 	"bufio"
-	"context"
-	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
-	"github.com/docker/go-plugins-helpers/network"
 	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/store"
 )
 
-const (
-	crashStateEnv = "WEAVE_TEST_CRASH_STATE"
-	crashStepEnv  = "WEAVE_TEST_CRASH_STEP"
-)
-
-// TestCrashedLife is no test of its own: TestKillBetweenSteps runs it in a process that ends by SIGKILL before its n-th
-// step. It says what has been answered.
-func TestCrashedLife(t *testing.T) {
-	state := os.Getenv(crashStateEnv)
-	if state == "" {
-		t.Skip("runs in a process that is to be killed")
-	}
-	last, err := strconv.Atoi(os.Getenv(crashStepEnv))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	d, done := openDriver(t, state, func(name string) {
-		if n++; n == last {
-			fmt.Printf("killed before: %s\n", name)
-			syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		}
-	})
-	defer done()
-	if _, err := d.Reconcile(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range life(d) {
-		fmt.Printf("begun: %s\n", step.name)
-		if err := step.do(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		fmt.Printf("answered: %s\n", step.name)
-	}
-	d.removals.wait()
-	fmt.Printf("steps: %d\n", n)
-}
-
-type lifeStep struct {
-	name string
-	do   func(context.Context) error
-}
-
-// life is the whole life of a network with an endpoint.
-func life(d *Driver) []lifeStep {
-	nw, ep := string(netID), string(endpointID(1))
-	return []lifeStep{
-		{"create network", func(ctx context.Context) error { return d.CreateNetwork(ctx, newNetwork(netID)) }},
-		{"create endpoint", func(ctx context.Context) error { _, err := d.CreateEndpoint(ctx, newEndpoint(netID, 1)); return err }},
-		{"join", func(ctx context.Context) error {
-			_, err := d.Join(ctx, &network.JoinRequest{NetworkID: nw, EndpointID: ep, SandboxKey: "/run/nowhere"})
-			return err
-		}},
-		{"leave", func(ctx context.Context) error {
-			return d.Leave(ctx, &network.LeaveRequest{NetworkID: nw, EndpointID: ep})
-		}},
-		{"delete endpoint", func(ctx context.Context) error {
-			return d.DeleteEndpoint(ctx, &network.DeleteEndpointRequest{NetworkID: nw, EndpointID: ep})
-		}},
-		{"delete network", func(ctx context.Context) error {
-			return d.DeleteNetwork(ctx, &network.DeleteNetworkRequest{NetworkID: nw})
-		}},
-	}
-}
-
-// TestKillBetweenSteps kills the driver with SIGKILL before each step of a network's and an endpoint's life in turn, then
-// starts it again: nothing that was answered is lost, what was not is whole or gone, and nothing leaks.
-func TestKillBetweenSteps(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	nsproc := nsprocBinary(t)
-	for n := 1; ; n++ {
-		state := filepath.Join(t.TempDir(), "weave.db")
-		child := exec.Command(os.Args[0], "-test.run=^TestCrashedLife$", "-test.v")
-		child.Env = append(os.Environ(), crashStateEnv+"="+state, crashStepEnv+"="+strconv.Itoa(n), nsprocEnv+"="+nsproc)
-		out, err := child.CombinedOutput()
-		said := lines(string(out))
-		if err == nil && !slices.ContainsFunc(said, func(s string) bool { return strings.HasPrefix(s, "killed before: ") }) {
-			if n < 20 {
-				t.Errorf("only %d steps\n%s", n, out)
-			}
-			t.Logf("%d steps", n-1)
-			return
-		}
-		if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-			t.Fatalf("step %d: %v\n%s", n, err, out)
-		}
-		checkAfterCrash(t, state, said)
-		if t.Failed() {
-			t.Fatalf("step %d\n%s", n, out)
-		}
-	}
-}
-
 func lines(s string) (out []string) {
 	for sc := bufio.NewScanner(strings.NewReader(s)); sc.Scan(); {
 		out = append(out, sc.Text())
 	}
 	return out
-}
-
-func checkAfterCrash(t *testing.T, state string, said []string) {
-	t.Helper()
-	did := func(what string) bool { return slices.Contains(said, what) }
-	d, done := openDriver(t, state, nil)
-	defer done()
-	report, err := d.Reconcile(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(report.Problems) > 0 {
-		t.Errorf("problems: %v", report.Problems)
-	}
-	_, network := d.network(netID)
-	_, endpoint := d.endpoint(endpointID(1))
-	switch {
-	case did("answered: create network") && !did("begun: delete network") && !network:
-		t.Error("the network is lost")
-	case did("answered: create endpoint") && !did("begun: delete endpoint") && !endpoint:
-		t.Error("the endpoint is lost")
-	case did("answered: delete endpoint") && endpoint, did("answered: delete network") && network:
-		t.Error("what was deleted is back")
-	}
-	checkConsistent(t, d)
-	for _, step := range life(d)[3:] { // leave and delete: unknown ones are no error
-		if err := step.do(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-	d.removals.wait()
-	if left := ownLinks(t); len(left) != 0 {
-		t.Errorf("links left behind: %v", left)
-	}
-	if left := ownRules(t); len(left) != 0 {
-		t.Errorf("rules left behind: %v", left)
-	}
-	records, err := d.store.List(t.Context(), "")
-	if err != nil || len(records) != 1 { // the state's identity
-		t.Errorf("records left behind: %v, %v", records, err)
-	}
 }
 
 // checkConsistent compares the records, what is tracked, the links and the firewall's rules with each other.
