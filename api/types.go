@@ -107,10 +107,11 @@ type EndpointCounts struct {
 	Up      int `json:"up"`
 }
 
-// Docker is whether Docker's API, where names come from, can be read. Networks work without it.
+// Docker is whether Docker's API, where names come from, can be read, and what Docker calls weave. Networks work without it.
 type Docker struct {
-	Reachable bool   `json:"reachable"`
-	Error     string `json:"error,omitempty"` // why not
+	Reachable bool     `json:"reachable"`
+	Error     string   `json:"error,omitempty"`   // why not
+	Drivers   []string `json:"drivers,omitempty"` // under which Docker knows weave, for docker network create -d
 }
 
 // Reconcile is the outcome of one comparison of the state with the kernel.

@@ -3,27 +3,29 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
-	"golang.org/x/sys/unix"
+	"github.com/vishvananda/netns"
 )
 
 var errOutside = errors.New("nsproc is not in the namespace that it was given: it was built without its entry point; " +
 	"build it with -ldflags '-E weave_nsproc_entry'")
 
-// checkNamespace reports whether this process, and this thread of it, is in the network namespace that fd is open on.
+// checkNamespace reports whether this process, and this thread of it, is in the network namespace that fd is open on: by
+// device and inode.
 func checkNamespace(fd int) error {
-	var want unix.Stat_t
-	if err := unix.Fstat(fd, &want); err != nil {
-		return fmt.Errorf("look at the namespace passed as descriptor %d: %w", fd, err)
+	process, err := netns.GetFromPid(os.Getpid())
+	if err != nil {
+		return fmt.Errorf("look at this process's namespace: %w", err)
 	}
-	for _, path := range []string{"/proc/self/ns/net", "/proc/thread-self/ns/net"} {
-		var st unix.Stat_t
-		if err := unix.Stat(path, &st); err != nil {
-			return fmt.Errorf("stat %s: %w", path, err)
-		}
-		if st.Dev != want.Dev || st.Ino != want.Ino {
-			return errOutside
-		}
+	defer process.Close()
+	thread, err := netns.Get()
+	if err != nil {
+		return fmt.Errorf("look at this thread's namespace: %w", err)
+	}
+	defer thread.Close()
+	if given := netns.NsHandle(fd); !process.Equal(given) || !thread.Equal(given) {
+		return errOutside
 	}
 	return nil
 }

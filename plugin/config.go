@@ -17,6 +17,7 @@ import (
 
 // config is what `weave serve` was told, checked.
 type config struct {
+	Managed       bool         // weave runs as a managed plugin
 	PluginSockets []string     // paths of the sockets that the Engine calls, at least one
 	DriverNames   []string     // by which the Engine knows the plugin
 	APISocket     string       // path of the socket of weave's own API
@@ -56,7 +57,7 @@ var settings = []setting{
 		func(c *config, v string) bool { return parseNames(&c.DriverNames, v) }},
 	{"api-socket", "/run/weave/weave.sock", "`path` of the socket of weave's own API", wantSocket,
 		func(c *config, v string) bool { return parseSocket(&c.APISocket, v) }},
-	{"api-group", "", "`group`, name or number, that may use the API besides root; empty: none", "a group of this machine",
+	{"api-group", "", "`group`, name or number, that may use the API besides root; empty: none", "a group of this machine, or its number",
 		func(c *config, v string) bool { return parseGroup(&c.APIGroup, v) }},
 	{"state", "/var/lib/weave/weave.db", "`path` of the state's file", wantPath,
 		func(c *config, v string) bool { return parsePath(&c.State, v) }},
@@ -84,9 +85,14 @@ var settings = []setting{
 		func(c *config, v string) bool { return parseWord(&c.LogFormat, v, "text", "json") }},
 }
 
+// managedFlag says that Docker runs weave as a managed plugin.
+const managedFlag = "managed"
+
 // addSettings makes every setting a flag.
 func addSettings(flags *pflag.FlagSet) {
 	flags.SortFlags = false
+	flags.Bool(managedFlag, false, "run as a managed plugin, which has the host's /run at "+hostRoot+"/run: with other defaults, and alive\n"+
+		"even where it can't work, to tell Docker why")
 	for _, s := range settings {
 		flags.String(s.flag, s.value, fmt.Sprintf("%s [$%s]", s.usage, variable(s.flag)))
 	}
@@ -98,27 +104,37 @@ func variable(flag string) string {
 }
 
 // newConfig reads all settings: the flag if given, else the environment variable unless it is empty, else the default.
-// Whatever is wrong is told at once.
+// Whatever is wrong is told at once, and the default is in its place in the config that comes with the error.
 func newConfig(flags *pflag.FlagSet, getenv func(string) string) (config, error) {
-	var c config
+	c := config{Managed: flags.Changed(managedFlag)}
 	var errs []error
 	for _, s := range settings {
-		name, value := "--"+s.flag, flags.Lookup(s.flag).Value.String()
-		if env := getenv(variable(s.flag)); env != "" && !flags.Changed(s.flag) {
+		fallback := s.value
+		if managed, ok := managedValues[s.flag]; ok && c.Managed {
+			fallback = managed
+		}
+		name, value := "--"+s.flag, fallback
+		if env := getenv(variable(s.flag)); flags.Changed(s.flag) {
+			value = flags.Lookup(s.flag).Value.String()
+		} else if env != "" {
 			name, value = variable(s.flag), env
 		}
-		if !s.parse(&c, value) {
-			errs = append(errs, fmt.Errorf("%s %q: want %s", name, value, s.want))
+		next := c
+		if s.parse(&next, value) {
+			c = next
+			continue
 		}
+		errs = append(errs, fmt.Errorf("%s %q: want %s", name, value, s.want))
+		s.parse(&c, fallback)
 	}
 	if len(errs) > 0 {
-		return config{}, errors.Join(errs...)
+		return c, errors.Join(errs...)
 	}
 	if c.Range.Bits() > c.SubnetBits {
-		return config{}, fmt.Errorf("--range %s: want one that holds subnets of --subnet-bits %d", c.Range, c.SubnetBits)
+		return c, fmt.Errorf("--range %s: want one that holds subnets of --subnet-bits %d", c.Range, c.SubnetBits)
 	}
 	if slices.Contains(c.PluginSockets, c.APISocket) {
-		return config{}, fmt.Errorf("--api-socket %q: want another path than --plugin-socket's", c.APISocket)
+		return c, fmt.Errorf("--api-socket %q: want another path than --plugin-socket's", c.APISocket)
 	}
 	return c, nil
 }

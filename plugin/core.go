@@ -80,19 +80,32 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 		Store:     cfg.State,
 		Ranges:    cfg.ranges(),
 		Reconcile: reconcileStatus(report),
-		Docker:    api.Docker{Error: "not asked: --docker-socket is none"},
+		Docker:    api.Docker{Error: "not asked: --docker-socket is none", Drivers: cfg.DriverNames},
 		Warnings:  report.Problems,
+	}
+	var here place
+	if cfg.Managed {
+		if here, err = findPlace(); err != nil {
+			return nil, err
+		}
+		if !here.shared {
+			log.Warn(notShared)
+			status.Warnings = append(slices.Clip(status.Warnings), notShared)
+		}
 	}
 	status.Version, status.Commit = buildInfo()
 	listing := api.Options{Tracker: networks, Log: log}
 	background := []func(context.Context) error{networks.Run}
 	reachable := func(*api.Status) {}
 	if cfg.DockerSocket != "" {
-		docker := dockerapi.New(dockerapi.Options{Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, Log: log})
-		e := &engine{docker: docker, networks: networks, pools: pools, names: cfg.DriverNames, timing: defaultEngineTiming, log: log}
+		docker := dockerapi.New(dockerapi.Options{Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: here.id, Log: log})
+		e := &engine{docker: docker, networks: networks, pools: pools, timing: defaultEngineTiming, log: log}
 		background = append(background, forever(docker.Run), forever(e.run))
 		listing.Names = docker
-		reachable = func(s *api.Status) { s.Docker = dockerStatus(docker.Reachable()) }
+		reachable = func(s *api.Status) {
+			s.Docker = dockerStatus(docker.Reachable())
+			tellDrivers(s, cfg.DriverNames, docker.PluginName())
+		}
 	}
 	listing.Status = func(context.Context) api.Status {
 		s := status

@@ -195,7 +195,7 @@ func checkCrash(t *testing.T, state string, said []string) {
 	}
 
 	// Docker was killed, too, and knows nothing; what it had made is past the time that something takes to make.
-	e := &engine{docker: &fakeDocker{}, networks: networks, pools: pools, names: []string{"weave"}, log: quiet()}
+	e := &engine{docker: &fakeDocker{}, networks: networks, pools: pools, log: quiet()}
 	long := time.Now().Add(time.Hour)
 	for range 2 { // endpoints first; their network goes once it has none
 		e.forget(t.Context(), &reading{dockerapi.Known{}, long}, &reading{dockerapi.Known{}, long})

@@ -22,7 +22,6 @@ type engine struct {
 	docker   dockerReader
 	networks networkTracker
 	pools    poolTracker
-	names    []string // of weave's drivers, as Docker knows them
 	timing   engineTiming
 	log      *logrus.Entry
 }
@@ -128,7 +127,7 @@ func (e *engine) adopt(ctx context.Context, earlier, latest *reading) {
 func (e *engine) adoptNetwork(ctx context.Context, n dockerapi.Network, r *reading) error {
 	endpoints := r.endpointsOf(n.ID)
 	// A network of Swarm's is made again by Swarm, but the endpoints that it has now are not.
-	if !slices.Contains(e.names, n.Driver) || n.Scope != "local" && len(endpoints) == 0 {
+	if !slices.Contains(r.Drivers, n.Driver) || n.Scope != "local" && len(endpoints) == 0 {
 		return nil
 	}
 	tracked := map[string]bool{}
@@ -142,11 +141,11 @@ func (e *engine) adoptNetwork(ctx context.Context, n dockerapi.Network, r *readi
 	if tracked[n.ID] && len(endpoints) == 0 {
 		return nil
 	}
-	return e.networks.Adopt(ctx, e.createRequest(n), endpoints)
+	return e.networks.Adopt(ctx, createRequest(n, r.Drivers), endpoints)
 }
 
-// createRequest is the request by which Docker made n.
-func (e *engine) createRequest(n dockerapi.Network) *network.CreateNetworkRequest {
+// createRequest is the request by which Docker made n; drivers are the names of weave's.
+func createRequest(n dockerapi.Network, drivers []string) *network.CreateNetworkRequest {
 	generic := map[string]any{}
 	for k, v := range n.Options {
 		generic[k] = v
@@ -156,7 +155,7 @@ func (e *engine) createRequest(n dockerapi.Network) *network.CreateNetworkReques
 		req.Options["com.docker.network.internal"] = true
 	}
 	space := ""
-	if slices.Contains(e.names, n.IPAMDriver) {
+	if slices.Contains(drivers, n.IPAMDriver) {
 		space = ipam.LocalSpace
 	}
 	for _, s := range n.Subnets {
@@ -175,7 +174,7 @@ func (e *engine) createRequest(n dockerapi.Network) *network.CreateNetworkReques
 
 // adoptPools takes up the pools of n with the addresses in use, where there is no such pool.
 func (e *engine) adoptPools(ctx context.Context, n dockerapi.Network, r *reading) error {
-	if !slices.Contains(e.names, n.IPAMDriver) || n.Scope != "local" {
+	if !slices.Contains(r.Drivers, n.IPAMDriver) || n.Scope != "local" {
 		return nil
 	}
 	var errs []error
@@ -229,7 +228,7 @@ func (e *engine) forget(ctx context.Context, earlier, latest *reading) {
 		case earlier.hasNetwork(string(nw.ID)) || latest.hasNetwork(string(nw.ID)):
 		case e.docker.NetworkName(string(nw.ID)) != "":
 			e.log.WithField("network", nw.ID).Warnf("docker has this network, but under none of the driver names %q: "+
-				"nothing that it may have forgotten is given up; set --driver-names", e.names)
+				"nothing that it may have forgotten is given up; set --driver-names", latest.Drivers)
 			return
 		case nw.Created.Before(before) && e.forgetNetwork(ctx, nw):
 			for _, p := range nw.Pools {
@@ -275,7 +274,7 @@ func (e *engine) inUse(earlier, latest *reading, gone []netip.Prefix) ipam.Known
 	for _, r := range []*reading{earlier, latest} {
 		for _, n := range r.Networks {
 			for _, s := range n.Subnets {
-				told[s.Subnet] = n.Scope == "local" && slices.Contains(e.names, n.Driver)
+				told[s.Subnet] = n.Scope == "local" && slices.Contains(r.Drivers, n.Driver)
 				out[s.Subnet] = append(out[s.Subnet], r.inUse(n.ID, s)...)
 			}
 		}

@@ -35,6 +35,7 @@ func (f *fakeDocker) Known(context.Context) (dockerapi.Known, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
+	f.known.Drivers = []string{"weave"}
 	return f.known, f.err
 }
 
@@ -102,7 +103,7 @@ func newEngine(t *testing.T) (*engine, *fakeDocker, *fakeTracker, *ipam.IPAM) {
 	docker, tracker := &fakeDocker{names: map[string]string{}}, &fakeTracker{}
 	timing := defaultEngineTiming
 	timing.grace = -time.Hour
-	return &engine{docker: docker, networks: tracker, pools: pools, names: []string{"weave"}, timing: timing, log: quiet()}, docker, tracker, pools
+	return &engine{docker: docker, networks: tracker, pools: pools, timing: timing, log: quiet()}, docker, tracker, pools
 }
 
 // compareTwice compares two readings of the same.
@@ -362,7 +363,7 @@ func TestLateNetworkNeedsTwoReadings(t *testing.T) {
 func TestRunReadsAtALowRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		docker, tracker := &fakeDocker{}, &fakeTracker{}
-		e := &engine{docker: docker, networks: tracker, pools: noPools{}, names: []string{"weave"}, timing: defaultEngineTiming, log: quiet()}
+		e := &engine{docker: docker, networks: tracker, pools: noPools{}, timing: defaultEngineTiming, log: quiet()}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {

@@ -1,3 +1,5 @@
+//go:build !docs
+
 // Command weave is a network and IPAM plugin for Docker, and its own command line.
 //
 // It runs in the host's network namespace and never leaves it.
@@ -10,8 +12,12 @@ import (
 )
 
 func main() {
-	if err := newRootCommand().ExecuteContext(context.Background()); err != nil {
-		fmt.Fprintf(os.Stderr, "weave: %s\n", printable(err.Error(), "\n"))
+	root, err := newCommand(os.Args)
+	if err == nil {
+		err = root.ExecuteContext(context.Background())
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "weave: %s\n", printable(err.Error(), "\n\t"))
 		os.Exit(1)
 	}
 }

@@ -35,6 +35,10 @@ func newPsCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the ids of containers only, each once")
 	format := addFormatFlag(cmd, "weave (as Weave Net printed it), ")
 	cmd.MarkFlagsMutuallyExclusive("quiet", "format")
+	cmd.ValidArgsFunction = completeContainers
+	completeFlag(cmd, "network", completeNetworks)
+	completeFlag(cmd, "live", cobra.FixedCompletions(
+		[]cobra.Completion{string(driver.Kernel), string(driver.Nsproc)}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, containers []string) error {
 		source, err := liveSource(live)
 		if err != nil {

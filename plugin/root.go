@@ -41,6 +41,11 @@ func newRootCommand() *cobra.Command {
 	root.PersistentFlags().String("socket", cmp.Or(os.Getenv("WEAVE_SOCKET"), api.DefaultSocket),
 		"`path` of the socket where weave answers these commands [$WEAVE_SOCKET]")
 	root.AddCommand(newServeCommand(), newPsCommand(), newNetworksCommand(), newStatusCommand(), newVersionCommand())
+	for _, cmd := range root.Commands() {
+		if cmd.ValidArgsFunction == nil {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions // no command takes a file
+		}
+	}
 	return root
 }
 

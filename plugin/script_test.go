@@ -23,7 +23,7 @@ import (
 var updateScripts = flag.Bool("update", false, "write what the scripts' commands print into the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"weave": main})
+	testscript.Main(m, map[string]func(){"weave": main, dockerName: main})
 }
 
 // TestScripts runs the scripts in testdata/script against a server of the API that answers for a made-up town.

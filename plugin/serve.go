@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -31,14 +32,18 @@ func newServeCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := newConfig(cmd.Flags(), os.Getenv)
+			open := openCore
 			if err != nil {
-				return err
+				if !cfg.Managed {
+					return err
+				}
+				open = refusing(fmt.Errorf("%w: see docker plugin set", err))
 			}
 			log := newLog(cfg, cmd.ErrOrStderr())
 			if err := dropSysAdmin(log); err != nil {
 				return err
 			}
-			return serveUntilSignal(cmd.Context(), cfg, log, openCore)
+			return serveUntilSignal(cmd.Context(), cfg, log, open)
 		},
 	}
 	addSettings(cmd.Flags())
@@ -66,15 +71,29 @@ func newLog(cfg config, to io.Writer) *logrus.Entry {
 // opener opens the core; it returns early when ctx ends.
 type opener func(ctx context.Context, cfg config, log *logrus.Entry) (*core, error)
 
+// refusing is an opener that fails for a reason known before.
+func refusing(reason error) opener {
+	return func(context.Context, config, *logrus.Entry) (*core, error) { return nil, reason }
+}
+
+// refusalTime is how long a managed plugin that can't work answers Docker's calls with the reason before it ends. Docker
+// then starts it again at once, and would have nobody to ask if that were all it did.
+const refusalTime = time.Minute
+
 // serve runs the daemon until ctx ends or something fails for good. Its sockets listen before the core is open: an
 // Engine waits 15 s in each of its calls for a plugin that does not listen, and one that starts makes many.
 func serve(ctx context.Context, cfg config, log *logrus.Entry, open opener) error {
 	g := newGate()
 	servers, err := listen(ctx, cfg, g, log)
+	if err != nil && cfg.Managed {
+		open = refusing(err)
+		servers, err = listenForDocker(ctx, cfg, g, log)
+	}
 	if err != nil {
 		return err
 	}
 	log.WithFields(logrus.Fields{"plugin": cfg.PluginSockets, "api": cfg.APISocket}).Info("listening")
+	notify("READY=1", log)
 
 	// When ctx ends, calls in flight are finished first; only then does the background end, which works for them.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
@@ -91,6 +110,10 @@ func serve(ctx context.Context, cfg config, log *logrus.Entry, open opener) erro
 		case err != nil && ctx.Err() != nil:
 			g.fail(errStopping)
 			return nil
+		case err != nil && cfg.Managed:
+			g.fail(err)
+			log.WithError(err).Error("every call is answered with this")
+			return refuseFor(running, refusalTime, err)
 		case err != nil:
 			g.fail(err)
 			return err
@@ -103,6 +126,7 @@ func serve(ctx context.Context, cfg config, log *logrus.Entry, open opener) erro
 	select {
 	case <-ctx.Done():
 		log.Info("stopping")
+		notify("STOPPING=1", log)
 	case <-running.Done():
 	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
@@ -139,6 +163,24 @@ func listen(ctx context.Context, cfg config, g *gate, log *logrus.Entry) ([]*ser
 		return nil, err
 	}
 	return servers, nil
+}
+
+// listenForDocker makes only the socket at which Docker reaches a managed plugin, which is always free.
+func listenForDocker(ctx context.Context, cfg config, g *gate, log *logrus.Entry) ([]*server, error) {
+	s, err := newServer(ctx, cfg.PluginSockets[0], -1, newSocket(g, cfg.Scope, log), log)
+	return []*server{s}, err
+}
+
+// refuseFor waits for d and returns reason, or nil as soon as ctx ends.
+func refuseFor(ctx context.Context, d time.Duration, reason error) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return reason
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // stop stops all servers at once.

@@ -62,6 +62,9 @@ func printStatus(w io.Writer, s api.Status) error {
 	} else {
 		line("Docker:", "its API can't be read, names are missing or old: %s", s.Docker.Error)
 	}
+	if len(s.Docker.Drivers) > 0 {
+		line("Drivers:", "%s", strings.Join(s.Docker.Drivers, ", "))
+	}
 	line("Reconciled:", "%s", reconciled(s.Reconcile))
 	if r := s.Reconcile; r != nil {
 		items(line, r.Actions)

@@ -16,7 +16,7 @@ import (
 
 // This is a client of our own, and not the Engine's, because that one decodes addresses strictly: an Engine before 28.0
 // tells the gateway of any IPv6 network as "fd00::1/64", and one such network, of whatever driver, is enough for the
-// Engine's client to refuse the whole list. Five GETs are needed here, and of their answers only the fields below.
+// Engine's client to refuse the whole list. Six GETs are needed here, and of their answers only the fields below.
 
 const (
 	callDeadline = 5 * time.Second // for each call; an inspect may wait for whatever waits for us
@@ -133,8 +133,8 @@ func do(ctx context.Context, client *http.Client, path string, query url.Values)
 	return nil, fmt.Errorf("get %s of docker's API: %w", path, err)
 }
 
-// readNames reads all names.
-func (s session) readNames(ctx context.Context) (*names, error) {
+// readNames reads all names; that of the managed plugin of this id among them, unless it is empty.
+func (s session) readNames(ctx context.Context, pluginID string) (*names, error) {
 	var networks []struct {
 		ID   string `json:"Id"`
 		Name string
@@ -152,7 +152,11 @@ func (s session) readNames(ctx context.Context) (*names, error) {
 	if err := s.get(ctx, "/containers/json", nil, &containers); err != nil {
 		return nil, err
 	}
-	n := &names{networks: make(map[string]string, len(networks)), containers: make(map[string]container, len(containers))}
+	plugin, err := s.pluginName(ctx, pluginID)
+	if err != nil {
+		return nil, err
+	}
+	n := &names{plugin: plugin, networks: make(map[string]string, len(networks)), containers: make(map[string]container, len(containers))}
 	for _, network := range networks {
 		n.networks[network.ID] = network.Name
 	}
@@ -164,6 +168,26 @@ func (s session) readNames(ctx context.Context) (*names, error) {
 		}
 	}
 	return n, nil
+}
+
+// pluginName returns the full name of the managed plugin of this id; empty if there is none.
+func (s session) pluginName(ctx context.Context, id string) (string, error) {
+	if id == "" {
+		return "", nil
+	}
+	var plugins []struct {
+		ID   string `json:"Id"`
+		Name string
+	}
+	if err := s.get(ctx, "/plugins", nil, &plugins); err != nil {
+		return "", err
+	}
+	for _, p := range plugins {
+		if p.ID == id {
+			return p.Name, nil
+		}
+	}
+	return "", nil
 }
 
 // ownName picks a container's own name from all that Docker tells: those through a link of another container have a

@@ -14,6 +14,7 @@ import (
 
 // Known is what Docker holds weave responsible for.
 type Known struct {
+	Drivers   []string   // the driver names under which Docker knows weave
 	Networks  []Network  // by id
 	Endpoints []Endpoint // by id
 }
@@ -66,9 +67,16 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 	if err := s.get(ctx, "/networks", nil, &list); err != nil {
 		return Known{}, err
 	}
-	var known Known
+	known := Known{Drivers: w.drivers}
+	plugin, err := s.pluginName(ctx, w.pluginID)
+	if err != nil {
+		return Known{}, err
+	}
+	if plugin != "" {
+		known.Drivers = append(slices.Clip(known.Drivers), plugin)
+	}
 	for _, n := range list {
-		if n.ConfigOnly || !slices.Contains(w.drivers, n.Driver) && !slices.Contains(w.drivers, n.IPAM.Driver) {
+		if n.ConfigOnly || !slices.Contains(known.Drivers, n.Driver) && !slices.Contains(known.Drivers, n.IPAM.Driver) {
 			continue
 		}
 		if err := s.addNetwork(ctx, &known, n.ID); err != nil {

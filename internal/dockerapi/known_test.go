@@ -53,6 +53,7 @@ func TestKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Known{
+		Drivers: []string{"weave"},
 		Networks: []Network{
 			{ID: "n1", Name: "app", Driver: "weave", IPAMDriver: "weave", Scope: "local", Options: map[string]string{"works.weave.mtu": "1400"}, IPv4: true, IPv6: true,
 				Created: time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC),

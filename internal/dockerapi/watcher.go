@@ -25,26 +25,29 @@ var ErrNotAsked = errors.New("not asked yet")
 
 // Options are what a Watcher needs.
 type Options struct {
-	Socket  string        // optional: path of the socket of Docker's API; DefaultSocket if empty
-	Drivers []string      // for Known: the driver names under which Docker knows weave
-	Log     *logrus.Entry // required
+	Socket   string        // optional: path of the socket of Docker's API; DefaultSocket if empty
+	Drivers  []string      // for Known: driver names under which Docker knows weave
+	PluginID string        // optional: id of the managed plugin that weave is; its name is then a driver name, too
+	Log      *logrus.Entry // required
 }
 
 // Watcher keeps up with Docker's names while Run runs. What it has read stays valid when Docker's API goes away, and
 // without Docker it knows no names at all.
 type Watcher struct {
-	engine  engine
-	drivers []string
-	log     *logrus.Entry
-	timing  timing
-	names   atomic.Pointer[names]
-	reach   atomic.Pointer[error] // why Docker's API can't be read; of nil: it can
+	engine   engine
+	drivers  []string
+	pluginID string
+	log      *logrus.Entry
+	timing   timing
+	names    atomic.Pointer[names]
+	reach    atomic.Pointer[error] // why Docker's API can't be read; of nil: it can
 }
 
 // names is one reading of Docker's names. It is never changed.
 type names struct {
 	networks   map[string]string    // by network id
 	containers map[string]container // by endpoint id
+	plugin     string               // of the managed plugin that weave is; empty: it is none
 }
 
 type container struct{ id, name string }
@@ -62,10 +65,11 @@ func New(o Options) *Watcher {
 		o.Socket = DefaultSocket
 	}
 	w := &Watcher{
-		engine:  newEngine(o.Socket),
-		drivers: o.Drivers,
-		log:     o.Log.WithField("docker", o.Socket),
-		timing:  timing{spacing: 250 * time.Millisecond, resync: 5 * time.Minute, retry: 250 * time.Millisecond, maxRetry: 5 * time.Second},
+		engine:   newEngine(o.Socket),
+		drivers:  o.Drivers,
+		pluginID: o.PluginID,
+		log:      o.Log.WithField("docker", o.Socket),
+		timing:   timing{spacing: 250 * time.Millisecond, resync: 5 * time.Minute, retry: 250 * time.Millisecond, maxRetry: 5 * time.Second},
 	}
 	w.names.Store(&names{})
 	w.reach.Store(&ErrNotAsked)
@@ -80,6 +84,9 @@ func (w *Watcher) Container(endpoint string) (id, name string) {
 	c := w.names.Load().containers[endpoint]
 	return c.id, c.name
 }
+
+// PluginName returns the full name of the managed plugin that weave is; empty: it is none, or the name is not known yet.
+func (w *Watcher) PluginName() string { return w.names.Load().plugin }
 
 // Reachable returns nil if Docker's API could be read when it was last tried, else the reason; ErrNotAsked at first.
 func (w *Watcher) Reachable() error { return *w.reach.Load() }
@@ -131,7 +138,7 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 		}
 	}()
 	for {
-		n, err := s.readNames(ctx)
+		n, err := s.readNames(ctx, w.pluginID)
 		if err != nil {
 			return false, err
 		}

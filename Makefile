@@ -1,0 +1,127 @@
+# What one types: build, docs, install, release, plugin, demo, unit, test, test-engines, bench, benchstat, fuzz, lint, fmt, generate, clean.
+
+GO ?= go
+
+# What is built, for which architecture, where; the same sources and values give the same bytes, with git or without.
+ARCH ?= $(shell $(GO) env GOARCH)
+BIN ?= bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+
+# Packages whose tests need neither Docker nor, most of them, root; the others start Docker Engines.
+UNIT = $(shell $(GO) list ./... | grep -v /integration)
+
+# How long `make fuzz` spends on each target, and `make benchstat` repeats each benchmark.
+FUZZTIME ?= 10s
+COUNT ?= 6
+
+.PHONY: build docs install release plugin demo unit test test-engines bench benchstat fuzz lint fmt generate clean
+
+# nsproc starts at an entry point of its own, which enters the namespace before there is a Go runtime (nsproc/entry_*.s).
+build:
+	CGO_ENABLED=0 GOARCH=$(ARCH) $(GO) build -trimpath -buildvcs=false \
+		-ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o $(BIN)/weave ./plugin
+	CGO_ENABLED=0 GOARCH=$(ARCH) $(GO) build -trimpath -buildvcs=false \
+		-ldflags '-s -w -E weave_nsproc_entry' -o $(BIN)/nsproc ./nsproc
+
+# Man pages and completions of the shells, from the commands themselves.
+DOCS ?= build/docs
+docs:
+	rm -rf $(DOCS)
+	$(GO) run -tags docs ./plugin $(DOCS)
+
+# Below PREFIX. Only what one types is in bin: weave, a link to the binary that has nsproc beside it. The docker command
+# finds the other link, for `docker weave`.
+PREFIX ?= /usr/local
+install: prefix = $(DESTDIR)$(PREFIX)
+install: build docs
+	install -d -m 755 $(prefix)/bin $(prefix)/libexec/weave $(prefix)/libexec/docker/cli-plugins $(prefix)/lib/systemd/system \
+		$(prefix)/share/man/man8 $(prefix)/share/bash-completion/completions $(prefix)/share/zsh/site-functions \
+		$(prefix)/share/fish/vendor_completions.d $(prefix)/share/doc/weave
+	install -m 755 $(BIN)/weave $(BIN)/nsproc $(prefix)/libexec/weave
+	ln -sfn ../libexec/weave/weave $(prefix)/bin/weave
+	ln -sfn ../../weave/weave $(prefix)/libexec/docker/cli-plugins/docker-weave
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' plugin/weave.service >$(prefix)/lib/systemd/system/weave.service
+	chmod 644 $(prefix)/lib/systemd/system/weave.service
+	install -m 644 $(DOCS)/man/*.8 $(prefix)/share/man/man8
+	install -m 644 $(DOCS)/completions/weave.bash $(prefix)/share/bash-completion/completions/weave
+	install -m 644 $(DOCS)/completions/_weave $(prefix)/share/zsh/site-functions
+	install -m 644 $(DOCS)/completions/weave.fish $(prefix)/share/fish/vendor_completions.d
+	install -m 644 README.md LICENSE CHANGELOG.md $(prefix)/share/doc/weave
+
+# What is published of the commit that is checked out, in build/release.
+release:
+	plugin/release.sh build/release
+
+# The managed plugin in build/plugin, and under the name PLUGIN in the engine if one answers; pulls no image. Where images
+# can be pulled the Dockerfile makes the same root file system. A name without a tag must not be weave: docs/managed-plugin.md.
+PLUGIN ?= weaveplugin/weave:$(ARCH)
+plugin: plugin-files
+	if docker version >/dev/null 2>&1; then docker plugin create $(PLUGIN) build/plugin; fi
+
+plugin-files:
+	rm -rf build/plugin
+	plugin/rootfs.sh build/plugin/rootfs $(ARCH) build/cache
+	$(MAKE) --no-print-directory build BIN=build/plugin/rootfs
+	cp config.json build/plugin/
+
+# The main job, step by step, on this machine; leaves nothing behind.
+demo:
+	integration/demo.sh
+
+# As any user, without network.
+unit:
+	$(GO) test -race $(UNIT)
+
+# Everything, as root; installs the Debian packages that it needs.
+test: export WEAVE_TEST_ROOT = 1
+test:
+	integration/install.sh
+	$(MAKE) lint
+	$(GO) test -race -count=1 $(UNIT)
+	$(GO) test -count=1 -parallel 3 -timeout 9m ./integration/...
+
+# The integration tests beside other engines: Docker 26.1 and 28.5.
+test-engines: export WEAVE_TEST_ROOT = 1
+test-engines:
+	integration/install.sh
+	for suite in trixie forky; do \
+		WEAVE_LAB_ENGINE=$$suite $(GO) test -count=1 -parallel 3 -timeout 15m ./integration/... || exit 1; \
+	done
+
+# What weave promises, measured against what there is without it, in ten minutes: a table, also in build/bench.json. As
+# root. One question alone: make bench BENCH=Listing, or Connect, IPAM, Memory, Nsproc, Start, Traffic.
+BENCH ?= .
+bench: export WEAVE_TEST_ROOT = 1
+bench:
+	integration/install.sh
+	integration/install.sh iperf3 util-linux
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 30m ./integration/bench -args -report $(CURDIR)/build/bench.json
+
+# The packages' own benchmarks, as input for benchstat.
+benchstat:
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) $(UNIT)
+
+# Each fuzz target for a short time.
+fuzz:
+	@set -e; for file in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$file); do \
+			echo "$$target in $$file"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
+		done; \
+	done
+
+lint:
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test ./internal/rules
+
+fmt:
+	gofmt -w .
+
+generate:
+	$(GO) generate ./...
+
+clean:
+	rm -rf bin build

@@ -1,0 +1,110 @@
+package integration
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/integration/lab"
+)
+
+// What weave doesn't know it refuses, and the user reads why in the answer of the docker CLI.
+func TestOptionsThatAreRefused(t *testing.T) {
+	h := sharedHost(t)
+	before := len(status(t, h).Warnings)
+	for _, c := range []struct {
+		name    string
+		options []string
+		want    []string
+	}{
+		{"unknown", []string{"-o", "works.weave.mtuu=1400"}, []string{"works.weave.mtuu", "1400", "works.weave.mtu"}},
+		{"foreign", []string{"-o", "parent=eth0"}, []string{"parent", "eth0"}},
+		{"mtu word", []string{"-o", "works.weave.mtu=big"}, []string{"works.weave.mtu", "big", "68..65535"}},
+		{"mtu small", []string{"-o", "works.weave.mtu=67"}, []string{"works.weave.mtu", "67", "68..65535"}},
+		{"mtu twice", []string{"-o", "works.weave.mtu=1400", "-o", "com.docker.network.driver.mtu=1300"}, []string{"works.weave.mtu", "com.docker.network.driver.mtu"}},
+		{"mtu for IPv6", []string{"-o", "works.weave.mtu=1279", "--ipv6", "--subnet", "10.64.0.0/24", "--subnet", "fd64::/64"}, []string{"1279", "1280"}},
+		{"multicast", []string{"-o", "works.weave.multicast=maybe"}, []string{"works.weave.multicast", "maybe", "true or false"}},
+		{"bridge name", []string{"-o", "works.weave.bridge=a/b"}, []string{"works.weave.bridge", "a/b"}},
+		{"bridge name too long", []string{"-o", "works.weave.bridge=sixteencharacter"}, []string{"works.weave.bridge", "15"}},
+		{"bridge that is none", []string{"-o", "works.weave.bridge=lo"}, []string{"lo"}},
+		{"ipam option", []string{"--ipam-driver", "weave", "--ipam-opt", "size=24"}, []string{"size"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			command := append([]string{"network", "create", "-d", "weave"}, c.options...)
+			refused(t, h, append(command, "refused"), c.want...)
+			if _, err := h.DockerErr("network", "inspect", "refused"); err == nil {
+				h.Docker(t, "network", "rm", "refused")
+			}
+		})
+	}
+	if left := linksOf(t, h, "wv"); len(left) > 0 {
+		t.Errorf("refused networks left %v", left)
+	}
+	s := status(t, h)
+	if s.Networks != 0 || len(s.Warnings) != before {
+		t.Errorf("after refusals: %d networks, warnings %v", s.Networks, s.Warnings)
+	}
+}
+
+func TestDockersOwnOptionsPass(t *testing.T) {
+	h := sharedHost(t)
+	weaveNetwork(t, h, "passed", "-o", "com.docker.network.something.new=1")
+}
+
+func TestEndpointOptionIsRefused(t *testing.T) {
+	h := sharedHost(t)
+	weaveNetwork(t, h, "app", "--internal")
+	h.Run(t, "--network", "none", "--name", "idle")
+	h.Docker(t, "network", "disconnect", "none", "idle")
+	refused(t, h, []string{"network", "connect", "--driver-opt", "colour=red", "app", "idle"}, "colour", "red")
+	if found := endpoints(t, h, api.Query{}); len(found) > 0 {
+		t.Errorf("a refused endpoint is listed: %+v", found)
+	}
+	awaitNothingLeft(t, h)
+}
+
+// After a crash in mid-call the engine repeats the call with an empty body.
+func TestEmptyRequestsChangeNothing(t *testing.T) {
+	h := sharedHost(t)
+	for _, call := range []string{"NetworkDriver.CreateNetwork", "NetworkDriver.CreateEndpoint", "NetworkDriver.Join", "NetworkDriver.DeleteNetwork", "IpamDriver.RequestPool", "IpamDriver.RequestAddress"} {
+		for _, body := range []string{"", "{}", "[]", "{\"NetworkID\":\"../../etc\"}"} {
+			out := h.Exec(t, "curl", "-s", "-w", "\n%{http_code}", "--unix-socket", lab.PluginSocket, "-d", body, "http://weave/"+call)
+			if call == "IpamDriver.RequestPool" && body != "" && body != "[]" || strings.Contains(call, "Delete") && body != "" {
+				continue // {} asks for a pool in the unnamed space, which may be refused or not; deleting nothing is no error
+			}
+			if strings.HasSuffix(out, "\n200") {
+				t.Errorf("%s with the body %q: %s", call, body, out)
+			}
+		}
+	}
+	if s := status(t, h); s.Networks != 0 || s.Endpoints != (api.EndpointCounts{}) {
+		t.Errorf("after empty requests: %+v", s)
+	}
+}
+
+func TestCommandLineThatIsRefused(t *testing.T) {
+	h := sharedHost(t)
+	weaveNetwork(t, h, "app", "--internal")
+	h.Run(t, "--network", "app") // a template is executed only if there is something to list
+	for _, c := range []struct {
+		command []string
+		want    []string
+	}{
+		{[]string{"serve", "--mtu", "1"}, []string{"--mtu", `"1"`, "68..65535"}},
+		{[]string{"serve", "--scope", "swarm"}, []string{"--scope", "swarm", "local or global"}},
+		{[]string{"serve", "--range", "10.32.0.1/12"}, []string{"--range", "10.32.0.1/12"}},
+		{[]string{"serve", "--plugin-socket", "/run/second.sock", "--api-socket", "/run/second-api.sock"}, []string{"/var/lib/weave/weave.db", "in use"}},
+		{[]string{"ps", "--live=guess"}, []string{"guess", "kernel", "nsproc"}},
+		{[]string{"ps", "--format", "{{.Colour}}"}, []string{"Colour"}},
+		{[]string{"ps", "--network", "nowhere"}, []string{"nowhere"}},
+		{[]string{"ps", "--socket", "/run/nobody.sock"}, []string{"/run/nobody.sock", "not running"}},
+	} {
+		t.Run(strings.Join(c.command, " "), func(t *testing.T) {
+			_, err := h.WeaveErr(c.command...)
+			if err == nil {
+				t.Fatal("not refused")
+			}
+			want(t, err.Error(), c.want...)
+		})
+	}
+}

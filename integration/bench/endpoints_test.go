@@ -1,0 +1,158 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	dockeripam "github.com/docker/go-plugins-helpers/ipam"
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/integration/lab"
+	"github.com/weaveplugin/weave/ipam"
+)
+
+// quiet lets the plugin log what it logs by default; the lab's own is everything.
+const quiet = "--log-level=info"
+
+// alone is a host without an engine, with a plugin that is called as an engine calls it: a thousand endpoints are there
+// in half a minute, and nothing but the plugin is measured.
+type alone struct {
+	*lab.Host
+	plugin   *lab.Plugin
+	calls    *http.Client
+	networks []network.IPAMData
+	ids      []string // of networks
+	made     int      // endpoints, each in a sandbox of its own
+}
+
+func startAlone(b *testing.B) *alone {
+	b.Helper()
+	h := lab.Start(b, lab.Options{Name: "alone", Root: "/", NoEngine: true})
+	p := h.StartPlugin(b, quiet, "--docker-socket=none")
+	return &alone{Host: h, plugin: p, calls: unixClient(h.Path(lab.PluginSocket))}
+}
+
+// addNetwork makes a network with a subnet of weave's choice.
+func (a *alone) addNetwork(b *testing.B) {
+	b.Helper()
+	var pool dockeripam.RequestPoolResponse
+	a.call(b, "IpamDriver.RequestPool", dockeripam.RequestPoolRequest{AddressSpace: ipam.LocalSpace}, &pool)
+	id := newID()
+	data := network.IPAMData{AddressSpace: ipam.LocalSpace, Pool: pool.Pool}
+	a.call(b, "NetworkDriver.CreateNetwork", network.CreateNetworkRequest{NetworkID: id, IPv4Data: []*network.IPAMData{&data}}, nil)
+	a.ids = append(a.ids, id)
+	data.AddressSpace = pool.PoolID // what addresses are asked of
+	a.networks = append(a.networks, data)
+}
+
+// grow makes endpoints up to a number of them, on each of the networks in turn, and waits until they are up.
+func (a *alone) grow(b *testing.B, to int) {
+	b.Helper()
+	var script strings.Builder // what an engine does itself
+	for ; a.made < to; a.made++ {
+		n := a.made % len(a.ids)
+		var address dockeripam.RequestAddressResponse
+		a.call(b, "IpamDriver.RequestAddress", dockeripam.RequestAddressRequest{PoolID: a.networks[n].AddressSpace}, &address)
+		endpoint, sandbox := newID(), fmt.Sprintf("c%d", a.made)
+		a.call(b, "NetworkDriver.CreateEndpoint", network.CreateEndpointRequest{NetworkID: a.ids[n], EndpointID: endpoint,
+			Interface: &network.EndpointInterface{Address: address.Address}}, nil)
+		var joined network.JoinResponse
+		a.call(b, "NetworkDriver.Join", network.JoinRequest{NetworkID: a.ids[n], EndpointID: endpoint, SandboxKey: "/run/netns/" + sandbox}, &joined)
+		fmt.Fprintf(&script, "ip netns add %[1]s; ip link set %[2]s netns %[1]s name eth0; ip -n %[1]s address add %[3]s dev eth0; ip -n %[1]s link set eth0 up\n",
+			sandbox, joined.InterfaceName.SrcName, address.Address)
+	}
+	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := a.Command(ctx, "sh", "-e")
+	cmd.Stdin = strings.NewReader(script.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("move container ends into sandboxes: %v\n%s", err, out)
+	}
+	lab.Eventually(b, time.Minute, "endpoints up", func() error {
+		endpoints, err := api.NewClient(a.Path(lab.APISocket)).Endpoints(ctx, api.Query{})
+		up := 0
+		for _, e := range endpoints {
+			if e.State == driver.Up {
+				up++
+			}
+		}
+		if err == nil && up != to {
+			err = fmt.Errorf("%d are up, want %d", up, to)
+		}
+		return err
+	})
+}
+
+// call makes one of an engine's calls.
+func (a *alone) call(b *testing.B, call string, request, response any) {
+	b.Helper()
+	if err := post(a.calls, "http://weave/"+call, request, response); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// newID is an id such as Docker's.
+func newID() string {
+	id := make([]byte, 32)
+	rand.Read(id) // never fails, by its documentation
+	return hex.EncodeToString(id)
+}
+
+// unixClient is a client of the server that listens on a Unix socket.
+func unixClient(socket string) *http.Client {
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		MaxIdleConnsPerHost: 64,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
+}
+
+// post posts a request as JSON and decodes the response, unless that is nil.
+func post(c *http.Client, url string, request, response any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	r, err := c.Post(url, "application/json", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	return answer(r, url, response)
+}
+
+// get reads an answer in whole and decodes it, unless response is nil.
+func get(c *http.Client, url string, response any) error {
+	r, err := c.Get(url)
+	if err != nil {
+		return err
+	}
+	return answer(r, url, response)
+}
+
+func answer(r *http.Response, url string, response any) error {
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return fmt.Errorf("%s: %w", url, err)
+	}
+	if r.StatusCode >= 300 {
+		return fmt.Errorf("%s: %s: %s", url, r.Status, body)
+	}
+	if response == nil {
+		return nil
+	}
+	return json.Unmarshal(body, response)
+}

@@ -1,0 +1,30 @@
+package bench
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Does handing out an address get slower as a subnet fills up? The benchmark is the ipam package's own, which sees its
+// allocator: it fills a /16.
+func BenchmarkIPAM(b *testing.B) {
+	out, err := exec.Command("go", "test", "-run", "^$", "-bench", "^BenchmarkFill16$", "../../ipam").CombinedOutput()
+	if err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	perOp := map[string]float64{} // by unit
+	fields := strings.Fields(string(out))
+	for i := 1; i < len(fields); i++ {
+		if x, err := strconv.ParseFloat(fields[i-1], 64); err == nil {
+			perOp[fields[i]] = x
+		}
+	}
+	first, last := perOp["ns/first"], perOp["ns/last"]
+	if first == 0 || last == 0 {
+		b.Fatalf("the ipam package's benchmark says neither ns/first nor ns/last:\n%s", out)
+	}
+	x := result{Question: "address out of a /16", Case: "the last 1,000", Unit: "ns", Against: "the first 1,000"}
+	results.add(b, compared(x, []float64{last}, []float64{first}))
+}

@@ -1,0 +1,87 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/weaveplugin/weave/integration/lab"
+	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/nsproc/launch"
+)
+
+// How long does it take to look into a namespace with nsproc? Against the same program, less its entry point, in there
+// through nsenter(1), and against a Go program that does nothing.
+func BenchmarkNsproc(b *testing.B) {
+	host, sandbox := nstest.New(b), nstest.New(b)
+	nstest.Veth(b, host, sandbox, "host0", "10.32.0.1/22", "fd00::1/64")
+	direct, through := waysIn(b)
+	empty := build(b, "./testdata/empty")
+
+	took := inTurns(300,
+		func() float64 { return milliseconds(func() { list(b, direct, sandbox.File()) }) },
+		func() float64 { return milliseconds(func() { list(b, through, sandbox.File()) }) },
+		func() float64 {
+			cmd := exec.Command(empty)
+			cmd.Env = environment
+			return milliseconds(func() {
+				if err := cmd.Run(); err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
+	x := result{Question: "look into a namespace", Case: "nsproc", Unit: "ms"}
+	x.Against, x.Target = "nsenter", atMost(0.65)
+	results.add(b, compared(x, took[0], took[1]))
+	x.Against, x.Target = "empty Go program", nil
+	results.add(b, compared(x, took[0], took[2]))
+}
+
+// environment is that in which the plugin runs nsproc.
+var environment = []string{"GOMAXPROCS=1"}
+
+// waysIn are two command lines that list the namespace that is open as nsproc's descriptor: nsproc itself, and nsenter
+// with an nsproc that has Go's own entry point.
+func waysIn(b *testing.B) (direct, through []string) {
+	b.Helper()
+	plain := nstest.BuildNsproc(b, "-s -w")
+	descriptor := fmt.Sprintf("--net=/proc/self/fd/%d", launch.NamespaceFD)
+	return []string{filepath.Join(lab.Binaries(b), "nsproc")}, []string{"nsenter", descriptor, plain}
+}
+
+// list asks a namespace for all that is in it, by one of the ways in.
+func list(b *testing.B, way []string, namespace *os.File) {
+	request, err := json.Marshal(launch.Request{Version: launch.Version, List: &launch.List{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(way[0], way[1:]...)
+	cmd.Env = environment
+	cmd.Stdin = bytes.NewReader(request)
+	cmd.ExtraFiles = []*os.File{namespace} // descriptor launch.NamespaceFD
+	out, err := cmd.Output()
+	if err != nil {
+		b.Errorf("%v: %v", way, err)
+		return
+	}
+	var reply launch.Reply
+	if err := json.Unmarshal(out, &reply); err != nil || reply.Snapshot == nil || len(reply.Snapshot.Links) < 2 {
+		b.Errorf("%v: %v: reply %s", way, err, out)
+	}
+}
+
+// build builds a Go program as nsproc is built and returns its path.
+func build(b *testing.B, folder string) string {
+	b.Helper()
+	program := filepath.Join(b.TempDir(), "program")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, folder)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("build %s: %v\n%s", folder, err, out)
+	}
+	return program
+}

@@ -1,0 +1,62 @@
+package bench
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// inTurns runs all of runs once in each of several rounds, so that whatever else the machine does meets them alike, and
+// returns what each of them found. Every round begins with another one.
+func inTurns(rounds int, runs ...func() float64) [][]float64 {
+	found := make([][]float64, len(runs))
+	for round := range rounds {
+		for i := range runs {
+			n := (round + i) % len(runs)
+			found[n] = append(found[n], runs[n]())
+		}
+	}
+	return found
+}
+
+// milliseconds is what f takes.
+func milliseconds(f func()) float64 {
+	start := time.Now()
+	f()
+	return time.Since(start).Seconds() * 1e3
+}
+
+// ratios is a to b, turn by turn.
+func ratios(a, b []float64) []float64 {
+	r := make([]float64, len(a))
+	for i := range a {
+		r[i] = a[i] / b[i]
+	}
+	return r
+}
+
+// spread says where a sample lies: half of it is between Low and High.
+type spread struct {
+	Low    float64 `json:"low"`
+	Median float64 `json:"median"`
+	High   float64 `json:"high"`
+}
+
+func (s spread) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", s.Median, s.Low, s.High) }
+
+func spreadOf(sample []float64) spread {
+	return spread{Low: quantile(sample, 0.25), Median: median(sample), High: quantile(sample, 0.75)}
+}
+
+func median(sample []float64) float64 { return quantile(sample, 0.5) }
+
+// quantile is the value below which the share q of the sample lies.
+func quantile(sample []float64, q float64) float64 {
+	s := slices.Sorted(slices.Values(sample))
+	at := q * float64(len(s)-1)
+	i := int(at)
+	if i+1 == len(s) {
+		return s[i]
+	}
+	return s[i] + (at-float64(i))*(s[i+1]-s[i])
+}

@@ -1,0 +1,201 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// handMade is a network as one makes it by hand between two sandboxes, the arguments: a bridge and veth pairs, let
+// through the host's firewall as weave lets its own networks through.
+const handMade = `
+ip link add hand type bridge
+ip link set hand up
+for i in 1 2; do
+	ip link add hand$i type veth peer name hand netns $1
+	ip link set hand$i master hand up
+	nsenter --net=$1 ip address add 10.200.0.$i/24 dev hand
+	nsenter --net=$1 ip link set hand up
+	shift
+done
+iptables -I FORWARD 2 -i hand -o hand -j ACCEPT
+`
+
+// How fast are two containers on one network? Against a bridge and veth pairs made by hand and against Docker's own
+// bridge network. It is the same two containers for all of them: Docker's rules in a sandbox take their time too.
+func BenchmarkTraffic(b *testing.B) {
+	e := startEngine(b, "/") // has iperf3
+	e.addNetworks(b)
+	containers := [2]string{"one", "two"}
+	var sandboxes [2]string
+	for i, c := range containers {
+		e.Run(b, "--name", c, "--network", networkName("weave", false))
+		e.Docker(b, "network", "connect", networkName("bridge", false), c)
+		sandboxes[i] = strings.Replace(e.Docker(b, "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", c), "/var/run/", "/run/", 1)
+	}
+	e.Exec(b, "sh", "-ec", handMade, "sh", sandboxes[0], sandboxes[1])
+
+	paths := []*path{
+		{addresses: e.addressesOn(b, containers, networkName("weave", false))},
+		{addresses: [2]netip.Addr{netip.MustParseAddr("10.200.0.1"), netip.MustParseAddr("10.200.0.2")}},
+		{addresses: e.addressesOn(b, containers, networkName("bridge", false))},
+	}
+	for _, p := range paths {
+		p.sandboxes = sandboxes
+		e.openSockets(b, p)
+	}
+	for _, measure := range []struct {
+		question, unit string
+		rounds         int
+		run            func(*testing.B, *path) float64
+		target         *target
+	}{
+		{"throughput, TCP", "Gbit/s", 15, e.throughput, atLeast(0.97)},
+		{"round trip, UDP", "µs", 40, roundTrip, atMost(1.03)},
+	} {
+		var runs []func() float64
+		for _, p := range paths {
+			runs = append(runs, func() float64 { return measure.run(b, p) })
+		}
+		found := inTurns(measure.rounds, runs...)
+		x := result{Question: measure.question, Case: "two containers of one host", Unit: measure.unit}
+		x.Against, x.Target = "by hand", measure.target
+		results.add(b, compared(x, found[0], found[1]))
+		x.Against, x.Target = "bridge", nil
+		results.add(b, compared(x, found[0], found[2]))
+	}
+}
+
+// addressesOn are two containers' addresses on a network.
+func (e *engine) addressesOn(b *testing.B, containers [2]string, network string) (addresses [2]netip.Addr) {
+	b.Helper()
+	for i, c := range containers {
+		text := e.Docker(b, "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network), c)
+		address, err := netip.ParseAddr(text)
+		if err != nil {
+			b.Fatalf("address of %s on %s: %v", c, network, err)
+		}
+		addresses[i] = address
+	}
+	return addresses
+}
+
+// path leads from one sandbox to another one.
+type path struct {
+	sandboxes [2]string // files, on the host
+	addresses [2]netip.Addr
+	sockets   [2]int // UDP, connected to each other
+}
+
+// openSockets opens the path's sockets.
+func (e *engine) openSockets(b *testing.B, p *path) {
+	b.Helper()
+	for i, sandbox := range p.sandboxes {
+		fd, err := udpSocket(e.Path(sandbox), p.addresses[i], p.addresses[1-i])
+		if err != nil {
+			b.Fatalf("open a socket in %s: %v", sandbox, err)
+		}
+		b.Cleanup(func() { unix.Close(fd) })
+		p.sockets[i] = fd
+	}
+}
+
+// udpSocket opens a UDP socket in a network namespace, from one address to the other.
+func udpSocket(namespace string, from, to netip.Addr) (fd int, err error) {
+	const port = 5202 // beside iperf3's
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, and nothing else runs on it
+		var file *os.File
+		if file, err = os.Open(namespace); err != nil {
+			return
+		}
+		defer file.Close()
+		if err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return
+		}
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return
+		}
+		if err = unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: from.As4()}); err != nil {
+			return
+		}
+		if err = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: to.As4()}); err != nil {
+			return
+		}
+		timeout := unix.Timeval{Sec: 1}
+		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)
+	}()
+	<-done
+	return fd, err
+}
+
+// roundTrip is what the path takes there and back, in microseconds: the median of many. One thread sends and receives on
+// both sides, so that it is the path that is measured and not the scheduler.
+func roundTrip(b *testing.B, p *path) float64 {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const datagrams = 5000
+	buffer := make([]byte, 64)
+	sample := make([]float64, datagrams)
+	for i := range sample {
+		start := time.Now()
+		for side := range p.sockets {
+			if _, err := unix.Write(p.sockets[side], buffer); err != nil {
+				b.Fatalf("send to %s: %v", p.addresses[1-side], err)
+			}
+			if _, err := unix.Read(p.sockets[1-side], buffer); err != nil {
+				b.Fatalf("receive from %s: %v", p.addresses[side], err)
+			}
+		}
+		sample[i] = time.Since(start).Seconds() * 1e6
+	}
+	return median(sample)
+}
+
+// throughput is what one TCP connection gets through, in Gbit/s.
+func (e *engine) throughput(b *testing.B, p *path) float64 {
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+	defer cancel()
+	server := e.Command(ctx, "nsenter", "--net="+p.sandboxes[1], "iperf3", "--server", "--one-off", "--forceflush")
+	listens, err := server.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer server.Wait()
+	ready := false
+	lines := bufio.NewScanner(listens)
+	for !ready && lines.Scan() {
+		ready = strings.HasPrefix(lines.Text(), "Server listening")
+	}
+	if !ready {
+		b.Fatal("iperf3 --server ended")
+	}
+	go io.Copy(io.Discard, listens) // the rest of its report; it ends with the server
+	out := e.Exec(b, "nsenter", "--net="+p.sandboxes[0], "iperf3", "--client", p.addresses[1].String(), "--bytes", "1G", "--json")
+	var report struct {
+		End struct {
+			Received struct {
+				Rate float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
+		} `json:"end"`
+	}
+	if err := json.Unmarshal([]byte(out), &report); err != nil || report.End.Received.Rate == 0 {
+		b.Fatalf("iperf3: %v: %s", err, out)
+	}
+	return report.End.Received.Rate / 1e9
+}

@@ -1,0 +1,125 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weaveplugin/weave/integration/lab"
+)
+
+// Docker drops what is forwarded, and br_netfilter makes frames between two ports of a bridge count as forwarded.
+func TestForwardPolicyDrop(t *testing.T) {
+	for _, backend := range []string{"nft", "legacy"} {
+		t.Run(backend, func(t *testing.T) {
+			h := firewalledHost(t, backend)
+			weaveNetwork(t, h, "app", "--internal", "--ipv6", "--subnet", "10.53.0.0/24", "--subnet", "fd53::/64")
+			h.Run(t, "--network", "app", "--name", "one")
+			h.Run(t, "--network", "app", "--name", "two", "--ip", "10.53.0.50", "--ip6", "fd53::50")
+			bridge := awaitEndpoints(t, h, 2)[0].Bridge
+
+			for _, table := range []string{"iptables", "ip6tables"} {
+				want(t, h.Exec(t, table, "-w", "-S", "FORWARD"), "-P FORWARD DROP", "-i "+bridge+" -o "+bridge)
+			}
+			ping(t, h, "one", "10.53.0.50")
+			ping(t, h, "one", "fd53::50")
+
+			// Somebody flushes the rules: weave's comes back.
+			for _, table := range []string{"iptables", "ip6tables"} {
+				h.Exec(t, table, "-w", "-F", "FORWARD")
+				lab.Eventually(t, time.Minute, "rule of "+table+" after a flush", func() error {
+					if rules := h.Exec(t, table, "-w", "-S", "FORWARD"); !strings.Contains(rules, "-i "+bridge+" -o "+bridge) {
+						return fmt.Errorf("rules:\n%s", rules)
+					}
+					return nil
+				})
+			}
+			ping(t, h, "one", "10.53.0.50")
+			ping(t, h, "one", "fd53::50")
+
+			// Without the rule nothing would pass: the test is about something.
+			h.Exec(t, "iptables", "-w", "-I", "FORWARD", "-i", bridge, "-o", bridge, "-j", "DROP")
+			noPing(t, h, "one", "10.53.0.50")
+			h.Exec(t, "iptables", "-w", "-D", "FORWARD", "-i", bridge, "-o", bridge, "-j", "DROP")
+
+			h.Docker(t, "rm", "-f", "one", "two")
+			h.Docker(t, "network", "rm", "app")
+			for _, table := range []string{"iptables", "ip6tables"} {
+				if rules := h.Exec(t, table, "-w", "-S"); strings.Contains(rules, bridge) {
+					t.Errorf("%s still knows the bridge of a removed network:\n%s", table, rules)
+				}
+			}
+		})
+	}
+}
+
+// firewalledHost starts a host whose engine uses the given back end of iptables and whose bridges pass frames through it.
+func firewalledHost(t *testing.T, backend string) *lab.Host {
+	t.Helper()
+	t.Parallel()
+	h := lab.Start(t, lab.Options{Name: "fw-" + backend, NoEngine: true})
+	for _, table := range []string{"iptables", "ip6tables"} {
+		h.Exec(t, "update-alternatives", "--set", table, "/usr/sbin/"+table+"-"+backend)
+	}
+	h.StartEngine(t)
+	h.ImportImage(t)
+	h.Exec(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
+	h.Exec(t, "ip6tables", "-w", "-P", "FORWARD", "DROP") // newer engines do so themselves
+	h.StartPlugin(t)
+	return h
+}
+
+func TestRulesOfTheUserComeFirst(t *testing.T) {
+	h := firewalledHost(t, "nft")
+	weaveNetwork(t, h, "app", "--internal")
+	h.Run(t, "--network", "app", "--name", "one")
+	h.Run(t, "--network", "app", "--name", "two")
+	ping(t, h, "one", "two")
+	bridge := awaitEndpoints(t, h, 2)[0].Bridge
+	h.Exec(t, "iptables", "-w", "-I", "DOCKER-USER", "-i", bridge, "-p", "icmp", "-j", "DROP")
+	noPing(t, h, "one", "two")
+}
+
+func TestNetworksAreIsolated(t *testing.T) {
+	h := sharedHost(t)
+	weaveNetwork(t, h, "red", "--ipv6", "--subnet", "10.54.0.0/24", "--subnet", "fd54::/64")
+	weaveNetwork(t, h, "blue", "--ipv6", "--subnet", "10.55.0.0/24", "--subnet", "fd55::/64")
+	h.Run(t, "--network", "red", "--name", "red1")
+	h.Run(t, "--network", "blue", "--name", "blue1")
+	h.Run(t, "--network", "blue", "--name", "blue2")
+	ping(t, h, "blue1", "blue2")
+
+	blue := attachmentOf(t, h, "blue1", "blue")
+	noPing(t, h, "red1", blue.IPAddress)
+	noPing(t, h, "red1", blue.GlobalIPv6Address)
+	gateway := addressOf(t, h, "blue1", "eth1")
+	ping(t, h, "red1", outside.Addr().String()) // docker_gwbridge does work
+	noPing(t, h, "red1", gateway)
+	if _, err := h.ExecErr("ping", "-c1", "-W1", blue.IPAddress); err == nil {
+		t.Errorf("the host reaches %s", blue.IPAddress)
+	}
+}
+
+// addressOf is the IPv4 address of a link in a container.
+func addressOf(t *testing.T, h *lab.Host, container, link string) string {
+	t.Helper()
+	fields := strings.Fields(h.Docker(t, "exec", container, "ip", "-4", "-o", "address", "show", link))
+	if len(fields) < 4 {
+		t.Fatalf("%s in %s has no address: %v", link, container, fields)
+	}
+	address, _, _ := strings.Cut(fields[3], "/")
+	return address
+}
+
+func TestBroadcast(t *testing.T) {
+	h := sharedHost(t)
+	weaveNetwork(t, h, "lan", "--internal", "--subnet", "10.56.0.0/24")
+	h.Run(t, "--network", "lan", "--name", "one")
+	h.Run(t, "--network", "lan", "--name", "two", "--sysctl", "net.ipv4.icmp_echo_ignore_broadcasts=0")
+	awaitEndpoints(t, h, 2)
+	two := attachmentOf(t, h, "two", "lan")
+	h.Docker(t, "exec", "one", "arping", "-c1", "-w5", "-I", "eth0", two.IPAddress)
+	out := h.Docker(t, "exec", "one", "ping", "-c1", "-w5", "10.56.0.255")
+	want(t, out, "from "+two.IPAddress)
+}

@@ -1,0 +1,26 @@
+#!/bin/bash
+# Installs the Debian packages that the tests and the demo need, if they aren't there already:
+#
+#   install.sh [PACKAGE...]      by default all that `make test` needs
+set -eu
+if [ $# = 0 ]; then
+	set -- docker.io iptables nftables iproute2 busybox-static curl debootstrap qemu-user-static gcc libc6-dev git systemd man-db zsh fish
+fi
+
+missing=()
+for package in "$@"; do
+	status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+	[ "$status" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} = 0 ] && command -v docker >/dev/null && exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "install.sh: missing, to be installed as root: ${missing[*]:-docker-cli}" >&2
+	exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq </dev/null
+install() { apt-get install -y -qq --no-install-recommends "$@" </dev/null; }
+[ ${#missing[@]} = 0 ] || install "${missing[@]}"
+# Up to Debian 12 the docker CLI is in docker.io, since then in a package of its own.
+command -v docker >/dev/null || install docker-cli

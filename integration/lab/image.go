@@ -1,0 +1,77 @@
+package lab
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Image is the image that every host has: a static busybox with its applets, a page in /www, and as its command a
+// shell that idles until it is told to stop.
+const Image = "busybox"
+
+// Page is the content of the image's /www/index.html.
+const Page = "hello from weave\n"
+
+const busybox = "/bin/busybox" // Debian's package busybox-static
+
+// idle ends at once on SIGTERM, unlike a plain sleep as a container's first process.
+const idle = "#!/bin/sh\ntrap 'exit 0' TERM\nwhile :; do sleep 3600 & wait $!; done\n"
+
+// ImportImage gives the host's engine the image.
+func (h *Host) ImportImage(t testing.TB) {
+	t.Helper()
+	image, err := imageTar()
+	if err != nil {
+		t.Fatalf("make the image: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	cmd := h.DockerCommand(ctx, "import", "--change", `CMD ["/bin/idle"]`, "-", Image)
+	cmd.Stdin = bytes.NewReader(image)
+	if _, err := output(cmd); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// imageTar is the image's file system.
+var imageTar = sync.OnceValues(func() ([]byte, error) {
+	binary, err := os.ReadFile(busybox)
+	if err != nil {
+		return nil, fmt.Errorf("%w (Debian has it in busybox-static)", err)
+	}
+	applets, err := exec.Command(busybox, "--list").Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s --list: %w", busybox, err)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, dir := range []string{"bin", "etc", "proc", "root", "sys", "tmp", "var", "www"} {
+		w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755})
+	}
+	for name, content := range map[string]string{
+		"bin/busybox":    string(binary),
+		"bin/idle":       idle,
+		"etc/passwd":     "root:x:0:0:root:/root:/bin/sh\n",
+		"etc/group":      "root:x:0:\n",
+		"www/index.html": Page,
+	} {
+		w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content))})
+		w.Write([]byte(content))
+	}
+	for _, applet := range strings.Fields(string(applets)) {
+		if applet != "busybox" {
+			w.WriteHeader(&tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox"})
+		}
+	}
+	if err := w.Close(); err != nil { // an error of an earlier call stays with the writer
+		return nil, err
+	}
+	return b.Bytes(), nil
+})

@@ -1,0 +1,86 @@
+package lab
+
+import (
+	"context"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// Underlay is the network between hosts, and what is outside of them: a network namespace with a bridge, which has an
+// address and to which hosts are attached.
+type Underlay struct {
+	address netip.Prefix
+	holder  *process // keeps the namespace
+}
+
+// NewUnderlay makes an underlay that lasts as long as t; address is the bridge's. It must outlive the hosts on it: make
+// it first.
+func NewUnderlay(t testing.TB, address netip.Prefix) *Underlay {
+	t.Helper()
+	u := BootUnderlay(t, address)
+	t.Cleanup(u.Close)
+	return u
+}
+
+// BootUnderlay makes an underlay that lasts until Close is called.
+func BootUnderlay(t testing.TB, address netip.Prefix) *Underlay {
+	t.Helper()
+	needRoot(t)
+	cmd := exec.Command("sleep", "infinity")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	holder, err := startProcess(cmd)
+	if err != nil {
+		t.Fatalf("make the underlay: %v", err)
+	}
+	u := &Underlay{address: address, holder: holder}
+	for _, args := range [][]string{
+		{"link", "set", "lo", "up"},
+		{"link", "add", "underlay", "type", "bridge"},
+		{"address", "add", address.String(), "dev", "underlay"},
+		{"link", "set", "underlay", "up"},
+	} {
+		u.Exec(t, "ip", args...)
+	}
+	return u
+}
+
+// Close ends the underlay.
+func (u *Underlay) Close() { u.holder.kill() }
+
+// Address is that of the underlay's own bridge: of what is outside.
+func (u *Underlay) Address() netip.Addr { return u.address.Addr() }
+
+// Command is a command to be run on the underlay: outside of every host.
+func (u *Underlay) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", strconv.Itoa(u.holder.pid), "-n", "--", name}, args...)...)
+}
+
+// Exec runs a command on the underlay and returns its output. If it fails, so does t.
+func (u *Underlay) Exec(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	out, err := output(u.Command(ctx, name, args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// attach gives a host an eth0 on the underlay, with a default route to it.
+func (u *Underlay) attach(t testing.TB, h *Host) {
+	t.Helper()
+	name := h.options.Name
+	add := exec.Command("ip", "link", "add", "name", "eth0", "netns", strconv.Itoa(h.PID()), "type", "veth",
+		"peer", "name", "u-"+name, "netns", strconv.Itoa(u.holder.pid))
+	if _, err := output(add); err != nil {
+		t.Fatal(err)
+	}
+	u.Exec(t, "ip", "link", "set", "u-"+name, "master", "underlay", "up")
+	h.Exec(t, "ip", "address", "add", h.options.Address.String(), "dev", "eth0")
+	h.Exec(t, "ip", "link", "set", "eth0", "up")
+	h.Exec(t, "ip", "route", "add", "default", "via", u.Address().String())
+}

@@ -1,0 +1,200 @@
+// Package integration tests weave as its users have it: the built binaries beside a real Docker Engine, on a test host
+// of their own. One file for each promise.
+//
+// The tests run in the machine's own namespaces; nothing of the machine's own is touched.
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/integration/lab"
+)
+
+// outside is an address of the underlay: for a host, of the world.
+var outside = netip.MustParsePrefix("192.0.2.1/24")
+
+// sharedAddress is that of the shared host, as the world sees it.
+var sharedAddress = netip.MustParsePrefix("192.0.2.10/24")
+
+// shared is the host with engine and plugin that those tests use which leave it as it was.
+var shared struct {
+	tried    bool
+	underlay *lab.Underlay
+	host     *lab.Host
+	plugin   *lab.Plugin
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.host != nil {
+		if err := shared.host.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	if shared.underlay != nil {
+		shared.underlay.Close()
+	}
+	os.Exit(code)
+}
+
+// sharedHost is the shared host, started at its first use.
+func sharedHost(t testing.TB) *lab.Host {
+	t.Helper()
+	if !shared.tried {
+		shared.tried = true
+		shared.underlay = lab.BootUnderlay(t, outside)
+		shared.host = lab.Boot(t, lab.Options{Name: "shared", Underlay: shared.underlay, Address: sharedAddress})
+		shared.plugin = shared.host.BootPlugin(t)
+	}
+	if shared.plugin == nil {
+		t.Fatal("the shared host did not start: see the first test that failed")
+	}
+	shared.host.Watch(t)
+	return shared.host
+}
+
+// startHost starts a host with a running plugin, for one test alone, which then runs beside others.
+func startHost(t *testing.T, name string) (*lab.Host, *lab.Plugin) {
+	t.Helper()
+	t.Parallel()
+	h := lab.Start(t, lab.Options{Name: name})
+	return h, h.StartPlugin(t)
+}
+
+// weaveNetwork creates a weave network that lasts as long as t.
+func weaveNetwork(t testing.TB, h *lab.Host, name string, options ...string) {
+	t.Helper()
+	h.CreateNetwork(t, name, append([]string{"-d", "weave"}, options...)...)
+}
+
+// endpoints lists what weave has.
+func endpoints(t testing.TB, h *lab.Host, q api.Query) []api.Endpoint {
+	t.Helper()
+	found, err := api.NewClient(h.Path(lab.APISocket)).Endpoints(context.Background(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// status is how weave is doing.
+func status(t testing.TB, h *lab.Host) api.Status {
+	t.Helper()
+	s, err := api.NewClient(h.Path(lab.APISocket)).Status(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// awaitEndpoints waits until weave lists exactly want endpoints, all of them up, and live, from both sources, without
+// drift.
+func awaitEndpoints(t testing.TB, h *lab.Host, want int) []api.Endpoint {
+	t.Helper()
+	var found []api.Endpoint
+	lab.Eventually(t, 15*time.Second, fmt.Sprintf("%d endpoints that are up and as they should be", want), func() error {
+		for _, source := range []driver.Source{driver.Nsproc, driver.Kernel} {
+			found = endpoints(t, h, api.Query{Live: source})
+			if len(found) != want {
+				return fmt.Errorf("%d endpoints, want %d", len(found), want)
+			}
+			for _, e := range found {
+				if e.State != driver.Up || len(e.Drift) > 0 {
+					return fmt.Errorf("endpoint %s by %s: state %s, drift %v", e.ID, source, e.State, e.Drift)
+				}
+			}
+		}
+		return nil
+	})
+	return found
+}
+
+// awaitNothingLeft waits until weave has no endpoint, and the host no link of an endpoint's.
+func awaitNothingLeft(t testing.TB, h *lab.Host) {
+	t.Helper()
+	lab.Eventually(t, 10*time.Second, "nothing left of any endpoint", func() error {
+		var left []string
+		for _, e := range endpoints(t, h, api.Query{}) {
+			left = append(left, "endpoint "+e.ID)
+		}
+		left = append(left, linksOf(t, h, "wve-", "wvc-")...)
+		if len(left) > 0 {
+			return errors.New(strings.Join(left, ", "))
+		}
+		return nil
+	})
+}
+
+// linksOf names the host's links that have one of the prefixes.
+func linksOf(t testing.TB, h *lab.Host, prefixes ...string) []string {
+	t.Helper()
+	var found []string
+	for line := range strings.Lines(h.Exec(t, "ip", "-o", "link")) {
+		_, rest, _ := strings.Cut(line, ": ")
+		name, _, _ := strings.Cut(rest, ":")
+		name, _, _ = strings.Cut(name, "@")
+		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// ping fails t unless container reaches to, a name or an address, within some tries.
+func ping(t testing.TB, h *lab.Host, container, to string) {
+	t.Helper()
+	lab.Eventually(t, 10*time.Second, container+" pings "+to, func() error { return pingErr(h, container, to) })
+}
+
+// noPing fails t if container reaches to. It is for what must never pass, where one try is enough to see it.
+func noPing(t testing.TB, h *lab.Host, container, to string) {
+	t.Helper()
+	if err := pingErr(h, container, to); err == nil {
+		t.Errorf("%s reaches %s, which it must not", container, to)
+	}
+}
+
+func pingErr(h *lab.Host, container, to string) error {
+	_, err := h.DockerErr("exec", container, "ping", "-c1", "-W1", to)
+	return err
+}
+
+// attachment is what Docker says of a container's attachment to a network.
+type attachment struct {
+	EndpointID, IPAddress, GlobalIPv6Address, MacAddress string
+}
+
+// attachmentOf is what Docker says of a container's attachment to a network.
+func attachmentOf(t testing.TB, h *lab.Host, container, network string) attachment {
+	t.Helper()
+	var c struct {
+		NetworkSettings struct{ Networks map[string]attachment }
+	}
+	h.Inspect(t, container, &c)
+	a, ok := c.NetworkSettings.Networks[network]
+	if !ok {
+		t.Fatalf("container %s is not on network %s", container, network)
+	}
+	return a
+}
+
+// want fails t unless got contains each of the texts.
+func want(t testing.TB, got string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(got, text) {
+			t.Errorf("want %q in:\n%s", text, got)
+		}
+	}
+}

@@ -1,0 +1,379 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weaveplugin/weave/integration/lab"
+)
+
+// The registry that the managed plugin is pushed to, as hosts of its underlay see it.
+const registry = "192.0.2.1:5000"
+
+// Names of the managed plugin in the registry: what a user installs, and the version to upgrade to.
+const (
+	managedName = registry + "/weave:latest"
+	managedNext = registry + "/weave:next"
+)
+
+// managedLab is an underlay with a registry that has the managed plugin.
+type managedLab struct{ underlay *lab.Underlay }
+
+// newManagedLab pushes the plugin in two versions: the next one has a setting that the earlier one lacks.
+func newManagedLab(t *testing.T) managedLab {
+	t.Helper()
+	m := managedLab{lab.NewUnderlay(t, outside)}
+	m.startRegistry(t)
+	h := m.host(t, "builder", "192.0.2.20/24")
+	first, next := copyManaged(t), copyManaged(t)
+	removeSetting(t, first, "WEAVE_MTU")
+	if out, err := exec.Command("make", "-C", "..", "build", "VERSION=next", "BIN="+filepath.Join(next, "rootfs")).CombinedOutput(); err != nil {
+		t.Fatalf("make build: %v\n%s", err, out)
+	}
+	h.Docker(t, "plugin", "create", managedName, first)
+	h.Docker(t, "plugin", "push", managedName)
+	h.Docker(t, "plugin", "create", managedNext, next)
+	h.Docker(t, "plugin", "push", managedNext)
+	return m
+}
+
+// host starts a host that can reach the registry.
+func (m managedLab) host(t *testing.T, name, address string) *lab.Host {
+	t.Helper()
+	return lab.Start(t, lab.Options{Name: name, Underlay: m.underlay, Address: netip.MustParsePrefix(address),
+		Engine: []string{"--insecure-registry", registry}})
+}
+
+func (m managedLab) startRegistry(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {addr: %q}\n", dir, registry)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var log bytes.Buffer
+	cmd := m.underlay.Command(ctx, "docker-registry", "serve", config)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // it was killed
+		if t.Failed() {
+			t.Logf("registry:\n%s", &log)
+		}
+	})
+	lab.Eventually(t, 10*time.Second, "the registry answers", func() error {
+		return m.underlay.Command(ctx, "curl", "-sf", "http://"+registry+"/v2/").Run()
+	})
+}
+
+// managedDir makes the managed plugin's files, once, and returns the directory with config.json and rootfs.
+func managedDir(t *testing.T) string {
+	t.Helper()
+	dir, err := managedFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+var managedFiles = sync.OnceValues(func() (string, error) {
+	if out, err := exec.Command("make", "-C", "..", "plugin-files").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("make plugin-files: %w\n%s", err, out)
+	}
+	return filepath.Abs("../build/plugin")
+})
+
+// copyManaged is a copy of the managed plugin's files.
+func copyManaged(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("cp", "-a", managedDir(t)+"/.", dir).CombinedOutput(); err != nil {
+		t.Fatalf("copy the managed plugin: %v\n%s", err, out)
+	}
+	return dir
+}
+
+// removeSetting takes a variable out of the config.json in dir.
+func removeSetting(t *testing.T, dir, variable string) {
+	t.Helper()
+	path := filepath.Join(dir, "config.json")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]any
+	if err := json.Unmarshal(b, &config); err != nil {
+		t.Fatal(err)
+	}
+	config["env"] = slices.DeleteFunc(config["env"].([]any), func(v any) bool { return v.(map[string]any)["name"] == variable })
+	if b, err = json.Marshal(config); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// install installs the managed plugin from the registry; options may be KEY=VALUE settings, too.
+func install(t *testing.T, h *lab.Host, options ...string) {
+	t.Helper()
+	flags, values := []string{"plugin", "install", "--grant-all-permissions"}, []string{registry + "/weave"}
+	for _, o := range options {
+		if strings.HasPrefix(o, "-") {
+			flags = append(flags, o)
+		} else {
+			values = append(values, o)
+		}
+	}
+	h.Docker(t, append(flags, values...)...)
+}
+
+// managedPID is the plugin's process, as the host has it.
+func managedPID(t *testing.T, h *lab.Host) string {
+	t.Helper()
+	return h.Exec(t, "pgrep", "-f", "^/weave serve --managed")
+}
+
+func TestManagedPlugin(t *testing.T) {
+	t.Parallel()
+	m := newManagedLab(t)
+	t.Run("round trip", func(t *testing.T) { t.Parallel(); testRoundTrip(t, m) })
+	t.Run("alias and settings", func(t *testing.T) { t.Parallel(); testAliasAndSettings(t, m) })
+	t.Run("upgrade", func(t *testing.T) { t.Parallel(); testUpgrade(t, m) })
+}
+
+// testRoundTrip is what a user does on an engine that has never had the plugin.
+func testRoundTrip(t *testing.T, m managedLab) {
+	h := m.host(t, "user", "192.0.2.21/24")
+	install(t, h)
+	weaveNetwork(t, h, "app", "--ipam-driver", "weave")
+	h.Run(t, "--network", "app", "--name", "one")
+	h.Run(t, "--network", "app", "--name", "two")
+	awaitRunning(t, h, "one", "two")
+	awaitEndpoints(t, h, 2)
+	lab.Eventually(t, 30*time.Second, "names in the listing, names of the drivers", func() error {
+		ps, status := h.Weave(t, "ps"), h.Weave(t, "status")
+		if strings.Contains(ps, "one") && strings.Contains(ps, "two") && strings.Contains(status, "weave, "+managedName) {
+			return nil
+		}
+		return fmt.Errorf("\n%s\n%s", ps, status)
+	})
+	if s := status(t, h); len(s.Warnings) > 0 {
+		t.Errorf("warnings: %q", s.Warnings)
+	}
+
+	// The other name, with the same state. Docker counts networks of this one as uses.
+	h.CreateNetwork(t, "full", "-d", managedName, "--ipam-driver", managedName)
+	h.Run(t, "--network", "full", "--name", "three")
+	awaitEndpoints(t, h, 3)
+	if _, err := h.DockerErr("plugin", "disable", managedName); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("disable beside a network by the full name: %v", err)
+	}
+	testConfinement(t, h)
+
+	h.Docker(t, "rm", "-f", "one", "two", "three")
+	awaitNothingLeft(t, h)
+	h.Docker(t, "network", "rm", "app", "full")
+	h.Docker(t, "plugin", "disable", managedName)
+	for _, socket := range []string{lab.PluginSocket, lab.APISocket} {
+		if _, err := os.Lstat(h.Path(socket)); !os.IsNotExist(err) {
+			t.Errorf("%s after disable: %v", socket, err)
+		}
+	}
+	h.Docker(t, "plugin", "rm", managedName)
+	if links := linksOf(t, h, "wv-", "wve-", "wvc-"); len(links) > 0 {
+		t.Errorf("left: %v", links)
+	}
+}
+
+// testConfinement looks at the plugin from outside.
+func testConfinement(t *testing.T, h *lab.Host) {
+	t.Helper()
+	pid := managedPID(t, h)
+	status := h.Exec(t, "cat", "/proc/"+pid+"/status")
+	for number, name := range map[int]string{12: "NET_ADMIN", 11: "NET_BROADCAST", 13: "NET_RAW"} {
+		if !capability(t, status, "CapEff", number) {
+			t.Errorf("the plugin lacks CAP_%s", name)
+		}
+	}
+	if capability(t, status, "CapEff", capSysAdmin) || !capability(t, status, "CapBnd", capSysAdmin) {
+		t.Errorf("CAP_SYS_ADMIN must be in the bounding set and in no other:\n%s", status)
+	}
+	for number, name := range map[int]string{16: "SYS_MODULE", 19: "SYS_PTRACE", 2: "DAC_READ_SEARCH", 17: "SYS_RAWIO"} {
+		if capability(t, status, "CapBnd", number) {
+			t.Errorf("the plugin has CAP_%s", name)
+		}
+	}
+	for namespace, shared := range map[string]bool{"net": true, "mnt": false, "pid": false, "ipc": false, "uts": false} {
+		own, host := h.Exec(t, "readlink", "/proc/"+pid+"/ns/"+namespace), h.Exec(t, "readlink", "/proc/1/ns/"+namespace)
+		if (own == host) != shared {
+			t.Errorf("%s namespace: the plugin's %s, the host's %s", namespace, own, host)
+		}
+	}
+	var fromHost []string
+	for line := range strings.Lines(h.Exec(t, "cat", "/proc/"+pid+"/mountinfo")) {
+		if fields := strings.Fields(line); strings.HasPrefix(fields[4], "/host") && strings.Count(fields[4], "/") == 2 {
+			fromHost = append(fromHost, fields[4])
+		}
+	}
+	if !slices.Equal(fromHost, []string{"/host/run"}) {
+		t.Errorf("mounts from the host: %v, want /host/run alone", fromHost)
+	}
+}
+
+// testAliasAndSettings is what a user does who did not read everything.
+func testAliasAndSettings(t *testing.T, m managedLab) {
+	h := m.host(t, "alias", "192.0.2.22/24")
+	install(t, h, "--alias=weave")
+	lab.Eventually(t, 30*time.Second, "status tells what to type", func() error {
+		if s := h.Weave(t, "status"); !strings.Contains(s, "type -d weave:latest") || !strings.Contains(s, "Drivers:     weave:latest\n") {
+			return fmt.Errorf("status:\n%s", s)
+		}
+		return nil
+	})
+	if _, err := h.DockerErr("network", "create", "-d", "weave", "app"); err == nil {
+		t.Error("-d weave works beside an alias weave: the warning is no longer true")
+	}
+	h.CreateNetwork(t, "app", "-d", "weave:latest")
+	h.Docker(t, "network", "rm", "app")
+	h.Docker(t, "plugin", "disable", "weave")
+	h.Docker(t, "plugin", "rm", "weave")
+
+	// A bad value can't be told by `docker plugin enable`.
+	install(t, h, "--disable", "WEAVE_RANGE=10.99.0.0")
+	h.Docker(t, "plugin", "enable", managedName)
+	for _, name := range []string{"weave", managedName} {
+		_, err := h.DockerErr("network", "create", "-d", name, "app")
+		if err == nil || !strings.Contains(err.Error(), `WEAVE_RANGE "10.99.0.0": want an IPv4 prefix`) {
+			t.Errorf("-d %s with a bad range: %v", name, err)
+		}
+	}
+	if _, err := h.WeaveErr("status"); err == nil || !strings.Contains(err.Error(), "WEAVE_RANGE") {
+		t.Errorf("status with a bad range: %v", err)
+	}
+	h.Docker(t, "plugin", "disable", managedName)
+	h.Docker(t, "plugin", "set", managedName, "WEAVE_RANGE=10.99.0.0/16", "WEAVE_SUBNET_BITS=24", "WEAVE_API_GROUP=4711")
+
+	// A host whose mounts are private: sandboxes are not seen, all else goes on.
+	h.Exec(t, "mount", "--make-private", "/run")
+	h.Docker(t, "plugin", "enable", managedName)
+	want(t, h.Weave(t, "status"), "mount --make-rshared /", "10.99.0.0/16")
+	if group := h.Exec(t, "stat", "-c", "%g %a", lab.APISocket); group != "4711 660" {
+		t.Errorf("group and mode of the API's socket: %s", group)
+	}
+	weaveNetwork(t, h, "private", "--ipam-driver", "weave")
+	h.Run(t, "--network", "private", "--name", "one")
+	h.Run(t, "--network", "private", "--name", "two")
+	awaitRunning(t, h, "one", "two")
+	if a := attachmentOf(t, h, "one", "private"); !strings.HasPrefix(a.IPAddress, "10.99.0.") {
+		t.Errorf("address %s, want one of the range that was set", a.IPAddress)
+	}
+	want(t, h.Weave(t, "ps", "--live=nsproc"), "mount is not visible")
+
+	// Somebody has the socket on the host already, as Weave Net's own plugin would.
+	h.Docker(t, "plugin", "disable", managedName)
+	listener, err := net.Listen("unix", h.Path(lab.PluginSocket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	h.Docker(t, "plugin", "enable", managedName)
+	_, err = h.DockerErr("network", "create", "-d", managedName, "full")
+	if err == nil || !strings.Contains(err.Error(), "another process serves it") {
+		t.Errorf("with the socket taken: %v", err)
+	}
+}
+
+// TestManagedPluginRootFS holds the root file system to what is needed: all that is loaded, nothing else, no more than 40 MiB.
+func TestManagedPluginRootFS(t *testing.T) {
+	t.Parallel()
+	const most = 40 << 20
+	root := filepath.Join(managedDir(t), "rootfs")
+	var size int64
+	have, needed := map[string]bool{}, map[string]bool{"weave": true, "nsproc": true}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		size += info.Size()
+		if filepath.Base(filepath.Dir(path)) == "xtables" || strings.HasPrefix(entry.Name(), "xtables-") {
+			needed[entry.Name()] = true // loaded by name, and started
+		}
+		have[entry.Name()] = true
+		return addNeeded(needed, path)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size > most {
+		t.Errorf("%d bytes, want at most %d", size, most)
+	}
+	t.Logf("%.1f MiB in %d files", float64(size)/(1<<20), len(have))
+	for name := range needed {
+		if !have[name] {
+			t.Errorf("%s is needed and not there", name)
+		}
+	}
+	for name := range have {
+		if !needed[name] {
+			t.Errorf("%s is there and nothing needs it", name)
+		}
+	}
+	for _, backend := range []string{"nft", "legacy"} {
+		for _, command := range []string{"iptables", "ip6tables"} {
+			for _, suffix := range []string{"", "-restore"} {
+				name := filepath.Join(root, "usr/sbin", command+"-"+backend+suffix)
+				if target, err := os.Readlink(name); target != "xtables-"+backend+"-multi" {
+					t.Errorf("%s leads to %q, %v", name, target, err)
+				}
+			}
+		}
+	}
+}
+
+// addNeeded adds the libraries and the interpreter that an ELF file names.
+func addNeeded(needed map[string]bool, path string) error {
+	f, err := elf.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	libraries, err := f.ImportedLibraries()
+	if err != nil {
+		return err
+	}
+	if section := f.Section(".interp"); section != nil {
+		b, err := section.Data()
+		if err != nil {
+			return err
+		}
+		libraries = append(libraries, strings.TrimRight(string(b), "\x00"))
+	}
+	for _, library := range libraries {
+		needed[filepath.Base(library)] = true
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+// Package rules holds the project's own rules of structure, which go vet and staticcheck don't know: which package may
+// import which, and that nothing but the tests can put a thread into another network namespace. It is for tests only.
+package rules
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const module = "github.com/weaveplugin/weave"
+
+// layers orders the folders at the top: a package imports packages of its own folder and of lower layers, no others.
+var layers = map[string]int{
+	"integration": 5,
+	"plugin":      4,
+	"api":         3,
+	"driver":      2,
+	"ipam":        2,
+	"overlay":     1,
+	"store":       1,
+	"nsproc":      1,
+	"internal":    0,
+}
+
+// libraries says in which folders alone the non-test files may import a library or a package of this module, with
+// what is below it.
+var libraries = map[string][]string{
+	"github.com/vishvananda/netlink": {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
+	"github.com/mdlayher/netlink":    {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
+	"github.com/vishvananda/netns":   {"nsproc", "internal/nstest"},
+	module + "/internal/nstest":      {"internal/nstest"},
+	module + "/internal/rules":       {"internal/rules"},
+	module + "/integration":          {"integration"},
+}
+
+// enters names what puts a thread into another network namespace, by the package that it is of.
+var enters = map[string][]string{
+	"syscall":                        {"Unshare", "SYS_SETNS", "SYS_UNSHARE"},
+	"golang.org/x/sys/unix":          {"Setns", "Unshare", "SYS_SETNS", "SYS_UNSHARE"},
+	"github.com/vishvananda/netns":   {"Set", "Setns", "New", "NewNamed"},
+	"github.com/mdlayher/netlink":    {"NetNS"}, // a field of Config
+	"github.com/vishvananda/netlink": {"NewHandleAt", "NewHandleAtFrom", "LinkSubscribeAt", "AddrSubscribeAt", "RouteSubscribeAt", "NeighSubscribeAt", "SocketAt"},
+	"github.com/vishvananda/netlink/nl": {
+		"GetNetlinkSocketAt", "SubscribeAt", "GetSocketAt"},
+}
+
+// mayEnter are the folders whose files may use what enters names; so may every test.
+var mayEnter = []string{"internal/nstest", "integration"}
+
+// Check returns where the Go files of a tree break the rules, in the order of their paths: "path:line: what is wrong".
+func Check(tree fs.FS) ([]string, error) {
+	var found []string
+	documented := map[string]bool{} // by folder
+	err := fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && name != "." && (d.Name() == "testdata" || d.Name() == "bin" || strings.HasPrefix(d.Name(), ".")):
+			return fs.SkipDir
+		case d.IsDir() || path.Ext(name) != ".go":
+			return nil
+		}
+		src, err := fs.ReadFile(tree, name)
+		if err != nil {
+			return err
+		}
+		f, err := parse(name, src)
+		if err != nil {
+			return err
+		}
+		if !f.test {
+			documented[f.folder] = documented[f.folder] || f.syntax.Doc != nil
+		}
+		found = append(found, f.check()...)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("check the rules: %w", err)
+	}
+	for folder, ok := range documented {
+		if !ok {
+			found = append(found, folder+": no package comment")
+		}
+	}
+	slices.Sort(found)
+	return found, nil
+}
+
+// file is a parsed Go file.
+type file struct {
+	folder  string // that it is in, from the top of the tree
+	test    bool
+	fset    *token.FileSet
+	syntax  *ast.File
+	imports map[string]string // path by the name that the file uses
+}
+
+func parse(name string, src []byte) (file, error) {
+	f := file{folder: path.Dir(name), test: strings.HasSuffix(name, "_test.go"), fset: token.NewFileSet(), imports: map[string]string{}}
+	var err error
+	f.syntax, err = parser.ParseFile(f.fset, name, src, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return file{}, err
+	}
+	for _, spec := range f.syntax.Imports {
+		imported := importPath(spec)
+		local := path.Base(imported)
+		if spec.Name != nil {
+			local = spec.Name.Name
+		}
+		f.imports[local] = imported
+	}
+	return f, nil
+}
+
+func importPath(spec *ast.ImportSpec) string {
+	p, err := strconv.Unquote(spec.Path.Value)
+	if err != nil {
+		return spec.Path.Value // not from the parser
+	}
+	return p
+}
+
+func (f file) check() []string {
+	if f.test {
+		return nil
+	}
+	var found []string
+	complain := func(at token.Pos, format string, args ...any) {
+		position := f.fset.Position(at)
+		found = append(found, fmt.Sprintf("%s:%d: ", position.Filename, position.Line)+fmt.Sprintf(format, args...))
+	}
+	for _, spec := range f.syntax.Imports {
+		imported := importPath(spec)
+		for library, folders := range libraries {
+			if below(imported, library) && !belowAny(f.folder, folders) {
+				complain(spec.Pos(), "%s imports %s, which is for %s", f.folder, imported, strings.Join(folders, ", "))
+			}
+		}
+		if to, ok := strings.CutPrefix(imported, module+"/"); ok && !f.mayImport(to) {
+			complain(spec.Pos(), "%s imports %s, against the direction", f.folder, to)
+		}
+	}
+	if belowAny(f.folder, mayEnter) {
+		return found
+	}
+	ast.Inspect(f.syntax, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			if what := f.forbidden(n); what != "" {
+				complain(n.Pos(), "%s can enter another namespace, which only nsproc's entry does", what)
+			}
+		case *ast.KeyValueExpr: // in Config{NetNS: ...}
+			if key, ok := n.Key.(*ast.Ident); ok && key.Name == "NetNS" {
+				complain(n.Pos(), "NetNS can enter another namespace, which only nsproc's entry does")
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// mayImport says whether the file may import the package in folder to.
+func (f file) mayImport(to string) bool {
+	from, _, _ := strings.Cut(f.folder, "/")
+	target, _, _ := strings.Cut(to, "/")
+	fromLayer, known := layers[from]
+	toLayer, toKnown := layers[target]
+	return known && toKnown && (from == target || fromLayer > toLayer)
+}
+
+// forbidden is the name of what a selector stands for if it enters a namespace, otherwise empty.
+func (f file) forbidden(s *ast.SelectorExpr) string {
+	if s.Sel.Name == "NetNS" { // config.NetNS = ...
+		return s.Sel.Name
+	}
+	x, ok := s.X.(*ast.Ident)
+	if !ok {
+		return ""
+	}
+	if slices.Contains(enters[f.imports[x.Name]], s.Sel.Name) {
+		return x.Name + "." + s.Sel.Name
+	}
+	return ""
+}
+
+// below says whether the slash-separated path p is top or below it.
+func below(p, top string) bool { return p == top || strings.HasPrefix(p, top+"/") }
+
+func belowAny(p string, tops []string) bool {
+	return slices.ContainsFunc(tops, func(top string) bool { return below(p, top) })
+}

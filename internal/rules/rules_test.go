@@ -1,0 +1,51 @@
+package rules
+
+import (
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestTreeKeepsTheRules(t *testing.T) {
+	tree := os.DirFS("../..")
+	if _, err := os.Stat("../../go.mod"); err != nil {
+		t.Fatalf("this is not the top of the tree: %v", err)
+	}
+	found, err := Check(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		t.Error(f)
+	}
+}
+
+// The tree in testdata/bad breaks each rule once or more; what keeps them in it is not complained of.
+func TestEachRuleCanFail(t *testing.T) {
+	found, err := Check(os.DirFS("testdata/bad"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const enters = " can enter another namespace, which only nsproc's entry does"
+	const netlink = "which is for driver, overlay, nsproc, internal/nstest, integration"
+	want := []string{
+		"api/api.go:5: api imports github.com/vishvananda/netlink, " + netlink,
+		"api/api.go:6: api imports github.com/weaveplugin/weave/internal/nstest, which is for internal/nstest",
+		"api/api.go:7: api imports plugin, against the direction",
+		"driver/driver.go:13: unix.Setns" + enters,
+		"driver/driver.go:14: sys.Unshare" + enters,
+		"driver/driver.go:15: netns.Set" + enters,
+		"driver/driver.go:16: netlink.NewHandleAt" + enters,
+		"driver/driver.go:17: NetNS" + enters,
+		"driver/driver.go:18: NetNS" + enters,
+		"driver/driver.go:9: driver imports github.com/vishvananda/netns, which is for nsproc, internal/nstest",
+		"ipam/ipam.go:4: ipam imports driver, against the direction",
+		"nsproc/launch/launch.go:7: syscall.SYS_SETNS" + enters,
+		"store/store.go:3: store imports elsewhere, against the direction",
+		"store: no package comment",
+	}
+	if diff := cmp.Diff(want, found); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

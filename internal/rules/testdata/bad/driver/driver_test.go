@@ -1,0 +1,5 @@
+package driver
+
+import "golang.org/x/sys/unix"
+
+var _ = unix.Setns // a test may

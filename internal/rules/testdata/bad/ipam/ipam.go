@@ -1,0 +1,4 @@
+// Package ipam imports its neighbour.
+package ipam
+
+import _ "github.com/weaveplugin/weave/driver"
