@@ -143,7 +143,8 @@ func TestKillBetweenCallsAndSteps(t *testing.T) {
 	for n := 1; ; n++ {
 		state := filepath.Join(t.TempDir(), "weave.db")
 		child := exec.Command(os.Args[0], "-test.run=^TestCrashedCalls$", "-test.v")
-		child.Env = append(os.Environ(), crashStateEnv+"="+state, crashStepEnv+"="+strconv.Itoa(n))
+		child.Env = append(os.Environ(), crashStateEnv+"="+state, crashStepEnv+"="+strconv.Itoa(n),
+			"TMPDIR="+t.TempDir()) // testscript makes a directory at the start, and a killed process removes none
 		out, err := child.CombinedOutput()
 		if err == nil {
 			if n < 30 {

@@ -23,11 +23,8 @@ func ReadRequest(r io.Reader) (*Request, error) {
 	case len(b) > MaxRequest:
 		return nil, fmt.Errorf("read request: more than %d bytes", MaxRequest)
 	}
-	if err := checkVersion(b, "the plugin", "nsproc"); err != nil {
-		return nil, err
-	}
 	var req Request
-	if err := decode(b, &req); err != nil {
+	if err := decodeMessage(b, &req, &req.Version, "the plugin", "nsproc"); err != nil {
 		return nil, fmt.Errorf("decode request: %w", err)
 	}
 	if (req.List == nil) == (req.Configure == nil) {
@@ -72,11 +69,8 @@ func FormatMAC(m [6]byte) string {
 
 // decodeReply decodes what nsproc wrote. nsproc's own refusal comes back as an *Error.
 func decodeReply(b []byte) (*Reply, error) {
-	if err := checkVersion(b, "nsproc", "the plugin"); err != nil {
-		return nil, err
-	}
 	var reply Reply
-	if err := decode(b, &reply); err != nil {
+	if err := decodeMessage(b, &reply, &reply.Version, "nsproc", "the plugin"); err != nil {
 		return nil, fmt.Errorf("decode reply: %w", err)
 	}
 	if reply.Error != nil {
@@ -85,19 +79,23 @@ func decodeReply(b []byte) (*Reply, error) {
 	return &reply, nil
 }
 
-// checkVersion looks at the version first, so that a message of another release is refused as that and not for a field
-// that it adds.
-func checkVersion(b []byte, from, to string) error {
-	var m struct {
-		Version int `json:"version"`
+// decodeMessage decodes a message, whose version is then at version. A message of another release is refused as that and
+// not for a field that it adds.
+func decodeMessage(b []byte, message any, version *int, from, to string) error {
+	err := decode(b, message)
+	if err != nil {
+		var m struct {
+			Version int `json:"version"`
+		}
+		if json.Unmarshal(b, &m) != nil {
+			return err
+		}
+		*version = m.Version
 	}
-	if err := json.Unmarshal(b, &m); err != nil {
-		return fmt.Errorf("decode the message of %s: %w", from, err)
+	if *version != Version {
+		return fmt.Errorf("%s speaks version %d, %s version %d: %w", from, *version, to, Version, ErrVersion)
 	}
-	if m.Version != Version {
-		return fmt.Errorf("%s speaks version %d, %s version %d: %w", from, m.Version, to, Version, ErrVersion)
-	}
-	return nil
+	return err
 }
 
 // decode decodes exactly one JSON value without unknown fields.

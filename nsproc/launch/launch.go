@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -105,7 +104,12 @@ func (l *Launcher) ask(ctx context.Context, path string, req Request) (*Reply, e
 		return nil, err
 	}
 	defer namespace.Close()
-	output, err := l.run(ctx, namespace, request)
+	stdin, err := filled(request)
+	if err != nil {
+		return nil, err
+	}
+	defer stdin.Close()
+	output, err := l.run(ctx, namespace, stdin)
 	if err != nil {
 		return nil, err
 	}
@@ -116,29 +120,42 @@ func (l *Launcher) ask(ctx context.Context, path string, req Request) (*Reply, e
 	return reply, nil
 }
 
+// filled is a pipe that holds b, of at most MaxRequest bytes, and then ends. So nsproc finds its request there when it
+// starts, and waits for nobody to write it.
+func filled(b []byte) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make a pipe for nsproc: %w", err)
+	}
+	_, err = w.Write(b)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return nil, errors.Join(fmt.Errorf("write nsproc's request: %w", err), r.Close())
+	}
+	return r, nil
+}
+
 // run executes nsproc with namespace as descriptor NamespaceFD and returns its output. It gets no other descriptor of
-// this process (all are close-on-exec) and nothing of its environment.
-func (l *Launcher) run(ctx context.Context, namespace *os.File, request []byte) ([]byte, error) {
+// this process (all are close-on-exec) and nothing of its environment. What it writes to its standard error when it can't
+// reply comes the same way.
+func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	stdout := &buffer{limit: MaxReply, full: cancel}
-	stderr := &buffer{limit: 4 << 10, full: func() {}}
+	output := &buffer{limit: MaxReply, full: cancel}
 
 	cmd := exec.CommandContext(ctx, l.path)
 	cmd.Env = []string{"GOMAXPROCS=1"}     // it does one thing after the other
 	cmd.ExtraFiles = []*os.File{namespace} // the first is descriptor 3
-	cmd.Stdin = bytes.NewReader(request)
-	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, output, output
 	cmd.WaitDelay = time.Second // for pipes that a killed process left open elsewhere
 
 	err := cmd.Run()
 	switch {
-	case stdout.over:
+	case output.over:
 		return nil, fmt.Errorf("nsproc: a reply of more than %d bytes", MaxReply)
 	case err == nil:
-		return stdout.kept, nil
+		return output.kept, nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("nsproc: killed: %w%s", ctx.Err(), said(stderr))
+		return nil, fmt.Errorf("nsproc: killed: %w%s", ctx.Err(), said(output.kept))
 	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
@@ -148,12 +165,13 @@ func (l *Launcher) run(ctx context.Context, namespace *os.File, request []byte) 
 		errno := syscall.Errno(code - EntryFailed)
 		return nil, fmt.Errorf("nsproc could not enter the namespace (does the plugin have CAP_SYS_ADMIN in its bounding set?): %w", errno)
 	}
-	return nil, fmt.Errorf("nsproc: %w%s", exit, said(stderr))
+	return nil, fmt.Errorf("nsproc: %w%s", exit, said(output.kept))
 }
 
-// said is what a process wrote to its standard error, for the end of an error.
-func said(stderr *buffer) string {
-	if s := strings.TrimSpace(string(stderr.kept)); s != "" {
+// said is the end of what a process wrote, for the end of an error.
+func said(output []byte) string {
+	output = output[max(0, len(output)-4<<10):]
+	if s := strings.TrimSpace(string(output)); s != "" {
 		return fmt.Sprintf(", it said %q", s)
 	}
 	return ""

@@ -123,7 +123,12 @@ func TestDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer open.Close()
-	out, err := l.run(t.Context(), ns.File(), nil)
+	stdin, err := filled(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	out, err := l.run(t.Context(), ns.File(), stdin)
 	if err != nil {
 		t.Fatal(err)
 	}

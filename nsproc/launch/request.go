@@ -15,9 +15,9 @@ const Version = 1
 
 // The descriptors and sizes that both sides keep to.
 const (
-	NamespaceFD = 3        // the sandbox's namespace, open in nsproc; its entry point has the number too
-	MaxRequest  = 64 << 10 // bytes
-	MaxReply    = 4 << 20  // bytes
+	NamespaceFD = 3       // the sandbox's namespace, open in nsproc; its entry point has the number too
+	MaxRequest  = 4 << 10 // bytes; a pipe holds as much
+	MaxReply    = 4 << 20 // bytes
 	// EntryFailed is the exit status, less the errno, of an nsproc that could not enter the namespace.
 	EntryFailed = 100
 )
