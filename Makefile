@@ -90,7 +90,7 @@ test-engines:
 	done
 
 # What weave promises, measured against what there is without it, in ten minutes: a table, also in build/bench.json. As
-# root. One question alone: make bench BENCH=Listing, or Connect, IPAM, Memory, Nsproc, Start, Traffic.
+# root. Some of the questions: make bench BENCH='Listing|Nsproc', or Connect, IPAM, ManyNetworks, Memory, Start, Traffic.
 BENCH ?= .
 bench: export WEAVE_TEST_ROOT = 1
 bench:

@@ -128,25 +128,71 @@ func TestManPagesAndCompletions(t *testing.T) {
 	})
 }
 
-// The unit is one that systemd takes, and as hardened as nsproc allows.
+// The unit is one that systemd takes, with its man page and its command, and hardened: of 100 points of exposure it
+// has 34, most of them for the host's network, its namespaces and root, which are what weave is about.
 func TestUnit(t *testing.T) {
 	dir := makeInstall(t, "", t.TempDir())
 	unit := filepath.Join(dir, "lib/systemd/system/weave.service")
 	if out := command(t, "MANPATH="+filepath.Join(dir, "share/man"), "systemd-analyze", "verify", unit); out != "" {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
-	command(t, "", "systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=43", unit)
+	command(t, "", "systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=35", unit)
 
 	text, err := os.ReadFile(unit)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want(t, string(text), "\nBefore=docker.service\n", "\nType=notify\n", "\nExecStart="+dir+"/bin/weave serve\n")
-	for line := range strings.Lines(string(text)) {
-		for _, setting := range []string{"NoNewPrivileges=", "RestrictNamespaces=", "ProtectKernelTunables=", "DynamicUser=", "User="} {
-			if strings.HasPrefix(line, setting) {
-				t.Errorf("nsproc can't work with %s", line)
+}
+
+// dockerUnit runs the lab's engine as Debian's docker.service runs its own.
+const dockerUnit = `[Service]
+Type=notify
+ExecStart=/usr/sbin/dockerd -H unix:///run/docker.sock --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent /containers
+`
+
+// The installed unit under a systemd of its own: weave is ready when the engine starts, sees the sandboxes that the
+// engine mounts later, and its nsproc may enter and configure them.
+func TestUnitRuns(t *testing.T) {
+	t.Parallel()
+	h := lab.Start(t, lab.Options{Name: "systemd", NoEngine: true})
+	s := h.StartSystemd(t)
+	makeInstall(t, h.Path("/"), "/usr/local")
+	if err := os.WriteFile(h.Path("/etc/systemd/system/docker.service"), []byte(dockerUnit), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.Exec(t, "systemctl", "daemon-reload")
+	s.Exec(t, "systemctl", "enable", "weave.service")
+	s.Exec(t, "systemctl", "start", "docker.service") // which wants weave
+	ready := s.Exec(t, "systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", "weave.service")
+	asked := s.Exec(t, "systemctl", "show", "-P", "ExecMainStartTimestampMonotonic", "docker.service")
+	if len(ready) > len(asked) || len(ready) == len(asked) && ready >= asked {
+		t.Errorf("weave is ready at %s us, the engine starts at %s", ready, asked)
+	}
+
+	h.ImportImage(t)
+	weaveNetwork(t, h, "app", "--ipv6", "--ipam-driver", "weave")
+	h.Run(t, "--network", "app", "--name", "web")
+	h.Run(t, "--network", "app", "--name", "client")
+	ping(t, h, "client", "web")
+	awaitEndpoints(t, h, 2)
+	for _, container := range []string{"web", "client"} {
+		lab.Eventually(t, 10*time.Second, "router advertisements are refused in "+container, func() error {
+			if v, err := h.DockerErr("exec", container, "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"); err != nil || v != "0" {
+				return fmt.Errorf("accept_ra %q, error %v", v, err)
 			}
-		}
+			return nil
+		})
+	}
+
+	s.Exec(t, "systemctl", "restart", "weave.service")
+	awaitEndpoints(t, h, 2)
+	s.Exec(t, "systemctl", "stop", "weave.service")
+	if state := s.Exec(t, "systemctl", "show", "-P", "Result", "weave.service"); state != "success" {
+		t.Errorf("weave stopped: %s\n%s", state, s.Logged(t))
+	}
+	s.Exec(t, "systemctl", "start", "weave.service") // for the end of the network
+	if logged := s.Logged(t); strings.Contains(logged, "level=error") {
+		t.Errorf("errors in the log:\n%s", logged)
 	}
 }

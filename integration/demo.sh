@@ -53,7 +53,7 @@ undo=()
 cleanup() {
 	status=$?
 	trap '' INT TERM
-	if [ $status != 0 ]; then
+	if [ $status != 0 ] && [ $status != 130 ]; then
 		for log in "$dir"/*.log; do
 			[ ! -e "$log" ] || { say "The end of ${log##*/}"; tail -n 20 "$log"; }
 		done

@@ -25,6 +25,11 @@ func TestForwardPolicyDrop(t *testing.T) {
 			ping(t, h, "one", "10.53.0.50")
 			ping(t, h, "one", "fd53::50")
 
+			// The frames do go through the rules: the test is about something.
+			h.Exec(t, "iptables", "-w", "-I", "DOCKER-USER", "-i", bridge, "-o", bridge, "-j", "DROP")
+			noPing(t, h, "one", "10.53.0.50")
+			h.Exec(t, "iptables", "-w", "-F", "DOCKER-USER")
+
 			// Somebody flushes the rules: weave's comes back.
 			for _, table := range []string{"iptables", "ip6tables"} {
 				h.Exec(t, table, "-w", "-F", "FORWARD")
@@ -37,11 +42,6 @@ func TestForwardPolicyDrop(t *testing.T) {
 			}
 			ping(t, h, "one", "10.53.0.50")
 			ping(t, h, "one", "fd53::50")
-
-			// Without the rule nothing would pass: the test is about something.
-			h.Exec(t, "iptables", "-w", "-I", "FORWARD", "-i", bridge, "-o", bridge, "-j", "DROP")
-			noPing(t, h, "one", "10.53.0.50")
-			h.Exec(t, "iptables", "-w", "-D", "FORWARD", "-i", bridge, "-o", bridge, "-j", "DROP")
 
 			h.Docker(t, "rm", "-f", "one", "two")
 			h.Docker(t, "network", "rm", "app")

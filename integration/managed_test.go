@@ -22,7 +22,7 @@ import (
 )
 
 // The registry that the managed plugin is pushed to, as hosts of its underlay see it.
-const registry = "192.0.2.1:5000"
+const registry = "192.0.2.19:5000"
 
 // Names of the managed plugin in the registry: what a user installs, and the version to upgrade to.
 const (
@@ -58,18 +58,19 @@ func (m managedLab) host(t *testing.T, name, address string) *lab.Host {
 		Engine: []string{"--insecure-registry", registry}})
 }
 
+// startRegistry runs Debian's registry on a host of its own, of this machine's software.
 func (m managedLab) startRegistry(t *testing.T) {
 	t.Helper()
-	dir := t.TempDir()
-	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s/data}}\nhttp: {addr: %q}\n", dir, registry)
-	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
+	h := lab.Start(t, lab.Options{Name: "registry", Root: "/", NoEngine: true,
+		Underlay: m.underlay, Address: netip.MustParsePrefix("192.0.2.19/24")})
+	const config = "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n" +
+		"storage: {filesystem: {rootdirectory: /run/registry}}\nhttp: {addr: ':5000'}\n"
+	h.Exec(t, "sh", "-c", `printf %s "$0" >/run/registry.yml`, config)
 	var log bytes.Buffer
-	cmd := m.underlay.Command(ctx, "docker-registry", "serve", config)
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := h.Command(ctx, "docker-registry", "serve", "/run/registry.yml")
 	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.WaitDelay = time.Second // for the registry itself, which ends with the host
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,8 @@ func (m managedLab) startRegistry(t *testing.T) {
 		}
 	})
 	lab.Eventually(t, 10*time.Second, "the registry answers", func() error {
-		return m.underlay.Command(ctx, "curl", "-sf", "http://"+registry+"/v2/").Run()
+		_, err := h.ExecErr("curl", "-sf", "http://"+registry+"/v2/")
+		return err
 	})
 }
 
@@ -182,12 +184,14 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 
 	// The other name, with the same state. Docker counts networks of this one as uses.
+	h.Exec(t, "iptables-legacy", "-N", "DOCKER-USER")
 	h.CreateNetwork(t, "full", "-d", managedName, "--ipam-driver", managedName)
 	h.Run(t, "--network", "full", "--name", "three")
 	awaitEndpoints(t, h, 3)
 	if _, err := h.DockerErr("plugin", "disable", managedName); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("disable beside a network by the full name: %v", err)
 	}
+	testRules(t, h)
 	testConfinement(t, h)
 
 	h.Docker(t, "rm", "-f", "one", "two", "three")
@@ -202,6 +206,22 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	h.Docker(t, "plugin", "rm", managedName)
 	if links := linksOf(t, h, "wv-", "wve-", "wvc-"); len(links) > 0 {
 		t.Errorf("left: %v", links)
+	}
+}
+
+// testRules looks for the firewall rules of all networks in both back ends, since both have a chain of the Engine's: the
+// plugin's own tools write them, the host's read them, and both take the host's lock.
+func testRules(t *testing.T, h *lab.Host) {
+	t.Helper()
+	for _, command := range []string{"iptables-nft", "iptables-legacy"} {
+		rules := h.Exec(t, command, "-S", "FORWARD")
+		for _, bridge := range linksOf(t, h, "wv-") {
+			want(t, rules, "-i "+bridge+" -o "+bridge)
+		}
+	}
+	h.Exec(t, "test", "-e", "/run/xtables.lock")
+	if _, err := h.ExecErr("test", "-e", "/proc/"+managedPID(t, h)+"/root/run/xtables.lock"); err == nil {
+		t.Error("the plugin's legacy iptables took a lock of its own")
 	}
 }
 
@@ -276,7 +296,7 @@ func testAliasAndSettings(t *testing.T, m managedLab) {
 	// A host whose mounts are private: sandboxes are not seen, all else goes on.
 	h.Exec(t, "mount", "--make-private", "/run")
 	h.Docker(t, "plugin", "enable", managedName)
-	want(t, h.Weave(t, "status"), "mount --make-rshared /", "10.99.0.0/16")
+	want(t, h.Weave(t, "status"), "10.99.0.0/16")
 	if group := h.Exec(t, "stat", "-c", "%g %a", lab.APISocket); group != "4711 660" {
 		t.Errorf("group and mode of the API's socket: %s", group)
 	}
@@ -287,7 +307,10 @@ func testAliasAndSettings(t *testing.T, m managedLab) {
 	if a := attachmentOf(t, h, "one", "private"); !strings.HasPrefix(a.IPAddress, "10.99.0.") {
 		t.Errorf("address %s, want one of the range that was set", a.IPAddress)
 	}
+	want(t, h.Weave(t, "status"), "sandboxes can't be seen", "mount --make-rshared /")
 	want(t, h.Weave(t, "ps", "--live=nsproc"), "mount is not visible")
+	h.Docker(t, "rm", "-f", "one", "two")
+	h.Docker(t, "network", "rm", "private")
 
 	// Somebody has the socket on the host already, as Weave Net's own plugin would.
 	h.Docker(t, "plugin", "disable", managedName)

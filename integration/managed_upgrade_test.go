@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -40,7 +41,13 @@ func testUpgrade(t *testing.T, m managedLab) {
 		}
 	}
 	before := awaitEndpoints(t, h, upgradeContainers*upgradeNetworks)
-	listing := h.Weave(t, "ps", "--format", "weave")
+	var listing string
+	lab.Eventually(t, 30*time.Second, "every container is known by its id", func() error {
+		if listing = h.Weave(t, "ps", "--format", "weave"); strings.Contains(listing, "weave:") {
+			return errors.New(listing)
+		}
+		return nil
+	})
 
 	// Neither the plugin's absence nor its coming back costs a packet.
 	streams := pingAll(t, h, before)
@@ -52,7 +59,7 @@ func testUpgrade(t *testing.T, m managedLab) {
 	if diff := cmp.Diff(stripped(before), stripped(awaitEndpoints(t, h, len(before))), cmpAddresses); diff != "" {
 		t.Errorf("the listing is another after the upgrade (-before +after):\n%s", diff)
 	}
-	lab.Eventually(t, 30*time.Second, "names", func() error {
+	lab.Eventually(t, 30*time.Second, "the same listing", func() error {
 		if after := h.Weave(t, "ps", "--format", "weave"); after != listing {
 			return fmt.Errorf("before:\n%s\nafter:\n%s", listing, after)
 		}
@@ -134,7 +141,7 @@ type pinger struct {
 	out bytes.Buffer
 }
 
-// pingAll pings from each endpoint the next one on its network, twenty times a second.
+// pingAll pings from each endpoint the next one on its network, fifty times a second.
 func pingAll(t *testing.T, h *lab.Host, endpoints []api.Endpoint) pings {
 	t.Helper()
 	byNetwork := map[string][]api.Endpoint{}
@@ -146,7 +153,7 @@ func pingAll(t *testing.T, h *lab.Host, endpoints []api.Endpoint) pings {
 		for i, e := range peers {
 			to := peers[(i+1)%len(peers)].Addresses[0].Addr()
 			sandbox := h.Path("/run/" + strings.TrimPrefix(e.Sandbox, "/var/run/"))
-			p := &pinger{cmd: exec.Command("nsenter", "--net="+sandbox, "ping", "-n", "-i", "0.05", to.String())}
+			p := &pinger{cmd: exec.Command("nsenter", "--net="+sandbox, "ping", "-n", "-i", "0.02", to.String())}
 			p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 			if err := p.cmd.Start(); err != nil {
 				t.Fatal(err)

@@ -106,7 +106,7 @@ func variable(flag string) string {
 // newConfig reads all settings: the flag if given, else the environment variable unless it is empty, else the default.
 // Whatever is wrong is told at once, and the default is in its place in the config that comes with the error.
 func newConfig(flags *pflag.FlagSet, getenv func(string) string) (config, error) {
-	c := config{Managed: flags.Changed(managedFlag)}
+	c := config{Managed: flags.Lookup(managedFlag).Value.String() == "true"}
 	var errs []error
 	for _, s := range settings {
 		fallback := s.value

@@ -83,22 +83,16 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 		Docker:    api.Docker{Error: "not asked: --docker-socket is none", Drivers: cfg.DriverNames},
 		Warnings:  report.Problems,
 	}
-	var here place
-	if cfg.Managed {
-		if here, err = findPlace(); err != nil {
-			return nil, err
-		}
-		if !here.shared {
-			log.Warn(notShared)
-			status.Warnings = append(slices.Clip(status.Warnings), notShared)
-		}
+	plugin, err := findPluginID(cfg)
+	if err != nil {
+		return nil, err
 	}
 	status.Version, status.Commit = buildInfo()
 	listing := api.Options{Tracker: networks, Log: log}
 	background := []func(context.Context) error{networks.Run}
 	reachable := func(*api.Status) {}
 	if cfg.DockerSocket != "" {
-		docker := dockerapi.New(dockerapi.Options{Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: here.id, Log: log})
+		docker := dockerapi.New(dockerapi.Options{Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log})
 		e := &engine{docker: docker, networks: networks, pools: pools, timing: defaultEngineTiming, log: log}
 		background = append(background, forever(docker.Run), forever(e.run))
 		listing.Names = docker
@@ -111,6 +105,7 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 		s := status
 		s.Uptime = time.Since(started).Seconds()
 		reachable(&s)
+		tellUnseen(&s, networks.Endpoints(), launcher.Sandboxes())
 		return s
 	}
 	return &core{

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -112,9 +113,9 @@ func TestCrashedCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
+	var n atomic.Int64 // a veth pair goes in the background
 	step := func(name string) {
-		if n++; n == last {
+		if n.Add(1) == int64(last) {
 			fmt.Printf("killed before: %s\n", name)
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -8,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
 
 // hostRoot is where a managed plugin has what it has of the host's file system: /run, at hostRoot/run.
@@ -28,42 +31,50 @@ var managedValues = map[string]string{
 // managedSocket is where Docker looks for a managed plugin's socket, as seen from inside; see config.json.
 const managedSocket = "/run/docker/plugins/weave.sock"
 
-// place is what a managed plugin can tell of where it is.
-type place struct {
-	id     string // Docker's, of the plugin; empty: not found out
-	shared bool   // mounts that the host makes below /run appear here, too
-}
-
-func findPlace() (place, error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return place{}, fmt.Errorf("read weave's own mounts: %w", err)
+// findPluginID finds the id that Docker gave this managed plugin; empty: it is none, or nothing tells the id.
+func findPluginID(cfg config) (string, error) {
+	if !cfg.Managed {
+		return "", nil
 	}
-	return readPlace(string(mounts)), nil
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("look for docker's id of this plugin: %w", err)
+	}
+	return pluginID(string(mountinfo)), nil
 }
 
-// readPlace finds it in the text of /proc/self/mountinfo. The directory of the plugin's socket is one on the host that
-// is called as the plugin's id; a mount that follows those on the host has a master.
-func readPlace(mountinfo string) place {
-	var p place
+// pluginID is the id that Docker gave the managed plugin whose /proc/self/mountinfo this is; empty if that does not tell.
+// The directory of the plugin's socket is one on the host that is called so.
+func pluginID(mountinfo string) string {
 	for line := range strings.Lines(mountinfo) {
-		fields := strings.Fields(line) // proc_pid_mountinfo(5): id parent device root mountpoint options optional... -
-		if len(fields) < 7 {
+		fields := strings.Fields(line) // proc_pid_mountinfo(5): id, parent, device, root, mount point
+		if len(fields) > 4 && fields[4] == path.Dir(managedSocket) {
+			return path.Base(fields[3])
+		}
+	}
+	return ""
+}
+
+// tellUnseen warns in s if mounts that Docker made after weave started don't reach it: it can see no sandbox.
+func tellUnseen(s *api.Status, endpoints []driver.Endpoint, root sandbox.Root) {
+	unseen := false
+	for _, e := range endpoints {
+		if e.Sandbox == "" {
 			continue
 		}
-		switch root, mountpoint := fields[3], fields[4]; mountpoint {
-		case path.Dir(managedSocket):
-			p.id = path.Base(root)
-		case hostRoot + "/run":
-			optional, _, _ := strings.Cut(strings.Join(fields[6:], " "), "- ")
-			p.shared = slices.ContainsFunc(strings.Fields(optional), func(f string) bool { return strings.HasPrefix(f, "master:") })
+		f, err := root.Open(e.Sandbox)
+		if err == nil {
+			f.Close()
+			return
 		}
+		// One alone may be left over from a container that has ended.
+		unseen = unseen || errors.Is(err, sandbox.ErrNotVisible)
 	}
-	return p
+	if unseen {
+		s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf("sandboxes can't be seen, so container ends are not announced and "+
+			"live=nsproc fails, all else works: %v", sandbox.ErrNotVisible))
+	}
 }
-
-const notShared = "the host's /run is not a shared mount, so sandboxes made from now on can't be seen: container ends are not " +
-	"announced and live=nsproc fails, all else works; run `mount --make-rshared /` on the host, then disable and enable the plugin"
 
 // tellDrivers puts in s the names to be used with `docker network create -d`. A managed plugin, whose full name may not
 // be known yet, has that one besides; if it is the first of names with the tag latest, Docker finds it where the user

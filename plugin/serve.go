@@ -39,7 +39,11 @@ func newServeCommand() *cobra.Command {
 				}
 				open = refusing(fmt.Errorf("%w: see docker plugin set", err))
 			}
-			log := newLog(cfg, cmd.ErrOrStderr())
+			out := cmd.ErrOrStderr()
+			if cfg.Managed {
+				out = cmd.OutOrStdout() // the Engine logs what a plugin writes to its standard error as errors
+			}
+			log := newLog(cfg, out)
 			if err := dropSysAdmin(log); err != nil {
 				return err
 			}
@@ -85,14 +89,17 @@ const refusalTime = time.Minute
 func serve(ctx context.Context, cfg config, log *logrus.Entry, open opener) error {
 	g := newGate()
 	servers, err := listen(ctx, cfg, g, log)
-	if err != nil && cfg.Managed {
+	switch {
+	case err != nil && cfg.Managed:
 		open = refusing(err)
-		servers, err = listenForDocker(ctx, cfg, g, log)
-	}
-	if err != nil {
+		if servers, err = listenForDocker(ctx, cfg, g, log); err != nil {
+			return err
+		}
+	case err != nil:
 		return err
+	default:
+		log.WithFields(logrus.Fields{"plugin": cfg.PluginSockets, "api": cfg.APISocket}).Info("listening")
 	}
-	log.WithFields(logrus.Fields{"plugin": cfg.PluginSockets, "api": cfg.APISocket}).Info("listening")
 	notify("READY=1", log)
 
 	// When ctx ends, calls in flight are finished first; only then does the background end, which works for them.

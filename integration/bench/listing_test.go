@@ -35,7 +35,7 @@ func BenchmarkListing(b *testing.B) {
 		}
 		took := inTurns(30, get(b, ""), get(b, "?live=kernel"), get(b, "?live=nsproc"), bare(through), bare(direct))
 
-		x := result{Unit: "ms", Case: fmt.Sprintf("%d endpoints", n)}
+		x := result{Unit: "ms", Case: fmt.Sprintf("endpoints: %d", n)}
 		x.Question, x.Value = "listing, tracked", median(took[0])
 		if n == 100 {
 			x.Target = atMost(3)

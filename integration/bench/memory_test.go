@@ -27,7 +27,7 @@ func BenchmarkMemory(b *testing.B) {
 			}
 		}
 		m := memoryOf(b, a.plugin.PID)
-		x := result{Question: "memory of the plugin, resident", Case: fmt.Sprintf("%d endpoints", n), Unit: "MB", Value: m["Rss"]}
+		x := result{Question: "memory of the plugin, resident", Case: fmt.Sprintf("endpoints: %d", n), Unit: "MB", Value: m["Rss"]}
 		if n == 1000 {
 			x.Target = atMost(40)
 		}

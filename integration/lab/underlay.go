@@ -74,6 +74,8 @@ func (u *Underlay) Exec(t testing.TB, name string, args ...string) string {
 func (u *Underlay) attach(t testing.TB, h *Host) {
 	t.Helper()
 	name := h.options.Name
+	// The end of a host that was powered off lasts until the kernel has taken its namespace down.
+	_, _ = output(exec.Command("nsenter", "-t", strconv.Itoa(u.holder.pid), "-n", "--", "ip", "link", "delete", "u-"+name))
 	add := exec.Command("ip", "link", "add", "name", "eth0", "netns", strconv.Itoa(h.PID()), "type", "veth",
 		"peer", "name", "u-"+name, "netns", strconv.Itoa(u.holder.pid))
 	if _, err := output(add); err != nil {

@@ -41,6 +41,7 @@ func engineWithNetworks(t *testing.T) *fakeDocker {
 	list = append(list, `{"Id":"n6","Name":"removed meanwhile","Driver":"weave"}`)
 	d.set("/networks", "["+strings.Join(list, ",")+"]")
 	d.set("/containers/c1/json", `{"Id":"c1","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/0123456789ab"}}`)
+	d.set("/plugins", `[{"Id":"p0","Name":"other:latest"},{"Id":"p1","Name":"lan:latest"}]`)
 	return d
 }
 
@@ -53,7 +54,7 @@ func TestKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Known{
-		Drivers: []string{"weave"},
+		Drivers: []string{"weave", "registry.example/weave:1"},
 		Networks: []Network{
 			{ID: "n1", Name: "app", Driver: "weave", IPAMDriver: "weave", Scope: "local", Options: map[string]string{"works.weave.mtu": "1400"}, IPv4: true, IPv6: true,
 				Created: time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC),
@@ -83,6 +84,34 @@ func TestKnown(t *testing.T) {
 	}
 }
 
+// TestKnownByThePluginsName: a managed plugin's full name is a driver name, whatever the plugin is told.
+func TestKnownByThePluginsName(t *testing.T) {
+	d := engineWithNetworks(t)
+	d.set("/networks", `[{"Id":"n6","Driver":"lan:latest"},{"Id":"n7","Driver":"other:latest"}]`)
+	d.set("/networks/n6", `{"Id":"n6","Driver":"lan:latest"}`)
+	d.set("/networks/n7", `{"Id":"n7","Driver":"other:latest"}`)
+	d.start()
+	for _, c := range []struct {
+		id       string
+		drivers  []string
+		networks int
+	}{
+		{"p1", []string{"weave", "registry.example/weave:1", "lan:latest"}, 1},
+		{"p2", []string{"weave", "registry.example/weave:1"}, 0}, // removed, or not there yet
+		{"", []string{"weave", "registry.example/weave:1"}, 0},
+	} {
+		w, _ := newWatcher(d)
+		w.pluginID = c.id
+		got, err := w.Known(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !cmp.Equal(got.Drivers, c.drivers) || len(got.Networks) != c.networks {
+			t.Errorf("plugin %q: drivers %q and %d networks, want %q and %d", c.id, got.Drivers, len(got.Networks), c.drivers, c.networks)
+		}
+	}
+}
+
 // TestKnownIsWholeOrAnError: nobody may take for deleted what could not be read.
 func TestKnownIsWholeOrAnError(t *testing.T) {
 	tests := []struct {
@@ -93,6 +122,7 @@ func TestKnownIsWholeOrAnError(t *testing.T) {
 		{"the list of networks hangs", func(d *fakeDocker) { d.hang("/networks", true) }},
 		{"the inspect of a network hangs", func(d *fakeDocker) { d.hang("/networks/n1", true) }},
 		{"the inspect of a container hangs", func(d *fakeDocker) { d.hang("/containers/c1/json", true) }},
+		{"the list of plugins is not there", func(d *fakeDocker) { d.set("/plugins", "oops") }},
 		{"a network is not JSON", func(d *fakeDocker) { d.set("/networks/n2", "oops") }},
 		{"a container is not JSON", func(d *fakeDocker) { d.set("/containers/c1/json", "oops") }},
 		{"a subnet is none", func(d *fakeDocker) { d.set("/networks/n3", `{"Id":"n3","IPAM":{"Config":[{"Subnet":"x"}]}}`) }},
@@ -105,6 +135,7 @@ func TestKnownIsWholeOrAnError(t *testing.T) {
 			d.start()
 			tt.spoil(d)
 			w, _ := newWatcher(d)
+			w.pluginID = "p1"
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 			if got, err := w.Known(ctx); err == nil {

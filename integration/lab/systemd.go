@@ -1,0 +1,73 @@
+package lab
+
+import (
+	"context"
+	_ "embed"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+//go:embed systemd.sh
+var systemdScript string
+
+// Systemd is a systemd that runs on a host, with units of the test's choice.
+type Systemd struct {
+	host *Host
+	pid  int // on this machine
+}
+
+// StartSystemd starts systemd on the host, which ends with the host, and waits until it answers. It skips t where the
+// host has none, or this machine no cgroup hierarchy of systemd's own.
+func (h *Host) StartSystemd(t testing.TB) *Systemd {
+	t.Helper()
+	for _, path := range []string{h.Path("/lib/systemd/systemd"), "/sys/fs/cgroup/systemd/cgroup.procs"} {
+		if _, err := os.Stat(path); err != nil {
+			t.Skipf("systemd can't be started here: %v", err)
+		}
+	}
+	log := filepath.Join(h.dir, "systemd.log")
+	p, err := h.start(log, nil, "bash", "-c", systemdScript, "systemd.sh", h.cgroup())
+	if err != nil {
+		t.Fatalf("start systemd on host %s: %v\n%s", h.options.Name, err, tail(log, 0))
+	}
+	s := &Systemd{host: h}
+	Eventually(t, 30*time.Second, "systemd on host "+h.options.Name, func() error {
+		if !p.alive() {
+			t.Fatalf("systemd ended: %v\n%s", p.err, tail(log, 0))
+		}
+		if s.pid, err = onlyChild(p.pid); err != nil {
+			return err
+		}
+		_, err := s.ExecErr("systemctl", "is-active", "lab.target")
+		return err
+	})
+	return s
+}
+
+// Exec runs a command among the units and returns its output. If it fails, so does t.
+func (s *Systemd) Exec(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := s.ExecErr(name, args...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, s.Logged(t))
+	}
+	return out
+}
+
+// ExecErr is Exec for a command that may fail.
+func (s *Systemd) ExecErr(name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	enter := []string{"-t", strconv.Itoa(s.pid), "-m", "-n", "-p", "-u", "-i", "-C", "-r", "-w", "--", name}
+	return output(exec.CommandContext(ctx, "nsenter", append(enter, args...)...))
+}
+
+// Logged is what all units have logged.
+func (s *Systemd) Logged(t testing.TB) string {
+	t.Helper()
+	return tail(s.host.Path("/run/units.log"), 0)
+}

@@ -1,0 +1,66 @@
+// Proxy stands between a Docker Engine and a test suite that was written for Docker's bridge driver: it passes Docker's
+// API through, from a Unix socket of its own to the Engine's, and turns the bridge networks that the suite creates into
+// weave ones. See docs/bridge-suites.md. It is for tests only.
+//
+// It runs in the namespaces of whoever starts it and has no need of others.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// stopTimeout is how long calls in flight may take after SIGTERM.
+const stopTimeout = 5 * time.Second
+
+func main() {
+	listen := flag.String("listen", "/run/weave-proxy.sock", "`path` of the socket to serve Docker's API on")
+	engine := flag.String("engine", "/run/docker.sock", "`path` of the engine's socket")
+	driver := flag.String("driver", "weave", "`name` of the driver that takes the place of bridge")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	log := logrus.NewEntry(logrus.StandardLogger())
+	if err := serve(ctx, *listen, newProxy(*engine, *driver, log)); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// serve serves on the socket path until ctx ends.
+func serve(ctx context.Context, path string, handler http.Handler) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // what a proxy that was killed has left
+		return err
+	}
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		_ = server.Close() // streams that don't end by themselves
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
