@@ -1,13 +1,9 @@
 package integration
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os/exec"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -133,14 +129,6 @@ func places(endpoints []api.Endpoint) map[string]string {
 	return out
 }
 
-// pings are endless pings out of containers.
-type pings []*pinger
-
-type pinger struct {
-	cmd *exec.Cmd
-	out bytes.Buffer
-}
-
 // pingAll pings from each endpoint the next one on its network, fifty times a second.
 func pingAll(t *testing.T, h *lab.Host, endpoints []api.Endpoint) pings {
 	t.Helper()
@@ -148,46 +136,11 @@ func pingAll(t *testing.T, h *lab.Host, endpoints []api.Endpoint) pings {
 	for _, e := range endpoints {
 		byNetwork[e.NetworkID] = append(byNetwork[e.NetworkID], e)
 	}
-	var all pings
+	var pairs [][2]api.Endpoint
 	for _, peers := range byNetwork {
 		for i, e := range peers {
-			to := peers[(i+1)%len(peers)].Addresses[0].Addr()
-			sandbox := h.Path("/run/" + strings.TrimPrefix(e.Sandbox, "/var/run/"))
-			p := &pinger{cmd: exec.Command("nsenter", "--net="+sandbox, "ping", "-n", "-i", "0.02", to.String())}
-			p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
-			if err := p.cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = p.cmd.Process.Kill() }) // it has ended unless t failed before
-			all = append(all, p)
+			pairs = append(pairs, [2]api.Endpoint{e, peers[(i+1)%len(peers)]})
 		}
 	}
-	return all
-}
-
-// stop ends the pings and fails t unless each one was answered, up to the last answer.
-func (all pings) stop(t *testing.T, during string) {
-	t.Helper()
-	for _, p := range all {
-		_ = p.cmd.Process.Signal(syscall.SIGINT)
-	}
-	answered, lost := 0, 0
-	for _, p := range all {
-		_ = p.cmd.Wait() // says whether all were answered, the last one included
-		last, count := 0, 0
-		for line := range strings.Lines(p.out.String()) {
-			_, rest, ok := strings.Cut(line, "icmp_seq=")
-			number, _, _ := strings.Cut(rest, " ")
-			n, err := strconv.Atoi(number)
-			if !ok || err != nil || !strings.Contains(rest, "time=") {
-				continue
-			}
-			last, count = max(last, n), count+1
-		}
-		if count == 0 || count != last {
-			t.Errorf("%s: %d of %d pings were answered:\n%.2000s", during, count, last, &p.out)
-		}
-		answered, lost = answered+count, lost+last-count
-	}
-	t.Logf("%s: %d pings from %d endpoints answered, %d lost", during, answered, len(all), lost)
+	return startPings(t, h, "0.02", pairs...)
 }

@@ -59,7 +59,7 @@ func pluginID(mountinfo string) string {
 func tellUnseen(s *api.Status, endpoints []driver.Endpoint, root sandbox.Root) {
 	unseen := false
 	for _, e := range endpoints {
-		if e.Sandbox == "" {
+		if e.State != driver.Up { // it may be left over from a container that has ended
 			continue
 		}
 		f, err := root.Open(e.Sandbox)
@@ -67,7 +67,6 @@ func tellUnseen(s *api.Status, endpoints []driver.Endpoint, root sandbox.Root) {
 			f.Close()
 			return
 		}
-		// One alone may be left over from a container that has ended.
 		unseen = unseen || errors.Is(err, sandbox.ErrNotVisible)
 	}
 	if unseen {

@@ -124,9 +124,10 @@ func TestTellUnseen(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var endpoints []driver.Endpoint
 			for _, path := range c.sandboxes {
-				endpoints = append(endpoints, driver.Endpoint{Sandbox: path})
+				endpoints = append(endpoints, driver.Endpoint{Sandbox: path, State: driver.Up})
 			}
 			var s api.Status
+			endpoints = append(endpoints, driver.Endpoint{Sandbox: "/plain", State: driver.Joined}) // of a container that has ended
 			tellUnseen(&s, endpoints, c.root)
 			if got := len(s.Warnings) > 0; got != c.warned {
 				t.Errorf("warnings %q, want one: %v", s.Warnings, c.warned)
