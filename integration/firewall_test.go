@@ -65,7 +65,9 @@ func firewalledHost(t *testing.T, backend string) *lab.Host {
 	h.StartEngine(t)
 	h.ImportImage(t)
 	h.Exec(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
-	h.Exec(t, "ip6tables", "-w", "-P", "FORWARD", "DROP") // newer engines do so themselves
+	// An engine does so itself, for IPv6 a newer one, but only if it was it that turned forwarding on.
+	h.Exec(t, "iptables", "-w", "-P", "FORWARD", "DROP")
+	h.Exec(t, "ip6tables", "-w", "-P", "FORWARD", "DROP")
 	h.StartPlugin(t)
 	return h
 }

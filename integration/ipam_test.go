@@ -89,6 +89,26 @@ func TestIPv6Addresses(t *testing.T) {
 	awaitEndpoints(t, h, 2)
 }
 
+// TestIPv6Only: an engine can do without IPv4 from 28 on. Its API is asked, since the docker command here may be older.
+func TestIPv6Only(t *testing.T) {
+	h := sharedHost(t)
+	if major, _, _ := strings.Cut(h.Docker(t, "version", "-f", "{{.Server.Version}}"), "."); len(major) < 2 || major < "28" {
+		t.Skip("engines before 28 have no networks without IPv4")
+	}
+	h.Exec(t, "curl", "-fsS", "--unix-socket", "/run/docker.sock", "-H", "Content-Type: application/json", "http://docker/networks/create",
+		"-d", `{"Name":"only6","Driver":"weave","IPAM":{"Driver":"weave"},"EnableIPv4":false,"EnableIPv6":true}`)
+	t.Cleanup(func() { h.Docker(t, "network", "rm", "only6") })
+	h.Run(t, "--network", "only6", "--name", "one")
+	h.Run(t, "--network", "only6", "--name", "two")
+	two := attachmentOf(t, h, "two", "only6")
+	if two.IPAddress != "" || two.GlobalIPv6Address == "" {
+		t.Errorf("addresses %+v, want an IPv6 one only", two)
+	}
+	ping(t, h, "one", two.GlobalIPv6Address)
+	ping(t, h, "one", "two")
+	awaitEndpoints(t, h, 2)
+}
+
 func TestPoolIsExhausted(t *testing.T) {
 	h := sharedHost(t)
 	ipamNetwork(t, h, "small", "--internal", "--subnet", "10.62.0.0/29", "--ip-range", "10.62.0.4/31", "--gateway", "10.62.0.1")

@@ -56,6 +56,7 @@ func sharedHost(t testing.TB) *lab.Host {
 		shared.underlay = lab.BootUnderlay(t, outside)
 		shared.host = lab.Boot(t, lab.Options{Name: "shared", Underlay: shared.underlay, Address: sharedAddress})
 		shared.plugin = shared.host.BootPlugin(t)
+		fmt.Println("engine:", strings.TrimSpace(shared.host.Docker(t, "version", "-f", "{{.Server.Version}}"))) // for the README's table
 	}
 	if shared.plugin == nil {
 		t.Fatal("the shared host did not start: see the first test that failed")

@@ -1,0 +1,129 @@
+// Command engines turns the output of the integration tests, run with -json on several engines, into the README's table:
+//
+//	engines README.md bookworm.json trixie.json forky.json
+//
+// It prints the tests that failed and exits with 1 if there are any; then it writes nothing.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// The table stands between these lines of the README.
+const (
+	begin = "<!-- engines: written by make test-engines -->"
+	end   = "<!-- /engines -->"
+)
+
+// versionLine is how the tests tell the version of the engine that they run on.
+const versionLine = "engine: "
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "engines:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: engines README RESULTS.json...")
+	}
+	var results []result
+	for _, path := range args[1:] {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		r, err := read(bufio.NewReader(f))
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		r.suite = strings.TrimSuffix(filepath.Base(path), ".json")
+		results = append(results, r)
+	}
+	var failed []error
+	for _, r := range results {
+		for _, name := range r.failed {
+			failed = append(failed, fmt.Errorf("%s on %s failed", name, r.engine))
+		}
+	}
+	if len(failed) > 0 {
+		return errors.Join(failed...)
+	}
+	readme, err := os.ReadFile(args[0])
+	if err != nil {
+		return err
+	}
+	if readme, err = replace(readme, table(results)); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
+	}
+	return os.WriteFile(args[0], readme, 0o644)
+}
+
+// result is what the tests said on one engine. Tests are counted without the subtests.
+type result struct {
+	suite, engine   string
+	passed          int
+	skipped, failed []string
+}
+
+// event is a line of `go test -json` (see `go doc test2json`).
+type event struct{ Action, Package, Test, Output string }
+
+func read(r *bufio.Reader) (result, error) {
+	var out result
+	for d := json.NewDecoder(r); d.More(); {
+		var e event
+		if err := d.Decode(&e); err != nil {
+			return out, err
+		}
+		if version, ok := strings.CutPrefix(e.Output, versionLine); ok {
+			out.engine = strings.TrimSpace(version)
+		}
+		name := cmp.Or(e.Test, e.Package) // a package fails by itself when it doesn't build, or is killed
+		switch {
+		case strings.Contains(e.Test, "/"):
+		case e.Action == "fail":
+			out.failed = append(out.failed, name)
+		case e.Action == "pass" && e.Test != "":
+			out.passed++
+		case e.Action == "skip" && e.Test != "":
+			out.skipped = append(out.skipped, name)
+		}
+	}
+	if out.engine == "" || out.passed == 0 {
+		return out, errors.New("no test passed, or none told the engine's version")
+	}
+	return out, nil
+}
+
+func table(results []result) string {
+	var b strings.Builder
+	b.WriteString("| Docker Engine | of Debian | tests passed | not for this engine |\n|---|---|---|---|\n")
+	for _, r := range results {
+		slices.Sort(r.skipped)
+		fmt.Fprintf(&b, "| %s | %s | %d | %s |\n", r.engine, r.suite, r.passed, cmp.Or(strings.Join(r.skipped, ", "), "-"))
+	}
+	return b.String()
+}
+
+// replace puts text between the marks.
+func replace(readme []byte, text string) ([]byte, error) {
+	before, rest, ok := bytes.Cut(readme, []byte(begin+"\n"))
+	_, after, ok2 := bytes.Cut(rest, []byte(end))
+	if !ok || !ok2 {
+		return nil, fmt.Errorf("want the lines %s and %s", begin, end)
+	}
+	return slices.Concat(before, []byte(begin+"\n"+text+end), after), nil
+}
