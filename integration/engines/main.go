@@ -36,7 +36,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: engines README RESULTS.json...")
+		return errors.New("usage: engines README RESULTS [RESULTS ...]")
 	}
 	var results []result
 	for _, path := range args[1:] {
