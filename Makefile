@@ -1,4 +1,4 @@
-# What one types: build, docs, install, release, plugin, demo, unit, test, test-engines, bench, benchstat, fuzz, lint, fmt, generate, clean.
+# What one types: build, docs, install, release, plugin, demo, unit, test, test-engines, soak, bench, benchstat, fuzz, lint, fmt, generate, clean.
 
 GO ?= go
 
@@ -15,7 +15,7 @@ UNIT = $(shell $(GO) list ./... | grep -v /integration)
 FUZZTIME ?= 10s
 COUNT ?= 6
 
-.PHONY: build docs install release plugin demo unit test test-engines bench benchstat fuzz lint fmt generate clean
+.PHONY: build docs install release plugin demo unit test test-engines soak bench benchstat fuzz lint fmt generate clean
 
 # nsproc starts at an entry point of its own, which enters the namespace before there is a Go runtime (nsproc/entry_*.s).
 build:
@@ -87,11 +87,20 @@ test-engines: export WEAVE_TEST_ROOT = 1
 test-engines: export WEAVE_TEST_SUITES = 1
 test-engines:
 	integration/install.sh
+	integration/install.sh python3-pytest
 	mkdir -p build/engines
 	for suite in $(ENGINES); do \
 		WEAVE_LAB_ENGINE=$$suite $(GO) test -json -count=1 -parallel 3 -timeout 20m ./integration/... >build/engines/$$suite.json; \
 	done
 	$(GO) run ./integration/engines README.md $(ENGINES:%=build/engines/%.json)
+
+# Connect and disconnect 2,000 times while plugin and engine are killed, in some ten minutes; `make test` does it 100 times.
+CYCLES ?= 2000
+soak: export WEAVE_TEST_ROOT = 1
+soak: export WEAVE_CYCLES = $(CYCLES)
+soak:
+	integration/install.sh
+	$(GO) test -v -count=1 -timeout 2h -run '^TestCycles$$' ./integration
 
 # What weave promises, measured against what there is without it, in ten minutes: a table, also in build/bench.json. As
 # root. Some of the questions: make bench BENCH='Listing|Nsproc', or Connect, IPAM, ManyNetworks, Memory, Start, Traffic.

@@ -55,6 +55,7 @@ func (s *Server) endpoints(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, badRequest(err)
 	}
+	endpoints := s.options.Tracker.Endpoints() // first: so that the network of each is among the networks
 	networks := map[driver.NetworkID]driver.Network{}
 	for _, n := range s.options.Tracker.Networks() {
 		networks[n.ID] = n
@@ -64,7 +65,7 @@ func (s *Server) endpoints(ctx context.Context, r *http.Request) (any, error) {
 		return nil, err
 	}
 	tracked := make([]driver.Endpoint, 0, 64)
-	for _, e := range s.options.Tracker.Endpoints() {
+	for _, e := range endpoints {
 		if len(q.Networks) == 0 || chosen[string(e.Network)] {
 			tracked = append(tracked, e)
 		}

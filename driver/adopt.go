@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -25,40 +26,44 @@ func (d *Driver) Adopt(ctx context.Context, req *network.CreateNetworkRequest, e
 	defer unlock()
 	if tracked, ok := d.network(nw.ID); ok {
 		nw = tracked
-	} else if err := d.adoptNetwork(ctx, nw); err != nil {
+	} else if nw, err = d.adoptNetwork(ctx, nw); err != nil {
 		return fmt.Errorf("adopt network %s: %w", nw.ID, err)
 	}
+	var errs []error
 	for _, ep := range endpoints {
 		if _, ok := d.endpoint(ep.ID); ok {
 			continue
 		}
 		if err := d.adoptEndpoint(ctx, nw, ep); err != nil {
-			return fmt.Errorf("adopt endpoint %s: %w", ep.ID, err)
+			errs = append(errs, fmt.Errorf("adopt endpoint %s: %w", ep.ID, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // adoptNetwork writes the record as made at once: a crash then leaves it to Reconcile to complete, and never to remove.
-func (d *Driver) adoptNetwork(ctx context.Context, nw Network) error {
+// When it fails the network is not tracked, so that it can be tried again; its links stay as they are.
+func (d *Driver) adoptNetwork(ctx context.Context, nw Network) (_ Network, err error) {
 	if nw.Bridge == "" {
 		nw.Bridge = bridgeName(nw.ID)
 	}
 	if _, err := d.takeOver(nw.Bridge, ":network:"+string(nw.ID), networkAlias(d.stateID, nw.ID)); err != nil {
-		return err
+		return nw, err
 	}
 	if err := d.claimBridge(&nw); err != nil {
-		return err
+		return nw, err
 	}
+	var u undo
+	defer u.unless(&err)
+	u.push(func() error { d.drop(nw.ID); return d.erase(context.WithoutCancel(ctx), nw.key()) })
 	if err := d.writeNetwork(ctx, nw, made); err != nil {
-		d.drop(nw.ID)
-		return err
+		return nw, err
 	}
 	d.log.WithField("network", nw.ID).Warn("taking up a network that Docker knows and the state does not")
 	if _, err := d.ensureNetworkBridge(nw); err != nil {
-		return err
+		return nw, err
 	}
-	return d.firewall.Allow(ctx, nw.Bridge, string(nw.ID))
+	return nw, d.firewall.Allow(ctx, nw.Bridge, string(nw.ID))
 }
 
 func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, ep Endpoint) error {
@@ -73,6 +78,10 @@ func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, ep Endpoint) err
 	if ep.Sandbox != "" {
 		ep.State = Joined
 	}
+	// One that Docker has had removed since it was read is on its way out.
+	if err := d.removals.settleEndpoint(ctx, ep.ID); err != nil {
+		return err
+	}
 	link, err := d.takeOver(ep.HostEnd, ":endpoint:"+string(ep.ID), endpointAlias(d.stateID, ep.ID))
 	if err != nil || link == nil {
 		return err
@@ -81,7 +90,10 @@ func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, ep Endpoint) err
 		return err
 	}
 	d.track(ep)
-	d.setCarrier(ep.HostEnd, carrier(link))
+	if link, err = findLink(ep.HostEnd); err != nil { // again: its carrier may have come before it was tracked
+		return err
+	}
+	d.setCarrier(ep.HostEnd, link != nil && carrier(link))
 	d.log.WithField("network", ep.Network).WithField("endpoint", ep.ID).Warn("taking up an endpoint that Docker knows and the state does not")
 	return nil
 }

@@ -104,12 +104,17 @@ func (d *Driver) Endpoints() []Endpoint {
 	return out
 }
 
+// Close waits for the veth pairs that are on their way out. No other method may run or be called then.
+func (d *Driver) Close() error {
+	d.removals.wait()
+	return d.outside.Close()
+}
+
 // Run does what the kernel asks for until ctx ends: it follows the carrier of the host ends and keeps the firewall rules
-// in place. Then it waits for the veth pairs that are on their way out.
+// in place.
 func (d *Driver) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer d.removals.wait()
 	errs := make(chan error, 2)
 	go func() { errs <- d.firewall.Run(ctx) }()
 	go func() { errs <- d.watchLinks(ctx) }()

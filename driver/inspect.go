@@ -1,34 +1,36 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net"
 	"runtime"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
 // Observe tells what is really there of the endpoints: their host ends, and their container ends as source finds them in
-// the sandboxes, several at a time. It changes nothing. An endpoint without a sandbox is looked at from the host only.
+// the sandboxes, several at a time. It changes nothing. Where the host can't be looked at, no endpoint is in the answer. An endpoint without a sandbox is looked at from the host only.
 func (d *Driver) Observe(ctx context.Context, endpoints []Endpoint, source Source) map[EndpointID]Observation {
 	out := make(map[EndpointID]Observation, len(endpoints))
 	insides := d.lookInside(ctx, endpoints, source)
 	// The host's links are read last, so that an endpoint whose inside was seen is there, or was removed meanwhile.
-	host, err := d.outside.Host(ctx)
+	host, err := d.hostLinks(ctx, endpoints)
 	if err != nil {
-		for _, ep := range endpoints {
-			out[ep.ID] = Observation{Source: source, Err: err.Error()}
-		}
+		d.log.WithError(err).Warn("live listing: the host's links can't be read")
 		return out
 	}
-	byName := make(map[string]*netstate.Link, len(host.Links))
-	byIndex := make(map[int]*netstate.Link, len(host.Links))
-	for i := range host.Links {
-		byName[host.Links[i].Name] = &host.Links[i]
-		byIndex[host.Links[i].Index] = &host.Links[i]
+	byName := make(map[string]*netstate.Link, len(host))
+	byIndex := make(map[int]*netstate.Link, len(host))
+	for i := range host {
+		byName[host[i].Name] = &host[i]
+		byIndex[host[i].Index] = &host[i]
 	}
 	for _, ep := range endpoints {
 		in := insides[ep.Sandbox]
@@ -45,6 +47,50 @@ func (d *Driver) Observe(ctx context.Context, endpoints []Endpoint, source Sourc
 		out[ep.ID] = o
 	}
 	return out
+}
+
+// hostLinks is what there is of the endpoints' host ends and their bridges. The kernel is asked for all links at once; if
+// these change all the while, for one after the other.
+func (d *Driver) hostLinks(ctx context.Context, endpoints []Endpoint) ([]netstate.Link, error) {
+	all, err := d.outside.Host(ctx)
+	if err == nil {
+		return all.Links, nil
+	}
+	if !errors.Is(err, rtnl.ErrInterrupted) {
+		return nil, err
+	}
+	return d.singleLinks(ctx, endpoints)
+}
+
+func (d *Driver) singleLinks(ctx context.Context, endpoints []Endpoint) ([]netstate.Link, error) {
+	var links []netstate.Link
+	known := map[int]bool{}
+	add := func(link netlink.Link, err error) error {
+		if err == nil && link != nil && !known[link.Attrs().Index] {
+			known[link.Attrs().Index] = true
+			links = append(links, netstateLink(link))
+		}
+		return err
+	}
+	for _, nw := range d.Networks() {
+		if err := add(findLink(nw.Bridge)); err != nil {
+			return nil, err
+		}
+	}
+	for _, ep := range endpoints {
+		if err := cmp.Or(ctx.Err(), add(findLink(ep.HostEnd))); err != nil {
+			return nil, err
+		}
+	}
+	return links, nil
+}
+
+func netstateLink(link netlink.Link) netstate.Link {
+	a := link.Attrs()
+	return netstate.Link{
+		Index: a.Index, Name: a.Name, Kind: link.Type(), MAC: a.HardwareAddr.String(), MTU: a.MTU,
+		Up: a.Flags&net.FlagUp != 0, Carrier: carrier(link), Peer: a.ParentIndex, Master: a.MasterIndex,
+	}
 }
 
 // otherEnd finds among a sandbox's links the other end of the host's: each names the other's index.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netstate"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -55,6 +56,7 @@ func (r *rig) start() Report {
 			r.t.Error(err)
 		}
 		done()
+		r.stop = func() {}
 	}
 	return report
 }
@@ -79,7 +81,11 @@ func openDriver(t testing.TB, state string) (d *Driver, done func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d, func() { st.Close() }
+	return d, func() {
+		if err := errors.Join(d.Close(), st.Close()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 type testWriter struct{ t testing.TB }
@@ -483,5 +489,34 @@ func TestVacant(t *testing.T) {
 	}
 	if r.Vacant("other", subnet, netip.MustParseAddr("10.40.0.4")) {
 		t.Error("an address of a pool that no network has is vacant")
+	}
+}
+
+// TestHostLinksOneByOne: on a host whose links change all the while the kernel's listings are never of one piece.
+func TestHostLinksOneByOne(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	id, _ := r.createEndpoint(netID, 1)
+	r.attach(id, nstest.New(t), "eth0")
+	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(id); return ep.State == Up })
+	whole, err := r.outside.Host(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	single, err := r.singleLinks(t.Context(), r.Endpoints())
+	if err != nil || len(single) != 2 {
+		t.Fatalf("%+v, %v, want the bridge and the host end", single, err)
+	}
+	for _, l := range single {
+		i := slices.IndexFunc(whole.Links, func(o netstate.Link) bool { return o.Name == l.Name })
+		if i < 0 {
+			t.Fatalf("%s is not in the listing", l.Name)
+		}
+		if diff := cmp.Diff(whole.Links[i], l, comparePrefixes); diff != "" {
+			t.Errorf("(-at once +one by one)\n%s", diff)
+		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,23 +18,36 @@ const maxPorts = 1023
 // addrGenNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: the link gets no link-local address by itself.
 const addrGenNone = 1
 
-// dumpTries is how often a dump is asked for again when the kernel says that it changed meanwhile.
-const dumpTries = 5
+// A dump is asked for again when the kernel says that it changed meanwhile, as it does on a busy host.
+const (
+	dumpTime  = 5 * time.Second
+	dumpPause = 10 * time.Millisecond
+)
 
-// listLinks lists the host's links. An incomplete listing is an error: nothing must be deleted by it.
-func listLinks(ctx context.Context) ([]netlink.Link, error) {
-	var links []netlink.Link
-	err := error(netlink.ErrDumpInterrupted)
-	for try := 0; try < dumpTries && errors.Is(err, netlink.ErrDumpInterrupted); try++ {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+// dump runs list until its answer is of one piece, dumpTime at most. An incomplete listing is an error: nothing must be
+// deleted by it.
+func dump[T any](ctx context.Context, what string, list func() ([]T, error)) ([]T, error) {
+	ctx, cancel := context.WithTimeout(ctx, dumpTime)
+	defer cancel()
+	for {
+		found, err := list()
+		switch {
+		case err == nil:
+			return found, nil
+		case !errors.Is(err, netlink.ErrDumpInterrupted):
+			return nil, fmt.Errorf("list %s: %w", what, err)
 		}
-		links, err = netlink.LinkList()
+		select {
+		case <-time.After(dumpPause):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("list %s: %w: %w", what, ctx.Err(), err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
-	}
-	return links, nil
+}
+
+// listLinks lists the host's links.
+func listLinks(ctx context.Context) ([]netlink.Link, error) {
+	return dump(ctx, "links", netlink.LinkList)
 }
 
 // findLink is the link of that name, nil if there is none.
@@ -72,16 +87,27 @@ func (l links) ensureBridge(name, alias string, mtu int) (netlink.Link, error) {
 	return link, nil
 }
 
-// checkOurs refuses a link of another kind and one that carries another alias than want.
+// checkOurs refuses a link of another kind and one whose alias is for something else than want is.
 func checkOurs(link netlink.Link, kind, want string) error {
 	a := link.Attrs()
 	if link.Type() != kind {
 		return fmt.Errorf("%w: link %s is a %s, not a %s: remove or rename it", ErrConflict, a.Name, link.Type(), kind)
 	}
-	if a.Alias != "" && a.Alias != want {
+	if a.Alias != "" && object(a.Alias) != object(want) {
 		return fmt.Errorf("%w: link %s belongs to somebody else (alias %q): remove or rename it", ErrConflict, a.Name, a.Alias)
 	}
 	return nil
+}
+
+// object is what an alias of weave's says of the object that it is for, without the state: Docker's ids are unique, so a
+// link that another state made for the same network or endpoint is the same one. Other aliases are returned as they are.
+func object(alias string) string {
+	if rest, ok := strings.CutPrefix(alias, aliasPrefix); ok {
+		if _, object, ok := strings.Cut(rest, ":"); ok {
+			return object
+		}
+	}
+	return alias
 }
 
 // setUp gives a bridge or host end its alias and MTU and sets it up, without any address: with a link-local one

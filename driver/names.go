@@ -16,14 +16,14 @@ const (
 )
 
 // idPattern is what an id of Docker's (64 hexadecimal digits) and of Swarm's (25 letters and digits) have in common.
-var idPattern = regexp.MustCompile(`^[a-zA-Z0-9]{12,128}$`)
+var idPattern = regexp.MustCompile(`^[a-zA-Z0-9]{12,64}$`)
 
 func (id NetworkID) check() error  { return checkID("network", string(id)) }
 func (id EndpointID) check() error { return checkID("endpoint", string(id)) }
 
 func checkID(what, id string) error {
 	if !idPattern.MatchString(id) {
-		return fmt.Errorf("%w: %s id %q: want 12 to 128 letters and digits", ErrInvalid, what, id)
+		return fmt.Errorf("%w: %s id %q: want 12 to 64 letters and digits", ErrInvalid, what, id)
 	}
 	return nil
 }
@@ -35,16 +35,18 @@ func containerEndName(id EndpointID) string { return linkName(containerEndPrefix
 // linkName is prefix and as much of id as an interface name holds.
 func linkName(prefix, id string) string { return prefix + id[:min(len(id), maxName-len(prefix))] }
 
+const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
 // checkBridgeName checks a bridge name that the user chose, by the rules of the kernel (dev_valid_name) and so that it
 // can't be taken for a name that weave makes or for an option of iptables, which would also read a final + as a wildcard.
 func checkBridgeName(name string) error {
 	switch {
 	case name == "" || len(name) > maxName:
 		return fmt.Errorf("want 1 to %d bytes", maxName)
-	case name == "." || name == ".." || strings.HasPrefix(name, "-"):
+	case strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-"):
 		return fmt.Errorf("not a name for an interface")
-	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/:+%!\"'", r) }):
-		return fmt.Errorf("want printable ASCII without spaces and without any of / : + %% ! \" '")
+	case strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(nameRunes, r) }):
+		return fmt.Errorf("want letters, digits and . _ -")
 	case strings.HasPrefix(name, bridgePrefix) || strings.HasPrefix(name, hostEndPrefix) || strings.HasPrefix(name, containerEndPrefix):
 		return fmt.Errorf("the prefixes %s, %s and %s are weave's own", bridgePrefix, hostEndPrefix, containerEndPrefix)
 	}

@@ -21,14 +21,15 @@ func (d *Driver) CreateNetwork(ctx context.Context, req *network.CreateNetworkRe
 		return err
 	}
 	defer unlock()
-	if nw.Bridge == "" {
-		nw.Bridge = bridgeName(nw.ID)
-	}
 	if old, ok := d.network(nw.ID); ok {
-		if nw.same(old) {
+		// What the request leaves open is as it was, whatever the defaults are by now.
+		if again, err := parseNetwork(req, old.MTU); err == nil && again.same(old) {
 			return nil
 		}
 		return fmt.Errorf("%w: network %s is there already, made with other options or subnets: remove it first", ErrConflict, nw.ID)
+	}
+	if nw.Bridge == "" {
+		nw.Bridge = bridgeName(nw.ID)
 	}
 	if err := d.claimBridge(&nw); err != nil {
 		return fmt.Errorf("create network %s: %w", nw.ID, err)
@@ -52,6 +53,9 @@ func (d *Driver) claimBridge(nw *Network) error {
 			return fmt.Errorf("%w: option %s: %s is a %s, not a bridge", ErrConflict, optionBridge, nw.Bridge, link.Type())
 		}
 		nw.Foreign = link.Attrs().Alias != networkAlias(d.stateID, nw.ID)
+	}
+	if link != nil && link.Attrs().Alias != "" && nw.Bridge == bridgeName(nw.ID) && link.Attrs().Alias != networkAlias(d.stateID, nw.ID) {
+		return fmt.Errorf("%w: bridge %s belongs to somebody else (alias %q)", ErrConflict, nw.Bridge, link.Attrs().Alias)
 	}
 	nw.Created = time.Now().UTC()
 
@@ -87,7 +91,7 @@ func (d *Driver) makeNetwork(ctx context.Context, nw Network) (err error) {
 		return err
 	}
 	d.step("allow forwarding")
-	u.push(func() error { return d.firewall.Revoke(context.WithoutCancel(ctx), nw.Bridge) })
+	u.push(func() error { return d.firewall.Revoke(context.WithoutCancel(ctx), nw.Bridge, string(nw.ID)) })
 	if err := d.firewall.Allow(ctx, nw.Bridge, string(nw.ID)); err != nil {
 		return err
 	}
@@ -154,7 +158,7 @@ func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
 // unmakeNetwork takes away what the network has in the kernel, then its record.
 func (d *Driver) unmakeNetwork(ctx context.Context, nw Network) error {
 	d.step("revoke forwarding")
-	if err := d.firewall.Revoke(ctx, nw.Bridge); err != nil {
+	if err := d.firewall.Revoke(ctx, nw.Bridge, string(nw.ID)); err != nil {
 		return err
 	}
 	if !nw.Foreign {

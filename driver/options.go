@@ -253,6 +253,7 @@ func (n *Network) inPools(addresses []netip.Prefix) error {
 // same reports whether two requests for a network ask for the same.
 func (n *Network) same(other Network) bool {
 	a, b := *n, other
+	a.Bridge = cmp.Or(a.Bridge, bridgeName(a.ID))
 	a.Created, a.Foreign, a.Announced = b.Created, b.Foreign, b.Announced
 	aj, err1 := json.Marshal(a)
 	bj, err2 := json.Marshal(b)

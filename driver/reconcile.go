@@ -90,7 +90,9 @@ func (r *reconciliation) apply(ctx context.Context, p plan) {
 	}
 	bridges := map[NetworkID]netlink.Link{}
 	wanted := map[string]string{}
-	for _, nw := range p.networks {
+	for i, nw := range p.networks {
+		p.networks[i].Foreign = nw.Foreign || r.becameForeign(ctx, nw)
+		nw = p.networks[i]
 		bridges[nw.ID] = r.bridge(nw)
 		wanted[nw.Bridge] = string(nw.ID)
 	}
@@ -101,6 +103,22 @@ func (r *reconciliation) apply(ctx context.Context, p plan) {
 	if err := r.d.firewall.Reconcile(ctx, wanted); err != nil {
 		r.problem("firewall", err)
 	}
+}
+
+// becameForeign reports whether a bridge that the user has named, and weave made, is somebody else's by now: after a
+// reboot the host's own configuration was faster. A bridge of weave's own carries its alias once its record is made.
+func (r *reconciliation) becameForeign(ctx context.Context, nw Network) bool {
+	link := r.find(nw.Bridge)
+	if link == nil || nw.Bridge == bridgeName(nw.ID) || link.Attrs().Alias != "" {
+		return false
+	}
+	nw.Foreign = true
+	if err := r.d.writeNetwork(ctx, nw, made); err != nil {
+		r.problem("network "+string(nw.ID), err)
+		return false
+	}
+	r.d.log.WithField("network", nw.ID).Warnf("bridge %s was made by somebody else: it is used, and never changed or deleted", nw.Bridge)
+	return true
 }
 
 // bridge puts a network's bridge right and returns it, nil if that is not possible.

@@ -2,11 +2,13 @@ package driver
 
 import (
 	"bufio"
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/docker/go-plugins-helpers/network"
 	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/internal/nstest"
@@ -216,4 +218,111 @@ func TestAdopt(t *testing.T) {
 	if report := anew.start(); len(report.Problems)+len(report.Removed)+len(report.Repaired) != 0 || report.Endpoints != 1 {
 		t.Errorf("after a restart: %+v", report)
 	}
+}
+
+// TestAdoptAfterDelete: Docker was read before it had an endpoint removed, whose veth pair is still on its way out.
+func TestAdoptAfterDelete(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	id, mac := r.createEndpoint(netID, 1)
+	r.removals.kernel.Lock() // so that it stays on its way
+	r.delete(id)
+	adopted := make(chan error)
+	go func() { adopted <- r.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: id, MAC: mac}}) }()
+	r.removals.kernel.Unlock()
+	if err := <-adopted; err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Endpoints(); len(got) != 0 {
+		t.Errorf("endpoints %+v, want none", got)
+	}
+}
+
+// TestAdoptedByAnother: what another state took over is taken back, by its Docker id.
+func TestAdoptedByAnother(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	first := newRig(t)
+	first.createNetwork(newNetwork(netID))
+	id, mac := first.createEndpoint(netID, 1)
+	other := newRig(t)
+	if err := other.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: id, MAC: mac}}); err != nil {
+		t.Fatal(err)
+	}
+	first.createEndpoint(netID, 2)
+	if got := mustLink(t, bridgeName(netID)).Attrs().Alias; got != networkAlias(first.stateID, netID) {
+		t.Errorf("alias %q, want the first state's", got)
+	}
+	for _, id := range []EndpointID{id, endpointID(2)} {
+		first.delete(id)
+	}
+	if err := first.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+		t.Fatal(err)
+	}
+	if left := ownLinks(t); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestAdoptGoesOn past an endpoint that can't be taken up.
+func TestAdoptGoesOn(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	old := newRig(t)
+	old.createNetwork(newNetwork(netID))
+	bad, _ := old.createEndpoint(netID, 1)
+	good, mac := old.createEndpoint(netID, 2)
+	anew := newRig(t)
+	if err := anew.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: bad, MAC: "none"}, {ID: good, MAC: mac}}); !errors.Is(err, ErrInvalid) {
+		t.Errorf("an endpoint with a bad MAC: %v, want ErrInvalid", err)
+	}
+	if got := anew.Endpoints(); len(got) != 1 || got[0].ID != good {
+		t.Errorf("adopted %+v, want the other one", got)
+	}
+}
+
+// TestNamedBridgeOfSomebodyElse: after a reboot the host's own configuration made the bridge that weave had made before.
+func TestNamedBridgeOfSomebodyElse(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID, optionBridge, "br-lan"))
+	r.stop()
+	for range 2 {
+		if err := netlink.LinkDel(mustLink(t, "br-lan")); err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br-lan")}); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		r.stop()
+	}
+	r.start()
+	if got := r.Networks(); len(got) != 1 || !got[0].Foreign {
+		t.Errorf("networks %+v, want one whose bridge is foreign", got)
+	}
+	if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+		t.Fatal(err)
+	}
+	if a := mustLink(t, "br-lan").Attrs(); a.Alias != "" {
+		t.Errorf("alias %q on a bridge of somebody else's", a.Alias)
+	}
+}
+
+// TestRepeatAfterTheDefaultChanged: Swarm repeats a request that leaves the MTU open.
+func TestRepeatAfterTheDefaultChanged(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	r.mtu = 1400
+	r.createNetwork(newNetwork(netID))
 }

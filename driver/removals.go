@@ -35,9 +35,9 @@ func (r *removals) start(ep Endpoint, remove func(ctx context.Context)) {
 	r.pending[ep.ID] = removal{ep.Network, done}
 	r.mu.Unlock()
 	r.group.Go(func() {
+		r.kernel.Lock()
 		ctx, cancel := context.WithTimeout(context.Background(), removalTime)
 		defer cancel()
-		r.kernel.Lock()
 		remove(ctx)
 		r.kernel.Unlock()
 		r.mu.Lock()

@@ -9,11 +9,13 @@ import (
 // that has it is living. IPAM may then hand it out though it still counts it as held: Docker forgets endpoints without
 // releasing their addresses when it was killed. Of a pool that no network has nothing is said: false.
 func (d *Driver) Vacant(space string, subnet netip.Prefix, addr netip.Addr) bool {
+	known := false
 	for _, nw := range d.Networks() {
 		i := slices.IndexFunc(nw.Pools, func(p Pool) bool { return p.Space == space && p.Subnet == subnet })
 		if i < 0 {
 			continue
 		}
+		known = true
 		if p := nw.Pools[i]; p.Gateway == addr || slices.Contains(p.Reserved, addr) {
 			return false
 		}
@@ -25,7 +27,6 @@ func (d *Driver) Vacant(space string, subnet netip.Prefix, addr netip.Addr) bool
 				return false
 			}
 		}
-		return true
 	}
-	return false
+	return known
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -27,6 +28,7 @@ const (
 // addresses and all. When events were lost it begins anew with the present state of every link.
 func (d *Driver) watchLinks(ctx context.Context) error {
 	c := &configurator{d: d, slots: make(chan struct{}, configureAtOnce)}
+	defer c.group.Wait()
 	for ctx.Err() == nil {
 		if err := d.followLinks(ctx, c); err != nil && ctx.Err() == nil {
 			d.log.WithError(err).Warn("link events: listening again")
@@ -55,6 +57,7 @@ func (d *Driver) followLinks(ctx context.Context, c *configurator) error {
 		},
 	}
 	if err := netlink.LinkSubscribeWithOptions(updates, done, options); err != nil {
+		close(done) // the library's socket may be open
 		return fmt.Errorf("subscribe to link events: %w", err)
 	}
 	defer func() {
@@ -103,6 +106,7 @@ func (d *Driver) setCarrier(hostEnd string, up bool) (ep Endpoint, came bool) {
 type configurator struct {
 	d     *Driver
 	slots chan struct{}
+	group sync.WaitGroup
 }
 
 // start configures the endpoint's container end in the background, if its network needs that.
@@ -111,7 +115,7 @@ func (c *configurator) start(ctx context.Context, ep Endpoint) {
 	if !ok || nw.Announced && !nw.Multicast && !nw.hasIPv6() {
 		return
 	}
-	c.d.removals.group.Go(func() {
+	c.group.Go(func() {
 		select {
 		case c.slots <- struct{}{}:
 		case <-ctx.Done():

@@ -4,7 +4,7 @@
 #   install.sh [PACKAGE...]      by default all that `make test` needs
 set -eu
 if [ $# = 0 ]; then
-	set -- docker.io docker-registry iptables nftables iproute2 iputils-ping procps busybox-static curl debootstrap qemu-user-static gcc libc6-dev git systemd man-db zsh fish
+	set -- docker.io docker-compose docker-registry iptables nftables iproute2 iputils-ping procps busybox-static curl debootstrap qemu-user-static gcc libc6-dev git systemd man-db zsh fish
 fi
 
 missing=()

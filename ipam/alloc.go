@@ -94,8 +94,12 @@ func (a *allocator) used(addr netip.Addr) bool {
 	return held || a.index[addr] != nil
 }
 
-// hold marks addr, which is not held, as held.
+// hold marks addr as held; one that is held already is so from now on.
 func (a *allocator) hold(addr netip.Addr, now time.Time) {
+	if _, again := a.held[addr]; again {
+		a.held[addr] = now
+		return
+	}
 	if e := a.index[addr]; e != nil {
 		a.freed.Remove(e)
 		delete(a.index, addr)

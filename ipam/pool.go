@@ -228,9 +228,9 @@ func (i *IPAM) holdAddress(ctx context.Context, p *pool, addr netip.Addr) (netip
 			return addr, err
 		}
 		switch _, held := p.alloc.held[addr]; {
-		case held && (p.space == GlobalSpace || i.vacant(p.space, p.subnet, addr)):
+		case held && p.space == GlobalSpace:
 			return addr, nil // as with pools, a new leader asks again
-		case held:
+		case held && !i.vacant(p.space, p.subnet, addr):
 			return addr, fmt.Errorf("%w: name another one, or remove the endpoint that has it first", ErrAddressInUse)
 		}
 	} else {

@@ -53,8 +53,8 @@ const (
 var settings = []setting{
 	{"plugin-socket", "/run/docker/plugins/weave.sock", "`path` of the socket that the Engine calls; several with commas between", wantSocket,
 		func(c *config, v string) bool { return parseSockets(&c.PluginSockets, v) }},
-	{"driver-names", "weave", "`names`, with commas between, by which the Engine knows the plugin", "names such as weave or registry.example/weave:1.0",
-		func(c *config, v string) bool { return parseNames(&c.DriverNames, v) }},
+	{"driver-names", "", "`names`, with commas between, by which the Engine knows the plugin; empty: as its sockets are called", "names such as weave or registry.example/weave:1.0",
+		func(c *config, v string) bool { return v == "" || parseNames(&c.DriverNames, v) }},
 	{"api-socket", "/run/weave/weave.sock", "`path` of the socket of weave's own API", wantSocket,
 		func(c *config, v string) bool { return parseSocket(&c.APISocket, v) }},
 	{"api-group", "", "`group`, name or number, that may use the API besides root; empty: none", "a group of this machine, or its number",
@@ -126,6 +126,13 @@ func newConfig(flags *pflag.FlagSet, getenv func(string) string) (config, error)
 		}
 		errs = append(errs, fmt.Errorf("%s %q: want %s", name, value, s.want))
 		s.parse(&c, fallback)
+	}
+	if len(c.DriverNames) == 0 {
+		for _, socket := range c.PluginSockets { // weave.sock is the driver weave: the Engine looks for it by that name
+			c.DriverNames = append(c.DriverNames, strings.TrimSuffix(filepath.Base(socket), ".sock"))
+		}
+		slices.Sort(c.DriverNames)
+		c.DriverNames = slices.Compact(c.DriverNames)
 	}
 	if len(errs) > 0 {
 		return c, errors.Join(errs...)

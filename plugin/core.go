@@ -71,7 +71,7 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 	if err != nil {
 		return nil, err
 	}
-	logReport(log, report)
+	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).Info("reconciled")
 
 	status := api.Status{
 		StateID:   id,
@@ -112,7 +112,7 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 		backend: drivers{networks, pools},
 		api:     api.NewServer(listing),
 		run:     func(ctx context.Context) error { return together(ctx, background) },
-		close:   st.Close,
+		close:   func() error { return errors.Join(networks.Close(), st.Close()) },
 	}, nil
 }
 
@@ -131,16 +131,6 @@ func forever(run func(context.Context)) func(context.Context) error {
 		run(ctx)
 		return nil
 	}
-}
-
-func logReport(log *logrus.Entry, r driver.Report) {
-	for _, line := range slices.Concat(r.Repaired, r.Removed) {
-		log.Warn("reconcile: " + line)
-	}
-	for _, line := range r.Problems {
-		log.Error("reconcile: " + line)
-	}
-	log.WithFields(logrus.Fields{"networks": r.Networks, "endpoints": r.Endpoints, "took": r.Took}).Info("reconciled")
 }
 
 func reconcileStatus(r driver.Report) *api.Reconcile {

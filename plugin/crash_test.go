@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/weaveplugin/weave/driver"
-	"github.com/weaveplugin/weave/internal/dockerapi"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/nsproc/launch"
@@ -200,7 +199,7 @@ func checkCrash(t *testing.T, state string, said []string) {
 	e := &engine{docker: &fakeDocker{}, networks: networks, pools: pools, log: quiet()}
 	long := time.Now().Add(time.Hour)
 	for range 2 { // endpoints first; their network goes once it has none
-		e.forget(t.Context(), &reading{dockerapi.Known{}, long}, &reading{dockerapi.Known{}, long})
+		e.forget(t.Context(), &reading{begun: long}, &reading{begun: long})
 	}
 	eventually(t, "links gone", func() bool { return len(links(t)) == 0 })
 	for _, command := range []string{"iptables", "ip6tables"} {

@@ -64,7 +64,8 @@ var defaultEngineTiming = engineTiming{retry: 10 * time.Second, interval: time.M
 // reading is what Docker answered, in full.
 type reading struct {
 	dockerapi.Known
-	begun time.Time
+	begun   time.Time
+	missing map[string]bool // the networks, endpoints (by id) and subnets that weave did not have then
 }
 
 // run compares until ctx ends.
@@ -100,44 +101,81 @@ func (e *engine) compare(ctx context.Context, earlier *reading) (*reading, error
 	if err != nil {
 		return nil, err
 	}
-	latest := &reading{known, begun}
-	e.adopt(ctx, earlier, latest)
+	latest := &reading{Known: known, begun: begun}
+	tracked := e.tracked()
+	latest.missing = latest.without(tracked)
+	switch {
+	case earlier != nil:
+		e.adopt(ctx, latest, earlier.missing)
+	case len(tracked) == 0: // weave was installed anew: it can't have been told of a removal while Docker was read
+		e.adopt(ctx, latest, latest.missing)
+	}
 	if earlier != nil {
 		e.forget(ctx, earlier, latest)
 	}
 	return latest, nil
 }
 
-// adopt takes up what Docker has and weave does not. After the first reading it takes two to say so: a network may have
-// been removed while Docker was read.
-func (e *engine) adopt(ctx context.Context, earlier, latest *reading) {
-	for _, n := range latest.Networks {
-		if earlier != nil && !earlier.hasNetwork(n.ID) {
-			continue
+// tracked are the networks, endpoints (by id) and subnets that weave has.
+func (e *engine) tracked() map[string]bool {
+	out := map[string]bool{}
+	for _, nw := range e.networks.Networks() {
+		out[string(nw.ID)] = true
+	}
+	for _, ep := range e.networks.Endpoints() {
+		out[string(ep.ID)] = true
+	}
+	for _, p := range e.pools.Pools() {
+		if p.Space == ipam.LocalSpace {
+			out[p.Subnet.String()] = true
 		}
-		if err := e.adoptPools(ctx, n, latest); err != nil {
+	}
+	return out
+}
+
+// without is what Docker has that is not in tracked.
+func (r *reading) without(tracked map[string]bool) map[string]bool {
+	out := map[string]bool{}
+	add := func(what string) {
+		if !tracked[what] {
+			out[what] = true
+		}
+	}
+	for _, n := range r.Networks {
+		add(n.ID)
+		for _, s := range n.Subnets {
+			add(s.Subnet.String())
+		}
+	}
+	for _, ep := range r.Endpoints {
+		add(ep.ID)
+	}
+	return out
+}
+
+// adopt takes up what Docker has, weave does not, and did not when Docker was read before: what was tracked then and is
+// no more has been removed since Docker was read now.
+func (e *engine) adopt(ctx context.Context, latest *reading, missing map[string]bool) {
+	for _, n := range latest.Networks {
+		if err := e.adoptPools(ctx, n, latest, missing); err != nil {
 			e.log.WithError(err).WithField("network", n.ID).Error("take up pools that docker knows")
 		}
-		if err := e.adoptNetwork(ctx, n, latest); err != nil {
+		if err := e.adoptNetwork(ctx, n, latest, missing); err != nil {
 			e.log.WithError(err).WithField("network", n.ID).Error("take up a network that docker knows")
 		}
 	}
 }
 
-func (e *engine) adoptNetwork(ctx context.Context, n dockerapi.Network, r *reading) error {
-	endpoints := r.endpointsOf(n.ID)
+func (e *engine) adoptNetwork(ctx context.Context, n dockerapi.Network, r *reading, missing map[string]bool) error {
+	tracked := e.tracked()
+	if !tracked[n.ID] && !missing[n.ID] {
+		return nil
+	}
+	endpoints := slices.DeleteFunc(r.endpointsOf(n.ID), func(ep driver.Endpoint) bool { return tracked[string(ep.ID)] || !missing[string(ep.ID)] })
 	// A network of Swarm's is made again by Swarm, but the endpoints that it has now are not.
 	if !slices.Contains(r.Drivers, n.Driver) || n.Scope != "local" && len(endpoints) == 0 {
 		return nil
 	}
-	tracked := map[string]bool{}
-	for _, nw := range e.networks.Networks() {
-		tracked[string(nw.ID)] = true
-	}
-	for _, ep := range e.networks.Endpoints() {
-		tracked[string(ep.ID)] = true
-	}
-	endpoints = slices.DeleteFunc(endpoints, func(ep driver.Endpoint) bool { return tracked[string(ep.ID)] })
 	if tracked[n.ID] && len(endpoints) == 0 {
 		return nil
 	}
@@ -163,6 +201,12 @@ func createRequest(n dockerapi.Network, drivers []string) *network.CreateNetwork
 		if s.Gateway.IsValid() {
 			data.Gateway = netip.PrefixFrom(s.Gateway, s.Subnet.Bits()).String()
 		}
+		for name, addr := range s.Aux {
+			if data.AuxAddresses == nil {
+				data.AuxAddresses = map[string]any{}
+			}
+			data.AuxAddresses[name] = netip.PrefixFrom(addr, s.Subnet.Bits()).String()
+		}
 		if s.Subnet.Addr().Is4() {
 			req.IPv4Data = append(req.IPv4Data, data)
 		} else {
@@ -173,13 +217,14 @@ func createRequest(n dockerapi.Network, drivers []string) *network.CreateNetwork
 }
 
 // adoptPools takes up the pools of n with the addresses in use, where there is no such pool.
-func (e *engine) adoptPools(ctx context.Context, n dockerapi.Network, r *reading) error {
+func (e *engine) adoptPools(ctx context.Context, n dockerapi.Network, r *reading, missing map[string]bool) error {
+	tracked := e.tracked()
 	if !slices.Contains(r.Drivers, n.IPAMDriver) || n.Scope != "local" {
 		return nil
 	}
 	var errs []error
 	for _, s := range n.Subnets {
-		if slices.ContainsFunc(e.pools.Pools(), func(p ipam.Pool) bool { return p.Space == ipam.LocalSpace && p.Subnet == s.Subnet }) {
+		if tracked[s.Subnet.String()] || !missing[s.Subnet.String()] {
 			continue
 		}
 		errs = append(errs, e.adoptPool(ctx, s, r.inUse(n.ID, s)))
@@ -209,6 +254,11 @@ func (e *engine) adoptPool(ctx context.Context, s dockerapi.Subnet, inUse []neti
 
 // forget gives up what neither reading has, unless it may be in the making.
 func (e *engine) forget(ctx context.Context, earlier, latest *reading) {
+	if unknown, ok := e.otherName(earlier, latest); ok {
+		e.log.WithField("network", unknown).Warnf("docker has this network, but under none of the driver names %q: "+
+			"nothing that it may have forgotten is given up; set --driver-names", latest.Drivers)
+		return
+	}
 	before := earlier.begun.Add(-e.timing.grace)
 	known := map[driver.EndpointID]bool{}
 	for _, r := range []*reading{earlier, latest} {
@@ -220,16 +270,12 @@ func (e *engine) forget(ctx context.Context, earlier, latest *reading) {
 		e.log.WithError(err).Error("forget endpoints that docker has forgotten")
 	}
 	if e.docker.Reachable() != nil {
-		return // names may be old, and whether a network has one decides below
+		return // names may be old, and whether a network has one has decided above
 	}
 	var gone []netip.Prefix
 	for _, nw := range e.networks.Networks() {
 		switch {
 		case earlier.hasNetwork(string(nw.ID)) || latest.hasNetwork(string(nw.ID)):
-		case e.docker.NetworkName(string(nw.ID)) != "":
-			e.log.WithField("network", nw.ID).Warnf("docker has this network, but under none of the driver names %q: "+
-				"nothing that it may have forgotten is given up; set --driver-names", latest.Drivers)
-			return
 		case nw.Created.Before(before) && e.forgetNetwork(ctx, nw):
 			for _, p := range nw.Pools {
 				gone = append(gone, p.Subnet)
@@ -243,6 +289,16 @@ func (e *engine) forget(ctx context.Context, earlier, latest *reading) {
 	if err != nil {
 		e.log.WithError(err).Error("release addresses that docker has forgotten")
 	}
+}
+
+// otherName finds a tracked network that Docker has under a driver name that weave does not know to be its own.
+func (e *engine) otherName(earlier, latest *reading) (driver.NetworkID, bool) {
+	for _, nw := range e.networks.Networks() {
+		if id := string(nw.ID); !earlier.hasNetwork(id) && !latest.hasNetwork(id) && e.docker.NetworkName(id) != "" {
+			return nw.ID, true
+		}
+	}
+	return "", false
 }
 
 // forgetNetwork removes a network that Docker has forgotten, unless an endpoint on it lives, and reports whether it did.

@@ -116,7 +116,7 @@ func decode(body []byte, req any) error {
 	}
 	for _, name := range idNames {
 		if id, ok := idOf(req, name); ok && !idPattern.MatchString(id) {
-			return fmt.Errorf("%s %.80q: want 12 to 128 letters and digits", name, id)
+			return fmt.Errorf("%s %.80q: want 12 to 64 letters and digits", name, id)
 		}
 	}
 	return nil
@@ -124,7 +124,7 @@ func decode(body []byte, req any) error {
 
 // idPattern is what an id must look like. Docker's have 64 hexadecimal digits, Swarm's 25 of [0-9a-z]; the driver names
 // links after the first of them and so needs enough.
-var idPattern = regexp.MustCompile(`^[0-9A-Za-z]{12,128}$`)
+var idPattern = regexp.MustCompile(`^[0-9A-Za-z]{12,64}$`)
 
 var idNames = []string{"NetworkID", "EndpointID"}
 

@@ -19,8 +19,11 @@ type server struct {
 	socket *unixSocket
 }
 
-// newServer listens at path, for root and the group gid (-1: none); serve then answers with handler. Connections that
-// say nothing for long are closed, so that those of clients that have gone away don't pile up.
+// idleTimeout closes connections that say nothing, so that those of clients that have forgotten them don't pile up. It is
+// long: a call that meets the end of its connection is repeated by the Engine without its body, and then fails.
+const idleTimeout = time.Hour
+
+// newServer listens at path, for root and the group gid (-1: none); serve then answers with handler.
 func newServer(ctx context.Context, path string, gid int, handler http.Handler, log *logrus.Entry) (*server, error) {
 	socket, err := listenUnix(ctx, path, gid)
 	if err != nil {
@@ -31,7 +34,7 @@ func newServer(ctx context.Context, path string, gid int, handler http.Handler, 
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      2 * callTimeout,
-		IdleTimeout:       time.Minute,
+		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          stdlog.New(logWriter{log}, "", 0),
 	}}, nil

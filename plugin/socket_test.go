@@ -145,7 +145,7 @@ func TestBadRequestIsRefused(t *testing.T) {
 		{"number for text", leave, `{"NetworkID":1}`, "cannot unmarshal number"},
 		{"text for a map", "NetworkDriver.CreateNetwork", `{"NetworkID":"` + networkID + `","Options":"x"}`, "cannot unmarshal string"},
 		{"text for bool", pool, `{"V6":"yes"}`, "cannot unmarshal string"},
-		{"no ids", leave, "{}", `NetworkID "": want 12 to 128 letters and digits`},
+		{"no ids", leave, "{}", `NetworkID "": want 12 to 64 letters and digits`},
 		{"no endpoint id", leave, ids(networkID, ""), `EndpointID "": want`},
 		{"short id", leave, ids("7d2a4352179", endpointID), `NetworkID "7d2a4352179": want`},
 		{"long id", leave, ids(networkID, strings.Repeat("a", 129)), "EndpointID"},

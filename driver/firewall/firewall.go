@@ -3,8 +3,9 @@
 // The Engine sets the policy of the FORWARD chain to DROP, and with br_netfilter loaded even a frame between two ports of
 // one bridge passes that chain. So each bridge has one rule there, `-i BRIDGE -o BRIDGE -j ACCEPT`, for IPv4 and for IPv6,
 // behind the user's own rules (DOCKER-USER) and before the Engine's. The rules are written with that back end of iptables
-// (nft or legacy) which holds the Engine's chains, and carry a comment with the id of this state, by which they are
-// recognised. Run puts them back when somebody takes them away.
+// (nft or legacy) which holds the Engine's chains, and carry a comment with the ids of this state and of the network, by
+// which they are recognised: the rule that another state made for a network of this one's gives way to this one's. Run
+// puts them back when somebody takes them away.
 //
 // All of it runs in the host's namespace: commands, netlink and /proc are those of the calling process's.
 package firewall
@@ -36,6 +37,7 @@ type Firewall struct {
 	lock chan struct{} // holds a token while somebody works on the rules; guards what follows
 
 	wanted      map[string]string // bridge to network id; nil: not known yet
+	revoking    string            // id of the network that Revoke is at work on
 	inUse       map[string]bool   // back ends that hold the Engine's chains, or did last; before that the system's
 	legacySeen  bool              // the kernel had a legacy table at the last look
 	legacyWatch bool              // a legacy table matters, or may soon: the kernel tells nobody of changes to it
@@ -68,16 +70,20 @@ func (f *Firewall) Allow(ctx context.Context, bridge, networkID string) error {
 	if err := validate(bridge, networkID); err != nil {
 		return err
 	}
-	return f.change(ctx, "allow forwarding on bridge "+bridge, func(wanted map[string]string) { wanted[bridge] = networkID })
+	return f.change(ctx, "allow forwarding on bridge "+bridge, func() { f.wanted[bridge] = networkID })
 }
 
-// Revoke takes back what Allow did: when it returns nil the rule is gone. A rule that isn't there is no error.
-func (f *Firewall) Revoke(ctx context.Context, bridge string) error {
-	return f.change(ctx, "revoke forwarding on bridge "+bridge, func(wanted map[string]string) { delete(wanted, bridge) })
+// Revoke takes back what Allow did: when it returns nil the rule is gone, and so is any that another state made for the
+// network. A rule that isn't there is no error.
+func (f *Firewall) Revoke(ctx context.Context, bridge, networkID string) error {
+	return f.change(ctx, "revoke forwarding on bridge "+bridge, func() {
+		delete(f.wanted, bridge)
+		f.revoking = networkID
+	})
 }
 
-// Reconcile makes wanted (bridge to network id) all there is: missing rules are added, and others of this state removed,
-// from both back ends. Until it was called the first time, rules that this state left behind are kept as they are.
+// Reconcile makes wanted (bridge to network id) all there is: missing rules are added, and others of this state or for
+// the same networks removed, from both back ends. Until it was called the first time, rules that this state left behind are kept as they are.
 func (f *Firewall) Reconcile(ctx context.Context, wanted map[string]string) error {
 	for bridge, networkID := range wanted {
 		if err := validate(bridge, networkID); err != nil {
@@ -99,16 +105,17 @@ func (f *Firewall) Reconcile(ctx context.Context, wanted map[string]string) erro
 }
 
 // change makes an edited set of wanted rules so. If that fails, an addition is forgotten, a removal is not.
-func (f *Firewall) change(ctx context.Context, what string, edit func(wanted map[string]string)) error {
+func (f *Firewall) change(ctx context.Context, what string, edit func()) error {
 	if err := f.acquire(ctx); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer f.release()
 	if f.wanted == nil {
-		f.adopt()
+		f.adopt(ctx)
 	}
 	before := maps.Clone(f.wanted)
-	edit(f.wanted)
+	edit()
+	defer func() { f.revoking = "" }()
 	if err := f.sync(ctx, logrus.DebugLevel); err != nil {
 		maps.DeleteFunc(f.wanted, func(bridge, _ string) bool { _, ok := before[bridge]; return !ok })
 		return fmt.Errorf("%s: %w", what, err)
@@ -117,10 +124,10 @@ func (f *Firewall) change(ctx context.Context, what string, edit func(wanted map
 }
 
 // adopt takes the rules that this state left behind for the wanted ones.
-func (f *Firewall) adopt() {
+func (f *Firewall) adopt(ctx context.Context) {
 	f.wanted = map[string]string{}
 	for _, t := range f.tables {
-		for bridge, networkID := range owned(t.look().chain, f.stateID) {
+		for bridge, networkID := range owned(t.look(ctx).chain, f.stateID) {
 			if validate(bridge, networkID) == nil {
 				f.wanted[bridge] = networkID
 			}
@@ -149,7 +156,7 @@ func (f *Firewall) syncOnce(ctx context.Context, level logrus.Level) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		v := t.look()
+		v := t.look(ctx)
 		views = append(views, v)
 		if v.engine {
 			engine[t.backend] = true
@@ -174,12 +181,24 @@ func (f *Firewall) syncOnce(ctx context.Context, level logrus.Level) error {
 	return errors.Join(errs...)
 }
 
+// owner says which rules may be removed or replaced.
+func (f *Firewall) owner() owner {
+	o := owner{f.stateID, map[string]bool{}}
+	for _, networkID := range f.wanted {
+		o.networks[networkID] = true
+	}
+	if f.revoking != "" {
+		o.networks[f.revoking] = true
+	}
+	return o
+}
+
 // ensure makes one table have the wanted rules and no others of this state.
 func (f *Firewall) ensure(ctx context.Context, v view, wanted map[string]string, level logrus.Level) error {
 	if v.err != nil {
 		return f.unreadable(v, len(wanted) > 0)
 	}
-	c := plan(v.chain, wanted, f.stateID)
+	c := plan(v.chain, wanted, f.owner())
 	if len(c.commands) == 0 {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
@@ -57,7 +58,7 @@ func TestAllowLetsFramesPass(t *testing.T) {
 			run(t, "", cmd, "-D", "DOCKER-USER", "1")
 		}
 		assertPasses(true, "without it")
-		must(t, f.Revoke(t.Context(), "wv-1"))
+		must(t, f.Revoke(t.Context(), "wv-1", "n1"))
 		assertPasses(false, "revoked")
 	})
 }
@@ -66,14 +67,14 @@ func TestAllowAndRevokeTwice(t *testing.T) {
 	eachBackend(t, func(t *testing.T, backend string) {
 		startEngine(t, backend)
 		f, _ := newFirewall(t)
-		must(t, f.Revoke(t.Context(), "wv-1"))
+		must(t, f.Revoke(t.Context(), "wv-1", "n1"))
 		for range 2 {
 			must(t, f.Allow(t.Context(), "wv-1", "n1"))
 			must(t, f.Allow(t.Context(), "wv-2", "n2"))
 			assertRules(t, backend, "wv-1", "wv-2")
 		}
 		for range 2 {
-			must(t, f.Revoke(t.Context(), "wv-1"))
+			must(t, f.Revoke(t.Context(), "wv-1", "n1"))
 			assertRules(t, backend, "wv-2")
 		}
 	})
@@ -159,13 +160,88 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
+// TestTakesOverFromAnotherState: the state was lost, and this one has taken its networks over from Docker.
+func TestTakesOverFromAnotherState(t *testing.T) {
+	eachBackend(t, func(t *testing.T, backend string) {
+		startEngine(t, backend)
+		earlier2 := strings.Replace(ours2, ":aa:", ":bb:", 1)
+		leaveBehind := func(rules ...string) {
+			for _, cmd := range families(backend) {
+				run(t, "*filter\n"+strings.Join(rules, "")+"COMMIT\n", cmd+"-restore", "--noflush")
+			}
+		}
+		assertOnly := func(when string, want ...string) {
+			t.Helper()
+			for _, cmd := range families(backend) {
+				var got []string
+				for _, r := range forward(t, cmd) {
+					if isWeave(r) {
+						got = append(got, r+"\n")
+					}
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s: weave's rules of %s (-want +got):\n%s", when, cmd, diff)
+				}
+			}
+		}
+		leaveBehind(earlier1, earlier2, theirs1)
+		f, _ := newFirewall(t)
+		must(t, f.Allow(t.Context(), "wv-1", "n1"))
+		assertOnly("one taken over", ours1, earlier2, theirs1)
+		must(t, f.Reconcile(t.Context(), map[string]string{"wv-1": "n1", "wv-2": "n2"}))
+		assertOnly("both", ours2, ours1, theirs1)
+		leaveBehind(earlier1)
+		must(t, f.Revoke(t.Context(), "wv-1", "n1"))
+		assertOnly("revoked", ours2, theirs1)
+		leaveBehind(earlier1)
+		must(t, f.Revoke(t.Context(), "wv-1", "n1")) // its first attempt may have failed
+		assertOnly("revoked twice", ours2, theirs1)
+		leaveBehind(earlier1)
+		must(t, f.Allow(t.Context(), "wv-3", "n3"))
+		assertOnly("a network that is this state's no more", strings.ReplaceAll(ours1, "1", "3"), ours2, theirs1, earlier1)
+	})
+}
+
+// TestHangingCommandIsKilled: of each command that is run, and of what it has started.
+func TestHangingCommandIsKilled(t *testing.T) {
+	hang := "#!/bin/sh\necho running >>\"$0.log\"\nsleep 1000\n" // sleep holds the output open when sh is killed
+	for _, name := range []string{"iptables-nft", "iptables-nft-restore"} {
+		t.Run(name, func(t *testing.T) {
+			if nstest.Reexec(t) {
+				return
+			}
+			dir := commands(t, "iptables", "iptables-nft", "iptables-nft-restore")
+			path := filepath.Join(dir, name)
+			must(t, os.Remove(path))
+			must(t, os.WriteFile(path, []byte(hang), 0o755))
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+			f, _ := newFirewall(t)
+			f.tables = slices.DeleteFunc(f.tables, func(tt *table) bool { return filepath.Dir(tt.list) != dir })
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() { ended <- f.Allow(ctx, "wv-1", "n1") }()
+			eventually(t, name+" runs", func() bool { _, err := os.Stat(path + ".log"); return err == nil })
+			cancel()
+			select {
+			case err := <-ended:
+				if !errors.Is(err, context.Canceled) {
+					t.Errorf("Allow: %v, want %v", err, context.Canceled)
+				}
+			case <-time.After(deadline):
+				t.Error("Allow does not end with its context")
+			}
+		})
+	}
+}
+
 func TestLookMakesNoLegacyTable(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
 	f, _ := newFirewall(t)
 	must(t, f.Allow(t.Context(), "wv-1", "n1")) // no Engine: the system's back end, nft here
-	must(t, f.Revoke(t.Context(), "wv-1"))
+	must(t, f.Revoke(t.Context(), "wv-1", "n1"))
 	startEngine(t, nft)
 	must(t, f.Reconcile(t.Context(), map[string]string{"wv-1": "n1"}))
 	if legacyTable(false) || legacyTable(true) {
@@ -239,7 +315,7 @@ func TestRunPutsRulesBack(t *testing.T) {
 				for _, cmd := range families(backend) {
 					eventually(t, "rules are back in "+cmd, func() bool {
 						chain := forward(t, cmd)
-						return len(ruleBridges(chain)) == 2 && len(plan(chain, want, "aa").commands) == 0
+						return len(ruleBridges(chain)) == 2 && len(plan(chain, want, f.owner()).commands) == 0
 					})
 				}
 				eventually(t, "the repair is logged", func() bool { return len(hook.AllEntries()) >= 2 })
@@ -323,7 +399,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	cancel()
 	for name, err := range map[string]error{
 		"Allow":     f.Allow(ctx, "wv-1", "n1"),
-		"Revoke":    f.Revoke(ctx, "wv-1"),
+		"Revoke":    f.Revoke(ctx, "wv-1", "n1"),
 		"Reconcile": f.Reconcile(ctx, nil),
 	} {
 		if !errors.Is(err, context.Canceled) {

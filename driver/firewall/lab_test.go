@@ -92,7 +92,7 @@ func assertRules(t *testing.T, backend string, bridges ...string) {
 func ruleBridges(chain []string) []string {
 	var bridges []string
 	for _, r := range chain {
-		if args := splitRule(r); isOurs(args, "aa") {
+		if args := splitRule(r); (owner{stateID: "aa"}).owns(args) {
 			bridges = append(bridges, option(args, "-i"))
 		}
 	}

@@ -29,13 +29,13 @@ type change struct {
 }
 
 // plan says how a FORWARD chain has to change in order to have exactly one rule for each bridge in wanted (bridge to
-// network id), in its place, and no others of this state. The chain is given as iptables -S lists it. Rules without
-// this state's comment are never touched.
+// network id), in its place, and no others of this owner. The chain is given as iptables -S lists it. Rules of others
+// are never touched.
 //
 // The place: the user's rules come first, then weave's, then Docker's. So a rule of weave's stands behind the jump to
 // DOCKER-USER, or at the chain's head if there is none, with nothing but ACCEPT rules between. Those take nothing away
 // from weave's, and so several instances, or another program with the same idea, don't push each other aside for ever.
-func plan(chain []string, wanted map[string]string, stateID string) change {
+func plan(chain []string, wanted map[string]string, o owner) change {
 	rules := slices.DeleteFunc(slices.Clone(chain), func(line string) bool {
 		return !strings.HasPrefix(line, "-A "+chainName+" ")
 	})
@@ -43,7 +43,7 @@ func plan(chain []string, wanted map[string]string, stateID string) change {
 
 	count := map[string]int{} // rules as they should be, wherever they stand, by bridge
 	for _, line := range rules {
-		if b, ok := wantedRule(splitRule(line), wanted, stateID); ok {
+		if b, ok := wantedRule(splitRule(line), wanted, o.stateID); ok {
 			count[b]++
 		}
 	}
@@ -54,11 +54,11 @@ func plan(chain []string, wanted map[string]string, stateID string) change {
 	inPlace := true // nothing but ACCEPT since head
 	for i, line := range rules {
 		args := splitRule(line)
-		if !isOurs(args, stateID) {
+		if !o.owns(args) {
 			inPlace = inPlace && (i < head || option(args, "-j") == "ACCEPT")
 			continue
 		}
-		bridge, ok := wantedRule(args, wanted, stateID)
+		bridge, ok := wantedRule(args, wanted, o.stateID)
 		if ok && count[bridge] == 1 && i >= head && inPlace {
 			kept[bridge] = true
 			continue
@@ -84,7 +84,7 @@ func plan(chain []string, wanted map[string]string, stateID string) change {
 			c.moved = append(c.moved, bridge)
 		}
 		c.commands = append(c.commands, "-I "+chainName+" "+strconv.Itoa(place+1)+" "+
-			strings.Join(ruleSpec(bridge, wanted[bridge], stateID), " "))
+			strings.Join(ruleSpec(bridge, wanted[bridge], o.stateID), " "))
 	}
 	slices.Sort(c.missing)
 	slices.Sort(c.moved)
@@ -95,16 +95,32 @@ func plan(chain []string, wanted map[string]string, stateID string) change {
 func ruleSpec(bridge, networkID, stateID string) []string {
 	return []string{
 		"-i", bridge, "-o", bridge,
-		"-m", "comment", "--comment", commentPrefix(stateID) + networkID,
+		"-m", "comment", "--comment", commentPrefix + stateID + ":" + networkID,
 		"-j", "ACCEPT",
 	}
 }
 
-func commentPrefix(stateID string) string { return "weave:" + stateID + ":" }
+const commentPrefix = "weave:"
 
-// isOurs tells if a rule has this state's comment.
-func isOurs(args []string, stateID string) bool {
-	return strings.HasPrefix(option(args, "--comment"), commentPrefix(stateID))
+// origin is which state made a rule and for which network, as its comment says; ok if it is a rule of weave's at all.
+func origin(args []string) (stateID, networkID string, ok bool) {
+	id, ok := strings.CutPrefix(option(args, "--comment"), commentPrefix)
+	if !ok {
+		return "", "", false
+	}
+	return strings.Cut(id, ":")
+}
+
+// owner says which rules are this state's: those that it made, and those that any state made for one of its networks.
+// Docker gives no network's id twice, so such a state was here before this one, which has taken the network over.
+type owner struct {
+	stateID  string
+	networks map[string]bool // by id
+}
+
+func (o owner) owns(args []string) bool {
+	stateID, networkID, ok := origin(args)
+	return ok && (stateID == o.stateID || o.networks[networkID])
 }
 
 // wantedRule tells if a rule is exactly as wanted has it for a bridge, and for which.
@@ -114,13 +130,13 @@ func wantedRule(args []string, wanted map[string]string, stateID string) (bridge
 	return bridge, ok && slices.Equal(args[2:], ruleSpec(bridge, networkID, stateID))
 }
 
-// owned is what a FORWARD chain has of this state, bridge to network id.
+// owned is what a FORWARD chain has that this state made, bridge to network id.
 func owned(chain []string, stateID string) map[string]string {
 	found := map[string]string{}
 	for _, line := range chain {
 		args := splitRule(line)
-		if isOurs(args, stateID) {
-			found[option(args, "-i")] = strings.TrimPrefix(option(args, "--comment"), commentPrefix(stateID))
+		if maker, networkID, ok := origin(args); ok && maker == stateID {
+			found[option(args, "-i")] = networkID
 		}
 	}
 	return found

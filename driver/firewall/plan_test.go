@@ -37,6 +37,7 @@ const (
 	ours1     = `-A FORWARD -i wv-1 -o wv-1 -m comment --comment "weave:aa:n1" -j ACCEPT` + "\n"
 	ours2     = `-A FORWARD -i wv-2 -o wv-2 -m comment --comment "weave:aa:n2" -j ACCEPT` + "\n"
 	theirs1   = `-A FORWARD -i wv-9 -o wv-9 -m comment --comment "weave:bb:n9" -j ACCEPT` + "\n"
+	earlier1  = `-A FORWARD -i wv-1 -o wv-1 -m comment --comment "weave:bb:n1" -j ACCEPT` + "\n"
 	drop      = "-A FORWARD -s 10.0.0.0/8 -j DROP\n"
 	lookalike = `-A FORWARD -i wv-1 -o wv-1 -m comment --comment "not \"weave:aa:n1" -j ACCEPT` + "\n"
 )
@@ -87,18 +88,26 @@ func TestPlan(t *testing.T) {
 		{"another instance's", behind(engine28, theirs1), one, behind(engine28, ours1+theirs1)},
 		{"another instance's first", behind(engine28, theirs1+ours1), one, behind(engine28, theirs1+ours1)},
 		{"another instance's, nothing wanted", behind(engine28, theirs1+ours1), nil, behind(engine28, theirs1)},
+		{"another state's for a network of ours", behind(engine28, earlier1), one, behind(engine28, ours1)},
+		{"another state's beside ours", behind(engine28, earlier1+ours1+earlier1), one, behind(engine28, ours1)},
+		{"another state's on another bridge", behind(engine28, strings.ReplaceAll(earlier1, "wv-1", "br0")), one, behind(engine28, ours1)},
+		{"another state's for a network whose id begins with ours", behind(engine28, strings.Replace(earlier1, ":n1", ":n11", 1)), one,
+			behind(engine28, ours1+strings.Replace(earlier1, ":n1", ":n11", 1))},
+		{"another state's, nothing wanted", behind(engine28, earlier1), nil, behind(engine28, earlier1)},
+		{"no state in the comment", behind(engine28, strings.Replace(earlier1, ":bb:", ":", 1)), one,
+			behind(engine28, ours1+strings.Replace(earlier1, ":bb:", ":", 1))},
 		{"a state id that begins with ours", behind(engine28, strings.Replace(ours1, ":aa:", ":aab:", 1)), nil,
 			behind(engine28, strings.Replace(ours1, ":aa:", ":aab:", 1))},
 		{"a comment that only holds ours", engine28 + lookalike, nil, engine28 + lookalike},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := plan(lines(tt.chain), tt.wanted, "aa")
+			c := plan(lines(tt.chain), tt.wanted, ownerOf("aa", tt.wanted))
 			got := apply(t, lines(tt.chain), c.commands)
 			if diff := cmp.Diff(normal(lines(tt.want)), normal(got)); diff != "" {
 				t.Errorf("chain (-want +got):\n%s", diff)
 			}
-			if again := plan(got, tt.wanted, "aa"); len(again.commands) > 0 {
+			if again := plan(got, tt.wanted, ownerOf("aa", tt.wanted)); len(again.commands) > 0 {
 				t.Errorf("a second plan has %q, want nothing", again.commands)
 			}
 		})
@@ -107,7 +116,8 @@ func TestPlan(t *testing.T) {
 
 func TestPlanTellsWhatWasWrong(t *testing.T) {
 	chain := engine28 + ours1 + strings.ReplaceAll(ours2, "wv-2", "wv-3")
-	c := plan(lines(chain), map[string]string{"wv-1": "n1", "wv-2": "n2"}, "aa")
+	wanted := map[string]string{"wv-1": "n1", "wv-2": "n2"}
+	c := plan(lines(chain), wanted, ownerOf("aa", wanted))
 	got := [][]string{c.missing, c.moved, c.removed}
 	want := [][]string{{"wv-2"}, {"wv-1"}, {"wv-3"}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -119,7 +129,7 @@ func TestPlanTellsWhatWasWrong(t *testing.T) {
 // nothing else moves, and then both are content.
 func TestPlanFromAnyOrder(t *testing.T) {
 	wantA := map[string]string{"wv-1": "n1", "wv-2": "n2", "wv-3": "n3"}
-	wantB := map[string]string{"wv-9": "n9", "wv-1": "n1"} // an instance may be told to use the same bridge
+	wantB := map[string]string{"wv-9": "n9", "wv-1": "n8"} // an instance may be told to use the same bridge
 	for seed := range uint64(500) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		chain := lines(engine20 + ours1 + ours1 + ours2 + theirs1 + lookalike + drop)[1:]
@@ -127,13 +137,13 @@ func TestPlanFromAnyOrder(t *testing.T) {
 		rng.Shuffle(len(chain), func(i, j int) { chain[i], chain[j] = chain[j], chain[i] })
 		foreign := foreignRules(chain)
 
-		got := apply(t, chain, plan(chain, wantA, "aa").commands)
-		got = apply(t, got, plan(got, wantB, "bb").commands)
+		got := apply(t, chain, plan(chain, wantA, ownerOf("aa", wantA)).commands)
+		got = apply(t, got, plan(got, wantB, ownerOf("bb", wantB)).commands)
 		if diff := cmp.Diff(foreign, foreignRules(got)); diff != "" {
 			t.Fatalf("seed %d: foreign rules (-before +after):\n%s", seed, diff)
 		}
 		for id, wanted := range map[string]map[string]string{"aa": wantA, "bb": wantB} {
-			if c := plan(got, wanted, id); len(c.commands) > 0 {
+			if c := plan(got, wanted, ownerOf(id, wanted)); len(c.commands) > 0 {
 				t.Fatalf("seed %d: instance %s is not content with\n%s\nand wants %q", seed, id, strings.Join(got, "\n"), c.commands)
 			}
 			if diff := cmp.Diff(wanted, owned(got, id)); diff != "" {
@@ -212,20 +222,37 @@ func TestValidate(t *testing.T) {
 }
 
 func FuzzPlan(f *testing.F) {
-	for _, s := range []string{engine20 + ours1, engine28 + theirs1 + lookalike, ours1 + ours1 + drop + ours2, noEngine} {
+	for _, s := range []string{engine20 + ours1, engine28 + theirs1 + lookalike + earlier1, ours1 + ours1 + drop + ours2, noEngine} {
 		f.Add(s)
 	}
 	wanted := map[string]string{"wv-1": "n1", "wv-2": "n2"}
+	o := ownerOf("aa", wanted)
 	f.Fuzz(func(t *testing.T, chain string) {
 		before := lines(chain)
-		got := apply(t, before, plan(before, wanted, "aa").commands)
-		if c := plan(got, wanted, "aa"); len(c.commands) > 0 {
+		got := apply(t, before, plan(before, wanted, o).commands)
+		if c := plan(got, wanted, o); len(c.commands) > 0 {
 			t.Errorf("a second plan has %q, want nothing", c.commands)
 		}
 		if diff := cmp.Diff(wanted, owned(got, "aa")); diff != "" {
 			t.Errorf("rules (-want +got):\n%s", diff)
 		}
+		others := func(chain []string) (out [][]string) {
+			for _, line := range chain {
+				if args := splitRule(line); strings.HasPrefix(line, "-A FORWARD ") && !o.owns(args) {
+					out = append(out, args)
+				}
+			}
+			return out
+		}
+		if diff := cmp.Diff(others(before), others(got)); diff != "" {
+			t.Errorf("rules of others (-before +after):\n%s", diff)
+		}
 	})
+}
+
+// ownerOf is the state with this id that wants these rules.
+func ownerOf(stateID string, wanted map[string]string) owner {
+	return (&Firewall{stateID: stateID, wanted: wanted}).owner()
 }
 
 // apply does to a chain what iptables-restore does with the commands, and lists it as iptables -S does.
@@ -286,7 +313,8 @@ func foreignRules(chain []string) []string {
 	return out
 }
 
-// isWeave tells if a rule is one of the two instances'.
+// isWeave tells if a rule is one of weave's.
 func isWeave(rule string) bool {
-	return isOurs(splitRule(rule), "aa") || isOurs(splitRule(rule), "bb")
+	_, _, ok := origin(splitRule(rule))
+	return ok
 }

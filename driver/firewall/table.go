@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/coreos/go-iptables/iptables"
 )
 
 // The back ends of iptables. A kernel can have rules of both, and a packet passes both.
@@ -21,10 +19,12 @@ const (
 	legacy = "legacy"
 )
 
-// A command of iptables's waits lockWait for the lock that they all share, and is killed after commandLimit.
+// A command of iptables's waits lockWait for the lock that they all share, is killed after commandLimit, and given up
+// killGrace later if its output is still held open by then.
 const (
 	lockWait     = 5 * time.Second
 	commandLimit = lockWait + 5*time.Second
+	killGrace    = time.Second
 )
 
 // tableName is the table that holds the FORWARD chain concerned.
@@ -34,7 +34,7 @@ const tableName = "filter"
 type table struct {
 	backend string
 	ipv6    bool
-	lister  *iptables.IPTables
+	list    string // path of iptables
 	restore string // path of iptables-restore
 
 	// Guarded by Firewall.lock.
@@ -77,36 +77,35 @@ func findTables() (tables []*table, system string, err error) {
 
 // findTable finds the commands for one table: iptables-BACKEND or, if that is the system's back end, plain iptables.
 func findTable(backend string, ipv6, system bool) (*table, error) {
-	base, proto := "iptables", iptables.ProtocolIPv4
+	base := "iptables"
 	if ipv6 {
-		base, proto = "ip6tables", iptables.ProtocolIPv6
+		base = "ip6tables"
 	}
 	name := base + "-" + backend
-	if _, err := exec.LookPath(name); errors.Is(err, exec.ErrNotFound) && system {
+	list, err := exec.LookPath(name)
+	if errors.Is(err, exec.ErrNotFound) && system {
 		name = base
+		list, err = exec.LookPath(name)
+	}
+	if err != nil {
+		return nil, err
 	}
 	restore, err := exec.LookPath(name + "-restore")
 	if err != nil {
 		return nil, err
 	}
-	lister, err := iptables.New(iptables.Path(name), iptables.IPFamily(proto), iptables.Timeout(int(lockWait.Seconds())))
-	if err != nil {
-		return nil, fmt.Errorf("ask %s for its version: %w", name, err)
-	}
-	return &table{backend: backend, ipv6: ipv6, lister: lister, restore: restore}, nil
+	return &table{backend: backend, ipv6: ipv6, list: list, restore: restore}, nil
 }
 
 // systemBackend is the back end of plain iptables, which says it with its version; empty if there is no such command.
 func systemBackend() (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "iptables", "--version").Output()
+	out, err := execute(context.Background(), "", "iptables", "--version")
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("ask iptables for its version: %w", err)
-	case bytes.Contains(out, []byte("nf_tables")):
+	case strings.Contains(out, "nf_tables"):
 		return nft, nil
 	}
 	return legacy, nil
@@ -121,12 +120,12 @@ func (t *table) String() string {
 
 // look lists the chain. It never brings a table into being: nft's listing doesn't, legacy's does, so there the kernel
 // is asked first if it has the table.
-func (t *table) look() view {
+func (t *table) look(ctx context.Context) view {
 	v := view{table: t}
 	if t.backend == legacy && !legacyTable(t.ipv6) {
 		return v
 	}
-	if v.chain, v.err = t.lister.List(tableName, chainName); v.err != nil {
+	if v.chain, v.err = t.rules(ctx, chainName); v.err != nil {
 		return v
 	}
 	t.readable = true
@@ -134,30 +133,58 @@ func (t *table) look() view {
 		return v
 	}
 	// FORWARD may have been flushed, which leaves the Engine's chains.
-	chains, err := t.lister.ListChains(tableName)
+	all, err := t.rules(ctx)
 	v.err = err
-	v.engine = slices.ContainsFunc(chains, func(c string) bool { return slices.Contains(engineChains, c) })
+	v.engine = slices.ContainsFunc(all, func(line string) bool {
+		chain, ok := strings.CutPrefix(line, "-N ")
+		return ok && slices.Contains(engineChains, chain)
+	})
 	return v
+}
+
+// rules lists a chain or, if none is named, all of them: a line for each chain (-P, -N) and for each rule (-A).
+func (t *table) rules(ctx context.Context, chain ...string) ([]string, error) {
+	args := append([]string{"--wait", seconds(lockWait), "-t", tableName, "-S"}, chain...)
+	out, err := execute(ctx, "", t.list, args...)
+	if err != nil {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(out, "\n"), "\n"), nil
 }
 
 // write runs the commands as one transaction: all of them or none. They are refused, an *exec.ExitError, also when
 // somebody changed the chain since the look at it.
 func (t *table) write(ctx context.Context, commands []string) error {
+	input := "*" + tableName + "\n" + strings.Join(commands, "\n") + "\nCOMMIT\n"
+	if _, err := execute(ctx, input, t.restore, "--noflush", "--wait", seconds(lockWait)); err != nil {
+		return fmt.Errorf("write %s rules of %s: %w", chainName, t, err)
+	}
+	return nil
+}
+
+// execute runs a command, no longer than commandLimit, and returns its output. The error has what the command said.
+func execute(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, t.restore, "--noflush", "--wait", strconv.Itoa(int(lockWait.Seconds())))
-	cmd.Stdin = strings.NewReader("*" + tableName + "\n" + strings.Join(commands, "\n") + "\nCOMMIT\n")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = killGrace
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	if err == nil {
-		return nil
+		return stdout.String(), nil
 	}
 	if ctx.Err() != nil {
-		err = ctx.Err()
+		err = ctx.Err() // and not that it was killed
 	}
-	return fmt.Errorf("write %s rules of %s: %w: %s", chainName, t, err, bytes.TrimSpace(stderr.Bytes()))
+	if said := bytes.TrimSpace(stderr.Bytes()); len(said) > 0 {
+		err = fmt.Errorf("%w: %s", err, said)
+	}
+	return "", err
 }
+
+func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) }
 
 // legacyTable tells if the kernel has the legacy table filter in this network namespace.
 func legacyTable(ipv6 bool) bool {

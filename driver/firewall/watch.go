@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,20 +17,22 @@ const (
 	settleTime     = 100 * time.Millisecond // from an event to the look: changes come in bursts
 	legacyInterval = time.Second            // between looks at legacy tables, of which the kernel sends no events
 	fullInterval   = 30 * time.Second       // between looks at everything, whatever was heard
+	redialPause    = time.Second            // before the events are subscribed to again; doubles up to fullInterval
 )
 
 // Run keeps the rules until ctx ends, and returns nil then. When somebody flushes or reloads the rules, puts others
 // before them, or the Engine moves to the other back end, they are written anew: at once where the kernel tells of it
 // (nft), else within a second or, if the Engine moves to a legacy table that was there before, within 30.
 func (f *Firewall) Run(ctx context.Context) error {
-	events, stop := f.subscribe()
-	defer stop()
+	events := make(chan struct{}, 1)
+	var listener sync.WaitGroup
+	listener.Go(func() { f.listen(ctx, dialEvents, events) })
+	defer listener.Wait()
 	legacyTick := time.NewTicker(legacyInterval)
 	defer legacyTick.Stop()
 	fullTick := time.NewTicker(fullInterval)
 	defer fullTick.Stop()
 
-	// What happened before the subscription was not heard.
 	settled := time.After(0)
 	lastErr := ""
 	for {
@@ -89,8 +92,8 @@ func (f *Firewall) legacyDue(ctx context.Context) bool {
 		if t.backend != legacy {
 			continue
 		}
-		v := t.look()
-		spoilt := f.inUse[legacy] && v.err == nil && len(plan(v.chain, f.wanted, f.stateID).commands) > 0
+		v := t.look(ctx)
+		spoilt := f.inUse[legacy] && v.err == nil && len(plan(v.chain, f.wanted, f.owner()).commands) > 0
 		if spoilt || v.engine && !f.inUse[legacy] {
 			return true
 		}
@@ -98,10 +101,39 @@ func (f *Firewall) legacyDue(ctx context.Context) bool {
 	return false
 }
 
-// subscribe listens to the kernel's events about nftables, which iptables-nft's rules are too. The channel holds a token
-// when something happened to a FORWARD chain since it was last read. Without events (a kernel without nf_tables) there
-// are still the looks at intervals.
-func (f *Firewall) subscribe() (events <-chan struct{}, stop func()) {
+// listen puts a token into heard when something happened to a FORWARD chain since it was last taken out, until ctx ends.
+// A subscription that fails is made anew. While there is none (a kernel without nf_tables) there are still the looks at
+// intervals.
+func (f *Firewall) listen(ctx context.Context, dial func() (*netlink.Conn, error), heard chan<- struct{}) {
+	var told string // of the failure that lasts; empty: none
+	pause := redialPause
+	for {
+		conn, err := dial()
+		if err == nil {
+			if told != "" {
+				f.log.Info("firewall rules are watched again")
+			}
+			told, pause = "", redialPause
+			err = receive(ctx, conn, heard)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err.Error() != told {
+			told = err.Error()
+			f.log.WithError(err).Warn("firewall rules are only looked at now and then until the kernel's events are heard again")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, fullInterval)
+	}
+}
+
+// dialEvents subscribes to the kernel's events about nftables, which iptables-nft's rules are too.
+func dialEvents() (*netlink.Conn, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err == nil {
 		if err = conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
@@ -109,50 +141,40 @@ func (f *Firewall) subscribe() (events <-chan struct{}, stop func()) {
 		}
 	}
 	if err != nil {
-		f.log.WithError(fmt.Errorf("subscribe to nftables events: %w", err)).Warn("firewall rules are only looked at now and then")
-		return nil, func() {}
+		return nil, fmt.Errorf("subscribe to nftables events: %w", err)
 	}
+	return conn, nil
+}
 
-	heard := make(chan struct{}, 1)
-	closing := make(chan struct{})
-	var listener sync.WaitGroup
-	listener.Go(func() {
-		for {
-			messages, err := conn.Receive()
-			switch {
-			case err == nil:
-				if !anyConcerns(messages) {
-					continue
-				}
-			case errors.Is(err, unix.ENOBUFS): // events were lost, so anything may have happened
-			default:
-				select {
-				case <-closing:
-				default:
-					f.log.WithError(fmt.Errorf("receive nftables events: %w", err)).Warn("firewall rules are only looked at now and then")
-				}
-				return
-			}
+// receive reads events until ctx ends or reading fails, and closes the connection.
+func receive(ctx context.Context, conn *netlink.Conn, heard chan<- struct{}) error {
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { conn.Close(); close(closed) })
+	defer func() {
+		if stop() {
+			conn.Close()
+		} else {
+			<-closed
+		}
+	}()
+	concerned := true // what happened before the subscription was not heard
+	for {
+		if concerned {
 			select {
 			case heard <- struct{}{}:
 			default: // a token is there
 			}
 		}
-	})
-	return heard, func() {
-		close(closing)
-		conn.Close()
-		listener.Wait()
-	}
-}
-
-func anyConcerns(messages []netlink.Message) bool {
-	for _, m := range messages {
-		if concerns(m) {
-			return true
+		messages, err := conn.Receive()
+		switch {
+		case err == nil:
+			concerned = slices.ContainsFunc(messages, concerns)
+		case errors.Is(err, unix.ENOBUFS): // events were lost, so anything may have happened
+			concerned = true
+		default:
+			return fmt.Errorf("receive nftables events: %w", err)
 		}
 	}
-	return false
 }
 
 // concerns tells if an event can mean that rules in a FORWARD chain are gone, or that the Engine's chains have come. Most

@@ -79,6 +79,7 @@ func output(cmd *exec.Cmd) (string, error) {
 // process is a program that runs until it is ended.
 type process struct {
 	pid  int // on this machine
+	via  int // of the nsenter that waits for it; 0: there is none
 	done chan struct{}
 	err  error // how it ended; read it after done
 }
@@ -132,7 +133,7 @@ func (h *Host) start(logName string, env []string, args ...string) (*process, er
 		p.kill()
 		return nil, fmt.Errorf("start %s: %w", strings.Join(args, " "), err)
 	}
-	p.pid = child
+	p.pid, p.via = child, parent
 	return p, nil
 }
 
@@ -159,6 +160,9 @@ func (p *process) alive() bool {
 func (p *process) kill() {
 	if p.alive() {
 		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may have ended meanwhile
+		if p.via != 0 {
+			_ = syscall.Kill(p.via, syscall.SIGCONT) // nsenter stops when its child is stopped
+		}
 	}
 	<-p.done
 }

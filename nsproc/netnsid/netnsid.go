@@ -77,9 +77,10 @@ func (q *Querier) List(ctx context.Context, path string) (*netstate.Snapshot, er
 	return &netstate.Snapshot{Links: links}, nil
 }
 
-// Host lists the links and addresses of the Querier's own namespace.
+// Host lists the links of the Querier's own namespace, without their addresses. The error wraps rtnl.ErrInterrupted if
+// they kept changing, as on a host with many links of which some come and go.
 func (q *Querier) Host(ctx context.Context) (*netstate.Snapshot, error) {
-	links, err := q.ask(ctx, func(conn *rtnl.Conn) ([]netstate.Link, error) { return conn.Links(rtnl.Here) })
+	links, err := q.ask(ctx, func(conn *rtnl.Conn) ([]netstate.Link, error) { return conn.BareLinks(rtnl.Here) })
 	if err != nil {
 		return nil, fmt.Errorf("look at the host: %w", err)
 	}

@@ -23,7 +23,7 @@ func (c *Conn) Links(target int) ([]netstate.Link, error) {
 	if target != Here && !c.strict {
 		return nil, ErrNoTarget // it would ignore the target and answer for this namespace
 	}
-	links, err := c.bareLinks(target)
+	links, err := c.BareLinks(target)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
@@ -41,7 +41,8 @@ func (c *Conn) Links(target int) ([]netstate.Link, error) {
 	return links, nil
 }
 
-func (c *Conn) bareLinks(target int) ([]netstate.Link, error) {
+// BareLinks lists the links of the target namespace without their addresses.
+func (c *Conn) BareLinks(target int) ([]netstate.Link, error) {
 	request := make([]byte, unix.SizeofIfInfomsg)
 	request = appendAttr32(request, unix.IFLA_EXT_MASK, skipStats)
 	if target != Here {

@@ -34,6 +34,8 @@ func (r Root) Open(path string) (*os.File, error) {
 	// A stale mount point is a plain file; O_NONBLOCK keeps anything else, such as a FIFO, from blocking.
 	fd, err := unix.Open(full, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	switch {
+	case errors.Is(err, unix.ENOENT) && !exists(filepath.Dir(full)): // not one sandbox is known here
+		return nil, fmt.Errorf("open sandbox %s: %w", full, ErrNotVisible)
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH):
 		return nil, fmt.Errorf("open sandbox %s: %w", full, ErrGone)
 	case err != nil:
@@ -73,4 +75,9 @@ func checkNetwork(fd int) error {
 		return errors.New("not a network namespace")
 	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
