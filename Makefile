@@ -79,7 +79,7 @@ test:
 	integration/install.sh
 	$(MAKE) lint
 	$(GO) test -race -count=1 $(UNIT)
-	$(GO) test -count=1 -parallel 3 -timeout 9m ./integration/...
+	$(GO) test -count=1 -parallel 3 -timeout 14m ./integration/...
 
 # The integration tests beside each engine, Docker 20.10, 26.1 and 28.5, and the README's table of what was tested.
 ENGINES = bookworm trixie forky

@@ -144,11 +144,13 @@ func (c *cycler) cycle(f fault) {
 func (c *cycler) recover(network, container string) {
 	c.t.Helper()
 	lab.Eventually(c.t, time.Minute, "containers that run, on no network but their own", func() error {
-		// Docker may have an endpoint of a container's that it does not know to be connected, which this removes.
+		// Docker may have an endpoint of a container's that it does not know to be connected, which this removes, or, after
+		// a crash, say of a container that is on a network and on none, which the connect below puts right.
 		_, refused := c.host.DockerErr("network", "disconnect", "-f", network, container)
 		out, err := c.host.DockerErr(append([]string{"inspect", "-f", "{{.State.Running}}{{range $n, $_ := .NetworkSettings.Networks}} {{$n}}{{end}}"}, c.containers...)...)
 		if err == nil && strings.Count(out, "true home") != len(c.containers) {
-			err = fmt.Errorf("%s (%w)", strings.ReplaceAll(out, "\n", ", "), refused)
+			_, connected := c.host.DockerErr("network", "connect", network, container)
+			err = fmt.Errorf("%s (%w)", strings.ReplaceAll(out, "\n", ", "), errors.Join(refused, connected))
 		}
 		return err
 	})

@@ -32,6 +32,7 @@ func TestForwardPolicyDrop(t *testing.T) {
 
 			// Somebody flushes the rules: weave's comes back.
 			for _, table := range []string{"iptables", "ip6tables"} {
+				flushed := time.Now()
 				h.Exec(t, table, "-w", "-F", "FORWARD")
 				lab.Eventually(t, time.Minute, "rule of "+table+" after a flush", func() error {
 					if rules := h.Exec(t, table, "-w", "-S", "FORWARD"); !strings.Contains(rules, "-i "+bridge+" -o "+bridge) {
@@ -39,6 +40,7 @@ func TestForwardPolicyDrop(t *testing.T) {
 					}
 					return nil
 				})
+				t.Logf("%s: the rule is back %v after the flush", table, time.Since(flushed).Round(time.Millisecond))
 			}
 			ping(t, h, "one", "10.53.0.50")
 			ping(t, h, "one", "fd53::50")
@@ -85,6 +87,12 @@ func TestRulesOfTheUserComeFirst(t *testing.T) {
 
 func TestNetworksAreIsolated(t *testing.T) {
 	h := sharedHost(t)
+	checkIsolation(t, h, outside.Addr().String())
+}
+
+// checkIsolation makes two networks and fails the test unless each is closed to the other and open to address.
+func checkIsolation(t *testing.T, h *lab.Host, address string) {
+	t.Helper()
 	weaveNetwork(t, h, "red", "--ipv6", "--subnet", "10.54.0.0/24", "--subnet", "fd54::/64")
 	weaveNetwork(t, h, "blue", "--ipv6", "--subnet", "10.55.0.0/24", "--subnet", "fd55::/64")
 	h.Run(t, "--network", "red", "--name", "red1")
@@ -96,7 +104,7 @@ func TestNetworksAreIsolated(t *testing.T) {
 	noPing(t, h, "red1", blue.IPAddress)
 	noPing(t, h, "red1", blue.GlobalIPv6Address)
 	gateway := addressOf(t, h, "blue1", "eth1")
-	ping(t, h, "red1", outside.Addr().String()) // docker_gwbridge does work
+	ping(t, h, "red1", address) // docker_gwbridge does work
 	noPing(t, h, "red1", gateway)
 	if _, err := h.ExecErr("ping", "-c1", "-W1", blue.IPAddress); err == nil {
 		t.Errorf("the host reaches %s", blue.IPAddress)
@@ -115,11 +123,48 @@ func addressOf(t *testing.T, h *lab.Host, container, link string) string {
 }
 
 func TestBroadcast(t *testing.T) {
-	h := sharedHost(t)
+	checkBroadcast(t, sharedHost(t))
+}
+
+// The same with each frame between two ports of a bridge going through rules whose policy is to drop it.
+func TestTrafficWithForwardPolicyDrop(t *testing.T) {
+	for _, backend := range []string{"nft", "legacy"} {
+		t.Run(backend, func(t *testing.T) {
+			h := firewalledHost(t, backend)
+			checkBroadcast(t, h)
+			checkMulticast(t, h)
+			host := h.Docker(t, "network", "inspect", "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}", "bridge") // of docker0: the host itself
+			checkIsolation(t, h, strings.Fields(host)[0])
+		})
+	}
+}
+
+// checkMulticast fails the test unless a datagram to a group reaches a container that has joined it.
+func checkMulticast(t *testing.T, h *lab.Host) {
+	t.Helper()
+	tool := buildMulticast(t)
+	weaveNetwork(t, h, "group", "--internal", "-o", "works.weave.multicast=true")
+	for _, name := range []string{"sender", "receiver"} {
+		h.Run(t, "--network", "group", "--name", name)
+		h.Docker(t, "cp", tool, name+":/bin/multicast")
+	}
+	lab.Eventually(t, 10*time.Second, "a multicast route", func() error {
+		if routes := multicastRoutes(t, h, "sender"); len(routes) != 1 {
+			return fmt.Errorf("routes to 224.0.0.0/4: %v", routes)
+		}
+		return nil
+	})
+	receive(t, h, "receiver", "eth0")
+	h.Docker(t, "exec", "sender", "multicast", "send", multicastGroup, "from sender")
+	received(t, h, "receiver", "from sender")
+}
+
+// checkBroadcast fails the test unless broadcasts of ARP and of IPv4 reach the other container of a network.
+func checkBroadcast(t *testing.T, h *lab.Host) {
+	t.Helper()
 	weaveNetwork(t, h, "lan", "--internal", "--subnet", "10.56.0.0/24")
 	h.Run(t, "--network", "lan", "--name", "one")
 	h.Run(t, "--network", "lan", "--name", "two", "--sysctl", "net.ipv4.icmp_echo_ignore_broadcasts=0")
-	awaitEndpoints(t, h, 2)
 	two := attachmentOf(t, h, "two", "lan")
 	h.Docker(t, "exec", "one", "arping", "-c1", "-w5", "-I", "eth0", two.IPAddress)
 	out := h.Docker(t, "exec", "one", "ping", "-c1", "-w5", "10.56.0.255")

@@ -20,7 +20,8 @@ import (
 
 // Weave Net's listing failed now and then, because a thread of the daemon stood in a container's namespace when it
 // looked for the host's bridge. Here: many containers, many listings, others that come and go all the while; no listing
-// fails, none misses or invents an endpoint, and no thread is ever seen outside of the host's namespace.
+// fails, none misses or invents an endpoint or a drift, and no thread is ever seen outside of the host's namespace. The
+// host's own links come and go, too: the kernel then interrupts a dump of them.
 func TestListingsAmidChurn(t *testing.T) {
 	const (
 		containers = 100
@@ -56,6 +57,14 @@ func TestListingsAmidChurn(t *testing.T) {
 			<-pace.C
 		}
 	})
+	var links atomic.Int64
+	others.Go(func() {
+		for ctx.Err() == nil {
+			_, err := h.ExecErr("sh", "-c", linkChurn)
+			churnErrs.set(err)
+			links.Add(1)
+		}
+	})
 	for i := range churners {
 		others.Go(func() {
 			for ctx.Err() == nil {
@@ -84,8 +93,8 @@ func TestListingsAmidChurn(t *testing.T) {
 	}
 	// Enough of it, however fast the listings were.
 	lab.Eventually(t, time.Minute, "churn", func() error {
-		if n := turns.Load(); n < 10 {
-			return fmt.Errorf("%d containers came and went", n)
+		if n, l := turns.Load(), links.Load(); n < 10 || l < 10 {
+			return fmt.Errorf("%d containers and %d times twenty links came and went", n, l)
 		}
 		return nil
 	})
@@ -94,7 +103,8 @@ func TestListingsAmidChurn(t *testing.T) {
 	if err := errors.Join(strayErr.err, churnErrs.err); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d listings of %d endpoints, %d other containers came and went, %d looks at all threads", listings, containers, turns.Load(), samples.Load())
+	t.Logf("%d listings of %d endpoints, %d other containers and %d times twenty links of the host came and went, %d looks at all threads",
+		listings, containers, turns.Load(), links.Load(), samples.Load())
 	ids := strings.Fields(h.Docker(t, "ps", "-aq"))
 	inParallel(t, starters, len(ids), func(i int) error {
 		_, err := h.DockerErr("rm", "-f", ids[i])
@@ -102,6 +112,14 @@ func TestListingsAmidChurn(t *testing.T) {
 	})
 	awaitNothingLeft(t, h)
 }
+
+// linkChurn adds links to the host and deletes them, two links ten times.
+const linkChurn = `for i in 1 2 3 4 5 6 7 8 9 10; do
+	echo link add churn0 type veth peer name churn1
+	echo link add churn2 type bridge
+	echo link del churn0
+	echo link del churn2
+done | ip -batch -`
 
 // compareListing says in what a listing differs from the stable endpoints and at most so many others on the network
 // churn.

@@ -124,8 +124,9 @@ func FuzzConcerns(f *testing.F) {
 				t.Errorf("event %#x is not heard", kind)
 			}
 		case nftables | unix.NFT_MSG_NEWRULE, nftables | unix.NFT_MSG_DELRULE:
-			if other := namesOtherChain(data); got == other {
-				t.Errorf("rule event with % x: heard: %t, names another chain: %t", data, got, other)
+			other, wellFormed := namesOtherChain(data)
+			if !got && !other || got && other && wellFormed {
+				t.Errorf("rule event with % x: heard: %t, names another chain: %t, well formed: %t", data, got, other, wellFormed)
 			}
 		default:
 			if got {
@@ -135,21 +136,20 @@ func FuzzConcerns(f *testing.F) {
 	})
 }
 
-// namesOtherChain reads an event's attributes by hand: a header of two bytes of length and two of type, padded to four.
-func namesOtherChain(data []byte) bool {
-	if len(data) < 4 {
-		return false
-	}
-	chain, named := "", false
-	for data = data[4:]; len(data) >= 4; {
+// namesOtherChain tells if a rule's event has another chain than FORWARD, and if all of it is well formed. It reads the
+// attributes by hand: a header of two bytes of length and two of type, padded to four.
+func namesOtherChain(data []byte) (other, wellFormed bool) {
+	named := false
+	for data = data[min(4, len(data)):]; len(data) >= 4; {
 		length, kind := int(binary.NativeEndian.Uint16(data)), binary.NativeEndian.Uint16(data[2:])&0x3fff
-		if length < 4 || length > len(data) {
-			return false
+		if length != 0 && length < 4 || length > len(data) {
+			return other, false
 		}
+		length = max(length, 4)
 		if kind == unix.NFTA_RULE_CHAIN && !named {
-			chain, named = unix.ByteSliceToString(data[4:length]), true
+			named, other = true, unix.ByteSliceToString(data[4:length]) != chainName
 		}
 		data = data[min((length+3)&^3, len(data)):]
 	}
-	return len(data) == 0 && named && chain != chainName
+	return other, len(data) == 0
 }
