@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -49,6 +50,7 @@ type Driver struct {
 	networks  map[NetworkID]Network
 	endpoints map[EndpointID]Endpoint
 	hostEnds  map[string]EndpointID
+	engine    time.Time // when the present engine began to call; zero: before weave started
 }
 
 // New checks and wires; Reconcile must have returned before Docker's calls are made.
@@ -102,6 +104,20 @@ func (d *Driver) Endpoints() []Endpoint {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 	})
 	return out
+}
+
+// EngineStarted notes that an engine begins to call: what an earlier one had under way it will not finish.
+func (d *Driver) EngineStarted() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.engine = time.Now()
+}
+
+// starting reports whether the engine may be starting a container with the endpoint.
+func (d *Driver) starting(ep Endpoint) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return ep.State != Up && time.Since(ep.Created) < startTime && ep.Created.After(d.engine)
 }
 
 // Close waits for the veth pairs that are on their way out. No other method may run or be called then.

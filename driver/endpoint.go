@@ -121,8 +121,7 @@ func (d *Driver) living(ep Endpoint) (bool, error) {
 	if err != nil || link == nil {
 		return false, err
 	}
-	starting := !carrier(link) && ep.State != Up && time.Since(ep.Created) < startTime
-	return starting || d.occupied(ep, link), nil
+	return !carrier(link) && d.starting(ep) || d.occupied(ep, link), nil
 }
 
 // occupied reports whether the endpoint, with this host end, is in a container. Docker unmounts the sandbox of a

@@ -436,6 +436,26 @@ func TestStaleEndpointGivesWay(t *testing.T) {
 	}
 }
 
+// TestNewEngineStartsAnew: what an engine had under way when it was killed does not keep the next one from starting the
+// same container again.
+func TestNewEngineStartsAnew(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	r.createEndpoint(netID, 1)
+	again := newEndpoint(netID, 1)
+	again.EndpointID = string(endpointID(2))
+	if _, err := r.CreateEndpoint(t.Context(), again); !errors.Is(err, ErrConflict) {
+		t.Fatalf("while the first one may be starting: %v, want ErrConflict", err)
+	}
+	r.EngineStarted()
+	if _, err := r.CreateEndpoint(t.Context(), again); err != nil {
+		t.Fatalf("by the next engine: %v", err)
+	}
+}
+
 func TestForgetRemovesOnlyTheDead(t *testing.T) {
 	if nstest.Reexec(t) {
 		return

@@ -28,6 +28,8 @@ func TestListingsAmidChurn(t *testing.T) {
 		listings   = 200
 		starters   = 4 // containers that are started at a time
 		churners   = 2
+		idle       = 100 // veth pairs of the host's: the more links, the longer a dump takes
+		linkers    = 1   // that add and delete links of the host's
 	)
 	h, p := startHost(t, "origin")
 	networks := []string{"net0", "net1", "net2", "net3"}
@@ -58,13 +60,16 @@ func TestListingsAmidChurn(t *testing.T) {
 		}
 	})
 	var links atomic.Int64
-	others.Go(func() {
-		for ctx.Err() == nil {
-			_, err := h.ExecErr("sh", "-c", linkChurn)
-			churnErrs.set(err)
-			links.Add(1)
-		}
-	})
+	h.Exec(t, "sh", "-c", fmt.Sprintf("seq %d | sed 's/.*/link add idle& type veth peer name idlep&/' | ip -batch -", idle))
+	for i := range linkers {
+		others.Go(func() {
+			for ctx.Err() == nil {
+				_, err := h.ExecErr("sh", "-c", linkChurn, "sh", fmt.Sprint("link", i))
+				churnErrs.set(err)
+				links.Add(1)
+			}
+		})
+	}
 	for i := range churners {
 		others.Go(func() {
 			for ctx.Err() == nil {
@@ -113,12 +118,12 @@ func TestListingsAmidChurn(t *testing.T) {
 	awaitNothingLeft(t, h)
 }
 
-// linkChurn adds links to the host and deletes them, two links ten times.
+// linkChurn adds links to the host, whose names begin with $1, and deletes them: two links ten times.
 const linkChurn = `for i in 1 2 3 4 5 6 7 8 9 10; do
-	echo link add churn0 type veth peer name churn1
-	echo link add churn2 type bridge
-	echo link del churn0
-	echo link del churn2
+	echo link add $1a type veth peer name $1b
+	echo link add $1c type bridge
+	echo link del $1a
+	echo link del $1c
 done | ip -batch -`
 
 // compareListing says in what a listing differs from the stable endpoints and at most so many others on the network

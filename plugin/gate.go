@@ -37,6 +37,16 @@ func (g *gate) fail(err error) {
 	close(g.decided)
 }
 
+// now returns the core, nil if there is none yet.
+func (g *gate) now() *core {
+	select {
+	case <-g.decided:
+		return g.core
+	default:
+		return nil
+	}
+}
+
 // wait returns the core once there is one, an error if there will be none or not soon.
 func (g *gate) wait(ctx context.Context) (*core, error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)

@@ -19,6 +19,7 @@ type networkDriver interface {
 	DeleteEndpoint(context.Context, *network.DeleteEndpointRequest) error
 	Join(context.Context, *network.JoinRequest) (*network.JoinResponse, error)
 	Leave(context.Context, *network.LeaveRequest) error
+	EngineStarted()
 }
 
 // ipamDriver is what the Engine's IPAM calls need.
@@ -64,10 +65,16 @@ func newSocket(g *gate, scope string, log *logrus.Entry) http.Handler {
 	s := &socket{mux: http.NewServeMux(), log: log}
 
 	constant(s, "Plugin.Activate", map[string][]string{"Implements": {"NetworkDriver", "IpamDriver"}})
-	constant(s, "NetworkDriver.GetCapabilities", capabilities{
+	s.mux.HandleFunc("POST /NetworkDriver.GetCapabilities", func(w http.ResponseWriter, _ *http.Request) {
+		// Every engine asks this before all else, once.
+		if c := g.now(); c != nil {
+			c.backend.EngineStarted()
+		}
 		// Connectivity is global whatever the scope: Swarm then spreads names of such networks over its nodes.
-		CapabilitiesResponse: network.CapabilitiesResponse{Scope: scope, ConnectivityScope: network.GlobalScope},
-		GwAllocChecker:       true,
+		reply(w, http.StatusOK, capabilities{
+			CapabilitiesResponse: network.CapabilitiesResponse{Scope: scope, ConnectivityScope: network.GlobalScope},
+			GwAllocChecker:       true,
+		})
 	})
 	constant(s, "IpamDriver.GetCapabilities", dockeripam.CapabilitiesResponse{})
 	constant(s, "IpamDriver.GetDefaultAddressSpaces", dockeripam.AddressSpacesResponse{

@@ -50,6 +50,8 @@ func (f *fakeBackend) count() int {
 	return n
 }
 
+func (f *fakeBackend) EngineStarted() {}
+
 func (f *fakeBackend) CreateNetwork(ctx context.Context, _ *network.CreateNetworkRequest) error {
 	return f.called(ctx, "NetworkDriver.CreateNetwork")
 }
