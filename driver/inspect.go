@@ -43,6 +43,14 @@ func (d *Driver) Observe(ctx context.Context, endpoints []Endpoint, source Sourc
 				o.Bridge = master.Name
 			}
 			o.Inside = otherEnd(in.links, o.Host)
+			// From outside the kernel leaves out, without a word, what does not fit: «missing» is believed of nsproc only.
+			if o.Inside == nil && ep.State == Up && in.source == Kernel && in.err == nil {
+				in = d.lookInto(ctx, ep.Sandbox, Nsproc)
+				o.Source, o.Inside = in.source, otherEnd(in.links, o.Host)
+				if in.err != nil {
+					o.Err = in.err.Error()
+				}
+			}
 		}
 		out[ep.ID] = o
 	}

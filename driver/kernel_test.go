@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -278,6 +280,58 @@ func TestLifeOfANetwork(t *testing.T) {
 	if left := ownLinks(t); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
+}
+
+// TestHostIsDeaf: the host takes nothing from its end of a network. A container could otherwise give it addresses and a
+// default route (a router advertisement), or reach it.
+func TestHostIsDeaf(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	id, _ := r.createEndpoint(netID, 1)
+	for _, name := range []string{bridgeName(netID), hostEndName(id)} {
+		for _, s := range deaf {
+			path := fmt.Sprintf(s.path, name)
+			if got, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(got)) != s.value {
+				t.Errorf("%s is %q (%v), want %s", path, got, err, s.value)
+			}
+		}
+	}
+	// An address of the host's is not to be had over the bridge.
+	lo := mustLink(t, "lo")
+	addr, err := netlink.ParseAddr("192.0.2.1/32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.AddrAdd(lo, addr); err != nil {
+		t.Fatal(err)
+	}
+	sandbox := nstest.New(t)
+	r.attach(id, sandbox, "eth0")
+	sandbox.Do(t, func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: addr.IPNet, Scope: netlink.SCOPE_LINK}); err != nil {
+			return err
+		}
+		if out, err := exec.Command("ping", "-c1", "-W1", "192.0.2.1").CombinedOutput(); err == nil {
+			t.Errorf("the container reaches the host:\n%s", out)
+		}
+		neighbours, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
+		if err != nil {
+			return err
+		}
+		for _, n := range neighbours {
+			if n.IP.Equal(addr.IP) && n.HardwareAddr != nil {
+				t.Errorf("the host answers ARP for %s with %s", n.IP, n.HardwareAddr)
+			}
+		}
+		return nil
+	})
 }
 
 func TestRefusals(t *testing.T) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -110,6 +112,28 @@ func object(alias string) string {
 	return alias
 }
 
+// deaf are the settings by which the host itself takes nothing from a link: no router advertisement, no answer to ARP, no
+// packet. Frames from port to port pass all the same.
+var deaf = []struct{ path, value string }{
+	{"/proc/sys/net/ipv6/conf/%s/accept_ra", "0"},
+	{"/proc/sys/net/ipv6/conf/%s/disable_ipv6", "1"},
+	{"/proc/sys/net/ipv4/conf/%s/arp_ignore", "8"},
+	{"/proc/sys/net/ipv4/conf/%s/rp_filter", "1"}, // nothing that comes in here has a way back
+}
+
+// deafen keeps containers from the host: they could make it take addresses and a default route by a router
+// advertisement, and reach its addresses. A host without IPv6 has no such setting and needs none. Where /proc/sys can't be
+// written, in a managed plugin, the caller has to do without.
+func deafen(name string) error {
+	for _, s := range deaf {
+		err := os.WriteFile(fmt.Sprintf(s.path, name), []byte(s.value), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // setUp gives a bridge or host end its alias and MTU and sets it up, without any address: with a link-local one
 // every container could reach the host over it. The alias comes in a message of its own, since the kernel ignores one in
 // the message that makes a link.
@@ -134,6 +158,9 @@ func (l links) setUp(link netlink.Link, alias string, mtu int) error {
 	// A host without IPv6 refuses the mode, and needs none.
 	if err := netlink.LinkSetIP6AddrGenMode(link, addrGenNone); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("turn link-local addresses off: %w", err)
+	}
+	if err := deafen(a.Name); err != nil && !errors.Is(err, unix.EROFS) {
+		return fmt.Errorf("keep the host out: %w", err)
 	}
 	l.step("set up")
 	if err := netlink.LinkSetUp(link); err != nil {

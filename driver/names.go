@@ -35,6 +35,9 @@ func containerEndName(id EndpointID) string { return linkName(containerEndPrefix
 // linkName is prefix and as much of id as an interface name holds.
 func linkName(prefix, id string) string { return prefix + id[:min(len(id), maxName-len(prefix))] }
 
+// dockerBridge is what Docker calls the bridges of its networks.
+var dockerBridge = regexp.MustCompile(`^br-[0-9a-f]{12}$`)
+
 const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 // checkBridgeName checks a bridge name that the user chose, by the rules of the kernel (dev_valid_name) and so that it
@@ -47,6 +50,8 @@ func checkBridgeName(name string) error {
 		return fmt.Errorf("not a name for an interface")
 	case strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(nameRunes, r) }):
 		return fmt.Errorf("want letters, digits and . _ -")
+	case name == "docker0" || name == "docker_gwbridge" || dockerBridge.MatchString(name):
+		return fmt.Errorf("it is Docker's own, and weave's rule for it would undo Docker's isolation")
 	case strings.HasPrefix(name, bridgePrefix) || strings.HasPrefix(name, hostEndPrefix) || strings.HasPrefix(name, containerEndPrefix):
 		return fmt.Errorf("the prefixes %s, %s and %s are weave's own", bridgePrefix, hostEndPrefix, containerEndPrefix)
 	}

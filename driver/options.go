@@ -161,7 +161,7 @@ func parsePool(d *network.IPAMData) (Pool, error) {
 		return Pool{}, nil
 	}
 	subnet, err := netip.ParsePrefix(d.Pool)
-	if err != nil {
+	if err != nil || subnet.Addr().Is4In6() {
 		return Pool{}, fmt.Errorf("%w: pool %q: want a subnet such as 10.32.0.0/22", ErrInvalid, d.Pool)
 	}
 	p := Pool{Subnet: subnet.Masked(), Space: d.AddressSpace}
@@ -202,7 +202,7 @@ func parseEndpoint(req *network.CreateEndpointRequest) (Endpoint, error) {
 			continue
 		}
 		a, err := netip.ParsePrefix(text)
-		if err != nil {
+		if err != nil || a.Addr().Is4In6() {
 			return Endpoint{}, fmt.Errorf("%w: address %q: want one such as 10.32.0.5/22", ErrInvalid, text)
 		}
 		ep.Addresses = append(ep.Addresses, a)

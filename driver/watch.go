@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -44,17 +45,11 @@ func (d *Driver) watchLinks(ctx context.Context) error {
 func (d *Driver) followLinks(ctx context.Context, c *configurator) error {
 	updates := make(chan netlink.LinkUpdate, 256)
 	done := make(chan struct{})
-	failed := make(chan error, 1)
+	// Not ListExisting: the library sends that request to all who listen, and each takes it for an error. Other errors than
+	// the end of the events are for the same reason not ours to act on.
 	options := netlink.LinkSubscribeOptions{
-		ListExisting:           true,
 		ReceiveBufferSize:      eventBuffer,
 		ReceiveBufferForceSize: true, // CAP_NET_ADMIN allows to pass net.core.rmem_max
-		ErrorCallback: func(err error) {
-			select {
-			case failed <- err:
-			default:
-			}
-		},
 	}
 	if err := netlink.LinkSubscribeWithOptions(updates, done, options); err != nil {
 		close(done) // the library's socket may be open
@@ -65,22 +60,30 @@ func (d *Driver) followLinks(ctx context.Context, c *configurator) error {
 		for range updates { // the library's reader ends only once nobody keeps it waiting
 		}
 	}()
+	note := func(name string, up bool) {
+		if !strings.HasPrefix(name, hostEndPrefix) {
+			return
+		}
+		if ep, came := d.setCarrier(name, up); came {
+			c.start(ctx, ep)
+		}
+	}
+	existing, err := listLinks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, link := range existing {
+		note(link.Attrs().Name, carrier(link))
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-failed:
-			return err
 		case u, ok := <-updates:
 			if !ok {
-				return fmt.Errorf("the kernel's link events ended")
+				return errors.New("the kernel's link events ended: too many at once")
 			}
-			if name := u.Attrs().Name; strings.HasPrefix(name, hostEndPrefix) {
-				up := u.Header.Type == unix.RTM_NEWLINK && u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0
-				if ep, came := d.setCarrier(name, up); came {
-					c.start(ctx, ep)
-				}
-			}
+			note(u.Attrs().Name, u.Header.Type == unix.RTM_NEWLINK && u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0)
 		}
 	}
 }

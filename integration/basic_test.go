@@ -230,7 +230,7 @@ func settings(ip string) []string {
 		switch w := words[i]; {
 		case strings.HasSuffix(w, "_timer") || w == "state" || w == "link/ether" || w == "bridge_id" || w == "designated_root" || w == "tso_max_size":
 			i++ // with its value
-		case strings.HasPrefix(w, "<"):
+		case strings.HasPrefix(w, "<") || w == "tentative":
 		default:
 			kept = append(kept, w)
 		}

@@ -30,8 +30,9 @@ const (
 	dumpAttempts = 5
 	// readTimeout is how long an answer may take; the kernel's own are there when send returns.
 	readTimeout = 5 * time.Second
-	// bufferSize is the most that the kernel puts in one datagram of a dump (netlink_dump in af_netlink.c).
-	bufferSize = 32 << 10
+	// bufferSize holds one datagram of a dump. The kernel puts 32 kB in one (netlink_dump in af_netlink.c), but a single
+	// link with many alternative names can take more, and a container may give its link such.
+	bufferSize = 256 << 10
 )
 
 var native = binary.NativeEndian
