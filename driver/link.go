@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -65,7 +66,10 @@ func findLink(name string) (netlink.Link, error) {
 }
 
 // links makes, mends and removes links. step is called before each change.
-type links struct{ step func(name string) }
+type links struct {
+	step func(name string)
+	root string // where the host's /proc is, as its sandboxes
+}
 
 // ensureBridge makes the bridge, or brings one that is there to what it should be. One that carries somebody else's
 // alias, or is no bridge, is an error.
@@ -122,12 +126,13 @@ var deaf = []struct{ path, value string }{
 }
 
 // deafen keeps containers from the host: they could make it take addresses and a default route by a router
-// advertisement, and reach its addresses. A host without IPv6 has no such setting and needs none. Where /proc/sys can't be
-// written, in a managed plugin, the caller has to do without.
-func deafen(name string) error {
+// advertisement, and reach its addresses. A host without IPv6 has no such settings and needs none. In a managed plugin
+// /proc/sys is read-only; below root it has a /proc of its own.
+func (l links) deafen(name string) error {
 	for _, s := range deaf {
-		err := os.WriteFile(fmt.Sprintf(s.path, name), []byte(s.value), 0)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		path := filepath.Join("/", l.root, fmt.Sprintf(s.path, name))
+		err := os.WriteFile(path, []byte(s.value), 0)
+		if err != nil && !(errors.Is(err, fs.ErrNotExist) && strings.Contains(s.path, "/ipv6/")) {
 			return err
 		}
 	}
@@ -159,7 +164,7 @@ func (l links) setUp(link netlink.Link, alias string, mtu int) error {
 	if err := netlink.LinkSetIP6AddrGenMode(link, addrGenNone); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("turn link-local addresses off: %w", err)
 	}
-	if err := deafen(a.Name); err != nil && !errors.Is(err, unix.EROFS) {
+	if err := l.deafen(a.Name); err != nil {
 		return fmt.Errorf("keep the host out: %w", err)
 	}
 	l.step("set up")

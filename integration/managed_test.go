@@ -193,6 +193,11 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 	testRules(t, h)
 	testConfinement(t, h)
+	for _, bridge := range linksOf(t, h, "wv-") { // the host takes nothing from it, though /proc/sys is read-only in a plugin
+		if got := strings.TrimSpace(h.Exec(t, "cat", "/proc/sys/net/ipv6/conf/"+bridge+"/disable_ipv6")); got != "1" {
+			t.Errorf("%s: disable_ipv6 is %s", bridge, got)
+		}
+	}
 
 	h.Docker(t, "rm", "-f", "one", "two", "three")
 	awaitNothingLeft(t, h)
@@ -255,8 +260,8 @@ func testConfinement(t *testing.T, h *lab.Host) {
 			fromHost = append(fromHost, fields[4])
 		}
 	}
-	if !slices.Equal(fromHost, []string{"/host/run"}) {
-		t.Errorf("mounts from the host: %v, want /host/run alone", fromHost)
+	if !slices.Equal(fromHost, []string{"/host/run", "/host/proc"}) {
+		t.Errorf("mounts from the host: %v, want /host/run and a proc of its own", fromHost)
 	}
 }
 
