@@ -1,0 +1,215 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/network"
+	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/store"
+)
+
+// rig is a driver on a host of its own: the namespaces of a test that nstest.Reexec has put itself into.
+type rig struct {
+	*Driver
+	t     *testing.T
+	state string
+	stop  func()
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{t: t, state: filepath.Join(t.TempDir(), "weave.db")}
+	r.start()
+	t.Cleanup(func() { r.stop() })
+	return r
+}
+
+// start opens the state, reconciles and runs, as the daemon does.
+func (r *rig) start() Report {
+	r.t.Helper()
+	d, done := openDriver(r.t, r.state)
+	report, err := d.Reconcile(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	r.Driver = d
+	r.stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			r.t.Error(err)
+		}
+		done()
+		r.stop = func() {}
+	}
+	return report
+}
+
+func openDriver(t testing.TB, state string) (d *Driver, done func()) {
+	t.Helper()
+	st, err := store.OpenBolt(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := store.Identity(context.Background(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	launcher, err := launch.New(launch.Options{Path: nstest.Nsproc(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := logrus.New()
+	log.SetOutput(testWriter{t})
+	d, err = New(Options{Store: st, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, func() {
+		if err := errors.Join(d.Close(), st.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) { w.t.Logf("%s", b); return len(b), nil }
+
+func newNetwork(id NetworkID, options ...string) *network.CreateNetworkRequest {
+	return &network.CreateNetworkRequest{
+		NetworkID: string(id), Options: user(options...),
+		IPv4Data: []*network.IPAMData{{Pool: "10.40.0.0/16", AddressSpace: "LocalDefault"}},
+		IPv6Data: []*network.IPAMData{{Pool: "fd00:40::/64", AddressSpace: "LocalDefault"}},
+	}
+}
+
+func newEndpoint(nw NetworkID, n int) *network.CreateEndpointRequest {
+	return &network.CreateEndpointRequest{
+		NetworkID: string(nw), EndpointID: string(endpointID(n)),
+		Interface: &network.EndpointInterface{Address: fmt.Sprintf("10.40.%d.%d/16", n/250, n%250+1), AddressIPv6: fmt.Sprintf("fd00:40::%x/64", n+1)},
+	}
+}
+
+func endpointID(n int) EndpointID { return EndpointID(fmt.Sprintf("%011x%053x", n, 0)) }
+
+func (r *rig) createNetwork(req *network.CreateNetworkRequest) {
+	r.t.Helper()
+	if err := r.CreateNetwork(r.t.Context(), req); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) createEndpoint(nw NetworkID, n int) (EndpointID, string) {
+	r.t.Helper()
+	req := newEndpoint(nw, n)
+	resp, err := r.CreateEndpoint(r.t.Context(), req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return endpointID(n), resp.Interface.MacAddress
+}
+
+// attach does what Docker does: Join, then the container end moves into the sandbox, gets its name and addresses, and up.
+func (r *rig) attach(id EndpointID, sandbox *nstest.NS, name string) {
+	r.t.Helper()
+	ep, _ := r.endpoint(id)
+	resp, err := r.Join(r.t.Context(), &network.JoinRequest{NetworkID: string(ep.Network), EndpointID: string(id), SandboxKey: sandbox.Path()})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if want := (network.InterfaceName{SrcName: containerEndName(id), DstPrefix: "eth"}); resp.InterfaceName != want {
+		r.t.Fatalf("Join answers %+v, want %+v", resp.InterfaceName, want)
+	}
+	link, err := netlink.LinkByName(resp.InterfaceName.SrcName)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := netlink.LinkSetNsFd(link, sandbox.FD()); err != nil {
+		r.t.Fatal(err)
+	}
+	sandbox.Do(r.t, func() error {
+		if err := netlink.LinkSetName(link, name); err != nil {
+			return err
+		}
+		for _, a := range ep.Addresses {
+			addr, err := netlink.ParseAddr(a.String())
+			if err != nil {
+				return err
+			}
+			addr.Flags = 0x02 // IFA_F_NODAD
+			if err := netlink.AddrAdd(link, addr); err != nil {
+				return err
+			}
+		}
+		return netlink.LinkSetUp(link)
+	})
+}
+
+func (r *rig) delete(id EndpointID) {
+	r.t.Helper()
+	ep, _ := r.endpoint(id)
+	for range 2 { // twice without harm
+		if err := r.DeleteEndpoint(r.t.Context(), &network.DeleteEndpointRequest{NetworkID: string(ep.Network), EndpointID: string(id)}); ep.ID != "" && err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// ownLinks are the host's links with a name or alias of weave's.
+func ownLinks(t *testing.T) []string {
+	t.Helper()
+	all, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, l := range all {
+		if a := l.Attrs(); strings.HasPrefix(a.Name, "wv") || strings.HasPrefix(a.Alias, aliasPrefix) {
+			out = append(out, a.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func mustLink(t *testing.T, name string) netlink.Link {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return l
+}
+
+func addressesOf(t *testing.T, l netlink.Link) []netlink.Addr {
+	t.Helper()
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addrs
+}
