@@ -87,6 +87,11 @@ func (l links) ensureBridge(name, alias string, mtu int) (netlink.Link, error) {
 	} else if err := checkOurs(link, "bridge", alias); err != nil {
 		return nil, err
 	}
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		if err := l.deafen(name); err != nil {
+			return nil, fmt.Errorf("bridge %s: keep the host out: %w", name, err)
+		}
+	}
 	if err := l.setUp(link, alias, mtu); err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", name, err)
 	}
@@ -116,8 +121,8 @@ func object(alias string) string {
 	return alias
 }
 
-// deaf are the settings by which the host itself takes nothing from a link: no router advertisement, no answer to ARP, no
-// packet. Frames from port to port pass all the same.
+// deaf are the settings by which the host itself takes nothing from a bridge: no router advertisement, no answer to ARP, no
+// packet. Frames from port to port pass all the same; a port's own never get as far as that.
 var deaf = []struct{ path, value string }{
 	{"/proc/sys/net/ipv6/conf/%s/accept_ra", "0"},
 	{"/proc/sys/net/ipv6/conf/%s/disable_ipv6", "1"},
@@ -163,9 +168,6 @@ func (l links) setUp(link netlink.Link, alias string, mtu int) error {
 	// A host without IPv6 refuses the mode, and needs none.
 	if err := netlink.LinkSetIP6AddrGenMode(link, addrGenNone); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("turn link-local addresses off: %w", err)
-	}
-	if err := l.deafen(a.Name); err != nil {
-		return fmt.Errorf("keep the host out: %w", err)
 	}
 	l.step("set up")
 	if err := netlink.LinkSetUp(link); err != nil {
