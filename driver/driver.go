@@ -73,7 +73,8 @@ func New(o Options) (*Driver, error) {
 		o.Step = func(string) {}
 	}
 	return &Driver{
-		store: o.Store, stateID: o.StateID, launcher: o.Launcher, outside: outside, firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
+		store: o.Store, stateID: o.StateID, launcher: o.Launcher, outside: outside, firewall: fw, log: o.Log, mtu: o.MTU,
+		step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
 		networks: map[NetworkID]Network{}, endpoints: map[EndpointID]Endpoint{}, hostEnds: map[string]EndpointID{},
 	}, nil
 }

@@ -214,53 +214,57 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 // Join tells Docker which link to move into the sandbox. The sandbox may not exist yet. Docker then gives the container
 // its way out over docker_gwbridge, since no gateway is answered.
 func (d *Driver) Join(ctx context.Context, req *network.JoinRequest) (*network.JoinResponse, error) {
-	id, nw := EndpointID(req.EndpointID), NetworkID(req.NetworkID)
-	if err := checkIDs(nw, id); err != nil {
-		return nil, err
-	}
 	if !filepath.IsAbs(req.SandboxKey) || filepath.Clean(req.SandboxKey) != req.SandboxKey {
 		return nil, fmt.Errorf("%w: sandbox key %q: want the path of a sandbox", ErrInvalid, req.SandboxKey)
 	}
-	unlock, err := d.locks.lock(ctx, nw)
+	ep, ok, unlock, err := d.lockEndpoint(ctx, req.NetworkID, req.EndpointID)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	ep, ok := d.endpoint(id)
 	switch {
-	case !ok || ep.Network != nw:
-		return nil, fmt.Errorf("join: %w: endpoint %s of network %s", ErrNotFound, id, nw)
+	case !ok:
+		return nil, fmt.Errorf("join: %w: endpoint %s of network %s", ErrNotFound, req.EndpointID, req.NetworkID)
 	case ep.Sandbox == "":
 		ep.Sandbox, ep.State = req.SandboxKey, Joined
 		if err := d.writeEndpoint(ctx, ep, made); err != nil {
-			return nil, fmt.Errorf("join endpoint %s: %w", id, err)
+			return nil, fmt.Errorf("join endpoint %s: %w", ep.ID, err)
 		}
 		d.track(ep)
 	case ep.Sandbox != req.SandboxKey:
-		return nil, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, id, ep.Sandbox)
+		return nil, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, ep.ID, ep.Sandbox)
 	}
-	return &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: containerEndName(id), DstPrefix: insidePrefix}}, nil
+	return &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: containerEndName(ep.ID), DstPrefix: insidePrefix}}, nil
+}
+
+// lockEndpoint checks the ids, locks the network and finds the endpoint on it; ok is false if there is none.
+func (d *Driver) lockEndpoint(ctx context.Context, networkID, endpointID string) (ep Endpoint, ok bool, unlock func(), err error) {
+	nw, id := NetworkID(networkID), EndpointID(endpointID)
+	if err := checkIDs(nw, id); err != nil {
+		return ep, false, nil, err
+	}
+	unlock, err = d.locks.lock(ctx, nw)
+	if err != nil {
+		return ep, false, nil, err
+	}
+	ep, ok = d.endpoint(id)
+	return ep, ok && ep.Network == nw, unlock, nil
 }
 
 // Leave takes the endpoint out of its sandbox. The link stays: Docker moves it out after the answer, and keeps its
 // interface on its lists if it can't. An unknown endpoint is no error: Docker has forgotten it whatever the answer.
 func (d *Driver) Leave(ctx context.Context, req *network.LeaveRequest) error {
-	id, nw := EndpointID(req.EndpointID), NetworkID(req.NetworkID)
-	if err := checkIDs(nw, id); err != nil {
-		return err
-	}
-	unlock, err := d.locks.lock(ctx, nw)
+	ep, ok, unlock, err := d.lockEndpoint(ctx, req.NetworkID, req.EndpointID)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	ep, ok := d.endpoint(id)
-	if !ok || ep.Network != nw || ep.Sandbox == "" {
+	if !ok || ep.Sandbox == "" {
 		return nil
 	}
 	ep.Sandbox, ep.State = "", Created
 	if err := d.writeEndpoint(ctx, ep, made); err != nil {
-		return fmt.Errorf("leave endpoint %s: %w", id, err)
+		return fmt.Errorf("leave endpoint %s: %w", ep.ID, err)
 	}
 	d.track(ep)
 	return nil
@@ -269,21 +273,16 @@ func (d *Driver) Leave(ctx context.Context, req *network.LeaveRequest) error {
 // DeleteEndpoint removes the endpoint. Its veth pair goes after the answer, since that waits for the kernel. An unknown
 // endpoint is no error.
 func (d *Driver) DeleteEndpoint(ctx context.Context, req *network.DeleteEndpointRequest) error {
-	id, nw := EndpointID(req.EndpointID), NetworkID(req.NetworkID)
-	if err := checkIDs(nw, id); err != nil {
-		return err
-	}
-	unlock, err := d.locks.lock(ctx, nw)
+	ep, ok, unlock, err := d.lockEndpoint(ctx, req.NetworkID, req.EndpointID)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	ep, ok := d.endpoint(id)
-	if !ok || ep.Network != nw {
+	if !ok {
 		return nil
 	}
 	if err := d.retire(ctx, ep); err != nil {
-		return fmt.Errorf("delete endpoint %s: %w", id, err)
+		return fmt.Errorf("delete endpoint %s: %w", ep.ID, err)
 	}
 	return nil
 }

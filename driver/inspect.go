@@ -16,7 +16,8 @@ import (
 )
 
 // Observe tells what is really there of the endpoints: their host ends, and their container ends as source finds them in
-// the sandboxes, several at a time. It changes nothing. Where the host can't be looked at, no endpoint is in the answer. An endpoint without a sandbox is looked at from the host only.
+// the sandboxes, several at a time. It changes nothing. An endpoint without a sandbox is looked at from the host only.
+// Where the host can't be looked at, no endpoint is in the answer.
 func (d *Driver) Observe(ctx context.Context, endpoints []Endpoint, source Source) map[EndpointID]Observation {
 	out := make(map[EndpointID]Observation, len(endpoints))
 	insides := d.lookInside(ctx, endpoints, source)

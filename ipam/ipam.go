@@ -105,16 +105,6 @@ func (i *IPAM) now() time.Time { return time.Now().UTC().Truncate(time.Milliseco
 // errNotLoaded: the state has not been read yet.
 var errNotLoaded = errors.New("ipam: the state is not loaded yet")
 
-// GetCapabilities says that neither MAC addresses nor a replay after the Engine's restart are needed: the store has all.
-func (i *IPAM) GetCapabilities(context.Context) (*docker.CapabilitiesResponse, error) {
-	return &docker.CapabilitiesResponse{}, nil
-}
-
-// GetDefaultAddressSpaces names the address spaces.
-func (i *IPAM) GetDefaultAddressSpaces(context.Context) (*docker.AddressSpacesResponse, error) {
-	return &docker.AddressSpacesResponse{LocalDefaultAddressSpace: LocalSpace, GlobalDefaultAddressSpace: GlobalSpace}, nil
-}
-
 // RequestPool gives Docker the subnet that it names, or one that is free. The kinds of errors are ErrInvalid,
 // ErrPoolOverlap and ErrPoolExhausted.
 func (i *IPAM) RequestPool(ctx context.Context, r *docker.RequestPoolRequest) (*docker.RequestPoolResponse, error) {

@@ -76,6 +76,7 @@ func newSocket(g *gate, scope string, log *logrus.Entry) http.Handler {
 			GwAllocChecker:       true,
 		})
 	})
+	// Neither MACs nor a replay after the Engine's restart are needed: the state has all.
 	constant(s, "IpamDriver.GetCapabilities", dockeripam.CapabilitiesResponse{})
 	constant(s, "IpamDriver.GetDefaultAddressSpaces", dockeripam.AddressSpacesResponse{
 		LocalDefaultAddressSpace: ipam.LocalSpace, GlobalDefaultAddressSpace: ipam.GlobalSpace,
