@@ -48,6 +48,13 @@ func (f *fakeTracker) Observe(ctx context.Context, endpoints []driver.Endpoint, 
 type fakeNames struct {
 	networks   map[string]string
 	containers map[string][2]string // id and name, by endpoint
+	refresh    func()               // if set, called by Refresh
+}
+
+func (f fakeNames) Refresh(context.Context) {
+	if f.refresh != nil {
+		f.refresh()
+	}
 }
 
 func (f fakeNames) NetworkName(id string) string { return f.networks[id] }

@@ -8,14 +8,40 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weaveplugin/weave/driver"
 )
 
-func (s *Server) networks(_ context.Context, r *http.Request) (any, error) {
+const (
+	// refreshDeadline is how long a listing waits for new names.
+	refreshDeadline = time.Second
+	// young is the age up to which a network or an endpoint may still get a name; some endpoints of Swarm's never do.
+	young = 2 * time.Second
+)
+
+// refresh waits for names that are as new as the call: Docker tells of a name only after it has asked weave for what
+// bears it.
+func (s *Server) refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, refreshDeadline)
+	defer cancel()
+	s.options.Names.Refresh(ctx)
+}
+
+func (s *Server) networks(ctx context.Context, r *http.Request) (any, error) {
 	if _, err := parseParameters(r.URL.RawQuery); err != nil {
 		return nil, badRequest(err)
 	}
+	list := s.listNetworks()
+	if slices.ContainsFunc(list, func(n Network) bool { return n.Name == "" && time.Since(n.Created) < young }) {
+		s.refresh(ctx)
+		list = s.listNetworks()
+	}
+	return list, nil
+}
+
+// listNetworks returns the networks with their names, by name.
+func (s *Server) listNetworks() []Network {
 	endpoints := map[driver.NetworkID]int{}
 	for _, e := range s.options.Tracker.Endpoints() {
 		endpoints[e.Network]++
@@ -39,7 +65,7 @@ func (s *Server) networks(_ context.Context, r *http.Request) (any, error) {
 	slices.SortFunc(list, func(a, b Network) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
 	})
-	return list, nil
+	return list
 }
 
 func subnets(pools []driver.Pool) []Subnet {
@@ -55,27 +81,52 @@ func (s *Server) endpoints(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, badRequest(err)
 	}
-	endpoints := s.options.Tracker.Endpoints() // first: so that the network of each is among the networks
-	networks := map[driver.NetworkID]driver.Network{}
-	for _, n := range s.options.Tracker.Networks() {
-		networks[n.ID] = n
+	l, err := s.choose(q)
+	if err != nil || l.lacksName {
+		s.refresh(ctx)
+		l, err = s.choose(q)
 	}
-	chosen, err := s.chooseNetworks(q.Networks, networks)
 	if err != nil {
 		return nil, err
 	}
-	tracked := make([]driver.Endpoint, 0, 64)
+	if q.Live != "" {
+		return s.addLive(ctx, l, q.Live), nil
+	}
+	return l.entries, nil
+}
+
+// listing is what a query's filters let through at one moment.
+type listing struct {
+	entries   []Endpoint
+	tracked   []driver.Endpoint // those of the chosen networks
+	networks  map[driver.NetworkID]driver.Network
+	lacksName bool // a name is missing that is likely to be known soon, or a container that was asked for
+}
+
+func (s *Server) choose(q Query) (listing, error) {
+	endpoints := s.options.Tracker.Endpoints() // first: so that the network of each is among the networks
+	l := listing{networks: map[driver.NetworkID]driver.Network{}}
+	for _, n := range s.options.Tracker.Networks() {
+		l.networks[n.ID] = n
+	}
+	chosen, err := s.chooseNetworks(q.Networks, l.networks)
+	if err != nil {
+		return listing{}, err
+	}
+	l.tracked = make([]driver.Endpoint, 0, 64)
 	for _, e := range endpoints {
 		if len(q.Networks) == 0 || chosen[string(e.Network)] {
-			tracked = append(tracked, e)
+			l.tracked = append(l.tracked, e)
 		}
 	}
-	list := s.listEndpoints(tracked, networks)
-	list = chooseContainers(q.Containers, list)
-	if q.Live != "" {
-		list = s.addLive(ctx, list, tracked, networks, q.Live)
-	}
-	return list, nil
+	all := s.listEndpoints(l.tracked, l.networks)
+	l.lacksName = slices.ContainsFunc(all, func(e Endpoint) bool {
+		return (e.ContainerID == "" || e.NetworkName == "") && time.Since(e.Created) < young
+	})
+	var missed bool
+	l.entries, missed = chooseContainers(q.Containers, all)
+	l.lacksName = l.lacksName || missed
+	return l, nil
 }
 
 // listEndpoints returns the endpoints with their names, by network, then by address.
@@ -109,27 +160,27 @@ func (s *Server) listEndpoints(tracked []driver.Endpoint, networks map[driver.Ne
 	return list
 }
 
-// addLive asks what is there of the endpoints in list and adds it, with the drift. It returns list without those that
-// went away meanwhile.
-func (s *Server) addLive(ctx context.Context, list []Endpoint, tracked []driver.Endpoint, networks map[driver.NetworkID]driver.Network, source driver.Source) []Endpoint {
-	before := byID(tracked)
-	wanted := make([]driver.Endpoint, 0, len(list))
-	for _, e := range list {
+// addLive asks what is there of the entries and adds it, with the drift. It returns the entries without those that went
+// away meanwhile.
+func (s *Server) addLive(ctx context.Context, l listing, source driver.Source) []Endpoint {
+	before := byID(l.tracked)
+	wanted := make([]driver.Endpoint, 0, len(l.entries))
+	for _, e := range l.entries {
 		wanted = append(wanted, before[driver.EndpointID(e.ID)])
 	}
 	observed := s.options.Tracker.Observe(ctx, wanted, source)
 	after := byID(s.options.Tracker.Endpoints())
 
-	there := list[:0]
+	there := l.entries[:0]
 	for i, e := range wanted {
 		now, ok := after[e.ID]
 		if !ok {
 			continue
 		}
-		entry := list[i]
+		entry := l.entries[i]
 		o, ok := observed[e.ID]
 		if ok {
-			entry.Drift = driftOfBoth(drift(networks[e.Network], e, o), drift(networks[e.Network], now, o))
+			entry.Drift = driftOfBoth(drift(l.networks[e.Network], e, o), drift(l.networks[e.Network], now, o))
 		} else {
 			o.Err = "not observed"
 			entry.Drift = []Drift{driftf(NotObserved, "not observed: the time ran out")}
@@ -188,9 +239,10 @@ func (s *Server) chooseNetworks(filters []string, networks map[driver.NetworkID]
 }
 
 // chooseContainers returns those of list that are in a container that one of the filters means; all if there is none.
-func chooseContainers(filters []string, list []Endpoint) []Endpoint {
+// missed tells that a filter means no container.
+func chooseContainers(filters []string, list []Endpoint) (chosen []Endpoint, missed bool) {
 	if len(filters) == 0 {
-		return list
+		return list, false
 	}
 	known := make([]named, 0, len(list))
 	for _, e := range list {
@@ -198,14 +250,15 @@ func chooseContainers(filters []string, list []Endpoint) []Endpoint {
 			known = append(known, named{e.ContainerID, e.ContainerName})
 		}
 	}
-	chosen := map[string]bool{}
+	meant := map[string]bool{}
 	for _, f := range filters {
 		ids, _ := match(strings.TrimPrefix(f, "/"), known) // Docker's own spelling of a name begins with a slash
+		missed = missed || len(ids) == 0
 		for id := range ids {
-			chosen[id] = true
+			meant[id] = true
 		}
 	}
-	return slices.DeleteFunc(list, func(e Endpoint) bool { return !chosen[e.ContainerID] })
+	return slices.DeleteFunc(list, func(e Endpoint) bool { return !meant[e.ContainerID] }), missed
 }
 
 // named is something that has an id and perhaps a name.

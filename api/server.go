@@ -26,6 +26,8 @@ type Tracker interface {
 type Names interface {
 	NetworkName(network string) string
 	Container(endpoint string) (id, name string)
+	// Refresh waits for names as new as the call, until ctx ends; not at all where none can be had.
+	Refresh(ctx context.Context)
 }
 
 // Options are what a Server needs.
@@ -168,3 +170,4 @@ type noNames struct{}
 
 func (noNames) NetworkName(string) string         { return "" }
 func (noNames) Container(string) (string, string) { return "", "" }
+func (noNames) Refresh(context.Context)           {}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -222,6 +223,41 @@ func TestLiveAsksOnlyForWhatIsListed(t *testing.T) {
 		}
 		if diff := cmp.Diff([]driver.EndpointID{driver.EndpointID(id("eeee1"))}, tracker.asked); diff != "" {
 			t.Errorf("asked for (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// TestNewName: what Docker has just named can be asked for, and is listed with its name; an old thing without a name makes
+// no listing wait.
+func TestNewName(t *testing.T) {
+	_, _, o := web()
+	for _, tt := range []struct {
+		target  string
+		created time.Time
+		fresh   bool // names are read anew
+		want    string
+	}{
+		{"/v1/endpoints", time.Now(), true, `"containerName":"web"`},
+		{"/v1/endpoints", day, false, `"state":"up"`},
+		{"/v1/networks", time.Now(), true, `"name":"app"`},
+		{"/v1/networks", day, false, `"endpoints":1`},
+		{"/v1/endpoints?network=app", day, true, `"networkName":"app"`},
+		{"/v1/endpoints?container=web", day, true, `"containerName":"web"`},
+		{"/v1/endpoints?network=none", day, true, `no such network here`},
+	} {
+		n, e, _ := web()
+		n.Created, e.Created = tt.created, tt.created
+		tracker := &fakeTracker{networks: []driver.Network{n}, endpoints: []driver.Endpoint{e}, observed: map[driver.EndpointID]driver.Observation{e.ID: o}}
+		names := fakeNames{networks: map[string]string{}, containers: map[string][2]string{}}
+		fresh := false
+		names.refresh = func() {
+			fresh = true
+			names.networks[string(n.ID)] = "app"
+			names.containers[string(e.ID)] = [2]string{id("cccc1"), "web"}
+		}
+		_, body := ask(t, NewServer(Options{Tracker: tracker, Names: names}), tt.target)
+		if fresh != tt.fresh || !strings.Contains(body, tt.want) {
+			t.Errorf("%s, created %v: read anew %t, want %t; answer %s, want %s", tt.target, tt.created, fresh, tt.fresh, body, tt.want)
 		}
 	}
 }

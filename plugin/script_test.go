@@ -118,6 +118,8 @@ func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s driver.S
 // townNames has names for all but the endpoint that no container has yet; that of the network db is malicious.
 type townNames struct{}
 
+func (townNames) Refresh(context.Context) {}
+
 func (townNames) NetworkName(id string) string {
 	return map[string]string{townID("aaaa1"): "app", townID("aaaa2"): "db\x1b[2J"}[id]
 }

@@ -41,6 +41,7 @@ type Watcher struct {
 	timing   timing
 	names    atomic.Pointer[names]
 	reach    atomic.Pointer[error] // why Docker's API can't be read; of nil: it can
+	asked    chan chan struct{}    // by those who wait for a new reading; each is closed after it
 }
 
 // names is one reading of Docker's names. It is never changed.
@@ -69,6 +70,7 @@ func New(o Options) *Watcher {
 		drivers:  o.Drivers,
 		pluginID: o.PluginID,
 		log:      o.Log.WithField("docker", o.Socket),
+		asked:    make(chan chan struct{}),
 		timing:   timing{spacing: 250 * time.Millisecond, resync: 5 * time.Minute, retry: 250 * time.Millisecond, maxRetry: 5 * time.Second},
 	}
 	w.names.Store(&names{})
@@ -90,6 +92,24 @@ func (w *Watcher) PluginName() string { return w.names.Load().plugin }
 
 // Reachable returns nil if Docker's API could be read when it was last tried, else the reason; ErrNotAsked at first.
 func (w *Watcher) Reachable() error { return *w.reach.Load() }
+
+// Refresh waits until the names have been read anew, so that they hold what Docker knew when Refresh was called. It gives
+// up when ctx ends, and at once while Docker's API can't be read.
+func (w *Watcher) Refresh(ctx context.Context) {
+	if w.Reachable() != nil {
+		return
+	}
+	done := make(chan struct{})
+	select {
+	case w.asked <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
 
 // Run keeps the names up to date until ctx ends.
 func (w *Watcher) Run(ctx context.Context) {
@@ -137,13 +157,18 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 			<-broken
 		}
 	}()
+	var waiting []chan struct{}
+	defer func() { release(waiting) }()
 	for {
+		waiting = append(waiting, w.takeAsked()...)
 		n, err := s.readNames(ctx, w.pluginID)
 		if err != nil {
 			return false, err
 		}
 		w.names.Store(n)
 		w.setReachable(nil)
+		release(waiting)
+		waiting = nil
 		if !pause(ctx, w.timing.spacing) {
 			return true, ctx.Err()
 		}
@@ -151,6 +176,8 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 		select {
 		case <-ctx.Done():
 		case <-changed:
+		case done := <-w.asked:
+			waiting = append(waiting, done)
 		case <-resync.C:
 		case err = <-broken:
 			ended = true
@@ -159,6 +186,24 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 		if err != nil || ctx.Err() != nil {
 			return true, errors.Join(err, ctx.Err())
 		}
+	}
+}
+
+// takeAsked takes those who wait for a new reading at this moment.
+func (w *Watcher) takeAsked() (waiting []chan struct{}) {
+	for {
+		select {
+		case done := <-w.asked:
+			waiting = append(waiting, done)
+		default:
+			return waiting
+		}
+	}
+}
+
+func release(waiting []chan struct{}) {
+	for _, done := range waiting {
+		close(done)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,6 +62,32 @@ func TestEventsAreCoalesced(t *testing.T) {
 	if n := d.count("/networks"); n > 100 {
 		t.Errorf("501 events made %d readings", n)
 	}
+}
+
+// A name that Docker has when Refresh is called is there afterwards, without an event.
+func TestRefresh(t *testing.T) {
+	d := newFakeDocker(t)
+	d.start()
+	w, _ := newWatcher(d)
+	w.Refresh(t.Context()) // nothing has been read yet: it does not wait
+	run(t, w)
+	eventually(t, "first reading", func() bool { return w.Reachable() == nil })
+	d.set("/networks", `[{"Id":"n1","Name":"app"}]`)
+	var group sync.WaitGroup
+	for range 10 {
+		group.Go(func() {
+			w.Refresh(t.Context())
+			if got := w.NetworkName("n1"); got != "app" {
+				t.Errorf("name %q after a new reading, want app", got)
+			}
+		})
+	}
+	group.Wait()
+
+	d.hang("/networks", true)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	w.Refresh(ctx) // ends with ctx
 }
 
 func TestNamesAreReadAgainWithoutEvents(t *testing.T) {
