@@ -8,6 +8,10 @@ cd "$(dirname "$0")/.."
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
 
+# whole COMMAND... is run for a command that Ctrl-C must not cut short: what it makes has to be there, or not, when the
+# script cleans up.
+whole() { printf '$ %s\n' "$*"; setsid --wait "$@"; }
+
 # poll COMMAND... runs a command until it succeeds, for at most ten seconds.
 poll() {
 	local deadline=$((SECONDS + 10))
@@ -109,19 +113,17 @@ for name in demo demo-web demo-client; do
 		exit 1
 	fi
 done
-run docker network create -d weave demo
 undo+=("docker network rm demo")
+whole docker network create -d weave demo
 undo+=("docker rm -f demo-web demo-client") # also a container whose start failed
-run docker run -d --network demo --name demo-web -p 80 weave-demo httpd -f -h /www
-run docker run -d --network demo --name demo-client weave-demo sleep 1000
+whole docker run -d --network demo --name demo-web -p 80 weave-demo httpd -f -h /www
+whole docker run -d --network demo --name demo-client weave-demo sleep 1000
 
 say "They reach each other by name"
 run docker exec demo-client ping -c 2 demo-web
 run docker exec demo-web ping -c 2 demo-client
 
 say "What weave knows of them, and what the kernel says"
-named() { bin/weave ps --network demo | grep -q demo-client; } # names come from Docker, in the background
-poll named
 run bin/weave ps
 run bin/weave ps --live
 

@@ -44,6 +44,9 @@ func newPsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if source != "" && len(containers) > 0 && isSource(containers[0]) {
+			return fmt.Errorf("container %q: want --live=%[1]s, with the equals sign; for a container of that name, its id", containers[0])
+		}
 		q := api.Query{Networks: networks, Containers: containers, Live: source}
 		endpoints, err := newClient(cmd).Endpoints(cmd.Context(), q)
 		if err != nil {
@@ -63,11 +66,14 @@ func newPsCommand() *cobra.Command {
 
 // liveSource reads the value of --live.
 func liveSource(value string) (driver.Source, error) {
-	switch s := driver.Source(value); s {
-	case "", driver.Kernel, driver.Nsproc:
-		return s, nil
+	if value == "" || isSource(value) {
+		return driver.Source(value), nil
 	}
 	return "", fmt.Errorf("--live %q: want %s or %s", value, driver.Kernel, driver.Nsproc)
+}
+
+func isSource(value string) bool {
+	return value == string(driver.Kernel) || value == string(driver.Nsproc)
 }
 
 func psColumns(noTrunc, live bool) []column[api.Endpoint] {
