@@ -5,12 +5,16 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// HostRoutes returns the destinations that the host has routes to, default routes aside: subnets that containers must
-// not be given.
+// HostRoutes returns the destinations that the host has routes to in any table, since a VPN may have one of its own:
+// subnets that containers must not be given. Default routes are left out, and those to less than 8 bits of prefix: a VPN
+// sets a default route in such pieces (0.0.0.0/1 and 128.0.0.0/1, fc00::/7).
 func HostRoutes(ctx context.Context) ([]netip.Prefix, error) {
-	routes, err := dump(ctx, "routes", func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
+	routes, err := dump(ctx, "routes", func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -21,7 +25,7 @@ func HostRoutes(ctx context.Context) ([]netip.Prefix, error) {
 		}
 		addr, ok := netip.AddrFromSlice(r.Dst.IP)
 		bits, _ := r.Dst.Mask.Size()
-		if ok && bits > 0 {
+		if ok && bits >= 8 {
 			out = append(out, netip.PrefixFrom(addr.Unmap(), bits))
 		}
 	}

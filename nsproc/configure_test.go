@@ -172,7 +172,7 @@ func TestAnnouncementIsBelieved(t *testing.T) {
 		}
 		var s *netstate.Snapshot
 		host.Do(t, func() (err error) {
-			s, err = list()
+			s, err = snapshot()
 			return err
 		})
 		known := map[string]string{}

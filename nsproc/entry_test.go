@@ -16,6 +16,8 @@ import (
 
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
 // ask runs a binary with namespace as descriptor 3 and decodes its reply.
@@ -27,14 +29,26 @@ func ask(t *testing.T, namespace *os.File, request string, command ...string) la
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	if err != nil {
+	if err != nil && cmd.ProcessState.ExitCode() != launch.Refused {
 		t.Fatalf("nsproc: %v\n%s", err, &stderr)
 	}
 	var reply launch.Reply
 	if err := json.Unmarshal(out, &reply); err != nil {
 		t.Fatalf("reply %q: %v", out, err)
 	}
+	if (reply.Error != nil) != (err != nil) {
+		t.Errorf("reply %q with %v", out, cmd.ProcessState)
+	}
 	return reply
+}
+
+// snapshot is what the calling thread's namespace holds.
+func snapshot() (*netstate.Snapshot, error) {
+	dump, err := list()
+	if err != nil {
+		return nil, err
+	}
+	return rtnl.Decode(dump)
 }
 
 // Every thread of nsproc is in the namespace, although none of the test is.
@@ -85,7 +99,7 @@ func TestRefusesWithoutEntryPoint(t *testing.T) {
 		if reply.Error == nil || reply.Error.Op != "check namespace" || !strings.Contains(reply.Error.Message, "without its entry point") {
 			t.Errorf("got %+v", reply.Error)
 		}
-		s, err := list()
+		s, err := snapshot()
 		if err != nil {
 			return err
 		}
@@ -209,7 +223,7 @@ func TestArm64(t *testing.T) {
 func hasMulticast(t *testing.T, ns *nstest.NS) (found bool) {
 	t.Helper()
 	ns.Do(t, func() error {
-		s, err := list()
+		s, err := snapshot()
 		if err != nil {
 			return err
 		}

@@ -1,26 +1,13 @@
 package main
 
-import (
-	"github.com/weaveplugin/weave/nsproc/netstate"
-	"github.com/weaveplugin/weave/nsproc/rtnl"
-)
+import "github.com/weaveplugin/weave/nsproc/rtnl"
 
-// list is all that is in this namespace.
-func list() (*netstate.Snapshot, error) {
+// list is all that is in this namespace, in the kernel's words: the plugin decodes them, nsproc is the sooner done.
+func list() ([]byte, error) {
 	conn, err := rtnl.Dial()
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	var s netstate.Snapshot
-	if s.Links, err = conn.Links(rtnl.Here); err != nil {
-		return nil, err
-	}
-	if s.Routes, err = conn.Routes(); err != nil {
-		return nil, err
-	}
-	if s.Neighbours, err = conn.Neighbours(); err != nil {
-		return nil, err
-	}
-	return &s, nil
+	return conn.Dump()
 }

@@ -1,5 +1,9 @@
+// The runtime would read the whole mount table for a cgroup's share of the processors, which nsproc has no use for.
+//
+//go:debug containermaxprocs=0
+
 // Command nsproc works inside a container's network namespace on the plugin's behalf: it reads one request from its
-// standard input, writes one reply to its standard output, and exits.
+// standard input, writes one reply to its standard output, and exits. The package launch says what these look like.
 //
 // A Go program cannot safely move its threads between namespaces: a thread that the runtime clones, or that does not
 // find its way back, stays in the wrong one and serves somebody else's request there. nsproc moves none. It enters the
@@ -32,48 +36,51 @@ func main() {
 		fmt.Fprintf(os.Stderr, "no end after %v\n", lifetime)
 		os.Exit(1)
 	})
-	reply, err := answer(os.Stdin)
-	if err == nil {
-		reply.Version = launch.Version
-		err = json.NewEncoder(os.Stdout).Encode(reply)
-	}
-	if err != nil {
+	reply, status := answer(os.Stdin)
+	if _, err := os.Stdout.Write(reply); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		status = 1
 	}
+	os.Exit(status)
 }
 
-// answer checks where it is, reads the request and does it. An error means that there is nobody to reply to.
-func answer(r io.Reader) (launch.Reply, error) {
+// answer checks where it is, reads the request and does it. It returns nsproc's reply and exit status.
+func answer(r io.Reader) (reply []byte, status int) {
 	if err := checkNamespace(launch.NamespaceFD); err != nil {
-		return refusal("check namespace", err), nil
+		return refusal("check namespace", err)
 	}
 	req, err := launch.ReadRequest(r)
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return launch.Reply{}, err
-	case err != nil:
-		return refusal("read request", err), nil
-	case req.List != nil:
-		snapshot, err := list()
-		if err != nil {
-			return refusal("list", err), nil
-		}
-		return launch.Reply{Snapshot: snapshot}, nil
-	default:
-		skipped, err := configure(*req.Configure)
-		if err != nil {
-			return refusal("configure", err), nil
-		}
-		return launch.Reply{Skipped: skipped}, nil
+	if err != nil {
+		return refusal("read request", err)
 	}
+	if req.List != nil {
+		dump, err := list()
+		if err != nil {
+			return refusal("list", err)
+		}
+		return dump, 0
+	}
+	skipped, err := configure(*req.Configure)
+	if err != nil {
+		return refusal("configure", err)
+	}
+	return encode(launch.Reply{Skipped: skipped}), 0
 }
 
-func refusal(op string, err error) launch.Reply {
+func refusal(op string, err error) ([]byte, int) {
 	e := &launch.Error{Op: op, Message: err.Error()}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		e.Errno = int(errno)
 	}
-	return launch.Reply{Error: e}
+	return encode(launch.Reply{Error: e}), launch.Refused
+}
+
+func encode(reply launch.Reply) []byte {
+	reply.Version = launch.Version
+	b, err := json.Marshal(reply)
+	if err != nil {
+		panic(err) // it holds strings and numbers only
+	}
+	return b
 }

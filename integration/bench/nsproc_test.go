@@ -12,6 +12,7 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
 // How long does it take to look into a namespace with nsproc? Against the same program, less its entry point, in there
@@ -68,9 +69,8 @@ func list(b *testing.B, way []string, namespace *os.File) {
 		b.Errorf("%v: %v", way, err)
 		return
 	}
-	var reply launch.Reply
-	if err := json.Unmarshal(out, &reply); err != nil || reply.Snapshot == nil || len(reply.Snapshot.Links) < 2 {
-		b.Errorf("%v: %v: reply %s", way, err, out)
+	if s, err := rtnl.Decode(out); err != nil || len(s.Links) < 2 {
+		b.Errorf("%v: %v: reply %q", way, err, out)
 	}
 }
 

@@ -67,7 +67,15 @@ func FormatMAC(m [6]byte) string {
 	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
 }
 
-// decodeReply decodes what nsproc wrote. nsproc's own refusal comes back as an *Error.
+// refusal is the error that an nsproc wrote which exited with Refused: an *Error, if it can be decoded.
+func refusal(b []byte) error {
+	if _, err := decodeReply(b); err != nil {
+		return err
+	}
+	return errors.New("refused without a reason")
+}
+
+// decodeReply decodes a Reply. nsproc's own refusal comes back as an *Error.
 func decodeReply(b []byte) (*Reply, error) {
 	var reply Reply
 	if err := decodeMessage(b, &reply, &reply.Version, "nsproc", "the plugin"); err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/rtnl"
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
 
@@ -67,14 +68,15 @@ func (l *Launcher) Sandboxes() sandbox.Root { return l.root }
 // List lists the links, addresses, routes and neighbours in the sandbox at path, Docker's SandboxKey. Errors wrap
 // ErrNoSandbox, ErrNotVisible, ErrVersion or an *Error where these are the reason.
 func (l *Launcher) List(ctx context.Context, path string) (*netstate.Snapshot, error) {
-	reply, err := l.ask(ctx, path, Request{List: &List{}})
-	if err == nil && reply.Snapshot == nil {
-		err = errors.New("the reply has no snapshot")
-	}
+	dump, err := l.ask(ctx, path, Request{List: &List{}})
 	if err != nil {
 		return nil, fmt.Errorf("list sandbox %s: %w", path, err)
 	}
-	return reply.Snapshot, nil
+	snapshot, err := rtnl.Decode(dump)
+	if err != nil {
+		return nil, fmt.Errorf("list sandbox %s: decode nsproc's reply: %w", path, err)
+	}
+	return snapshot, nil
 }
 
 // Configure configures a container end in the sandbox at path, Docker's SandboxKey. skipped tells what could not be set
@@ -83,14 +85,19 @@ func (l *Launcher) Configure(ctx context.Context, path string, c Configure) (ski
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
 	}
-	reply, err := l.ask(ctx, path, Request{Configure: &c})
+	output, err := l.ask(ctx, path, Request{Configure: &c})
 	if err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
+	}
+	reply, err := decodeReply(output)
+	if err != nil {
+		return nil, fmt.Errorf("configure sandbox %s: nsproc: %w", path, err)
 	}
 	return reply.Skipped, nil
 }
 
-func (l *Launcher) ask(ctx context.Context, path string, req Request) (*Reply, error) {
+// ask runs nsproc for one request in the sandbox at path and returns its reply as it came, unless it refuses.
+func (l *Launcher) ask(ctx context.Context, path string, req Request) ([]byte, error) {
 	req.Version = Version
 	request, err := json.Marshal(req)
 	if err != nil {
@@ -109,15 +116,7 @@ func (l *Launcher) ask(ctx context.Context, path string, req Request) (*Reply, e
 		return nil, err
 	}
 	defer stdin.Close()
-	output, err := l.run(ctx, namespace, stdin)
-	if err != nil {
-		return nil, err
-	}
-	reply, err := decodeReply(output)
-	if err != nil {
-		return nil, fmt.Errorf("nsproc: %w", err)
-	}
-	return reply, nil
+	return l.run(ctx, namespace, stdin)
 }
 
 // filled is a pipe that holds b, of at most MaxRequest bytes, and then ends. So nsproc finds its request there when it
@@ -161,7 +160,10 @@ func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, 
 	if !errors.As(err, &exit) {
 		return nil, fmt.Errorf("run nsproc: %w", err)
 	}
-	if code := exit.ExitCode(); code > EntryFailed {
+	switch code := exit.ExitCode(); {
+	case code == Refused:
+		return nil, fmt.Errorf("nsproc: %w", refusal(output.kept))
+	case code > EntryFailed:
 		errno := syscall.Errno(code - EntryFailed)
 		return nil, fmt.Errorf("nsproc could not enter the namespace (does the plugin have CAP_SYS_ADMIN in its bounding set?): %w", errno)
 	}

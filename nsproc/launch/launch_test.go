@@ -39,15 +39,16 @@ func TestBadNsproc(t *testing.T) {
 		is           error // nil: any
 		says         string
 	}{
-		{"another version", `echo '{"version":2,"new":1}'`, ErrVersion, "same release"},
+		{"another version", `echo '{"version":2,"new":1}'; exit 3`, ErrVersion, "same release"},
 		{"garbage", `echo hello`, nil, "decode"},
 		{"nothing", ``, nil, "decode"},
-		{"a cut reply", `printf '{"version":1,"snapshot":{"links":['`, nil, "decode"},
-		{"two replies", `echo '{"version":1,"snapshot":{"links":[]}}{}'`, nil, "decode"},
-		{"an unknown field", `echo '{"version":1,"snap":{}}'`, nil, "snap"},
-		{"no snapshot", `echo '{"version":1}'`, nil, "no snapshot"},
+		{"a reply to another request", `echo '{"version":1}'`, nil, "decode"},
+		{"a garbled refusal", `echo hello; exit 3`, nil, "decode"},
+		{"two refusals", `echo '{"version":1,"error":{}}{}'; exit 3`, nil, "more than one"},
+		{"an unknown field", `echo '{"version":1,"snap":{}}'; exit 3`, nil, "snap"},
+		{"no reason", `echo '{"version":1}'; exit 3`, nil, "without a reason"},
 		{"an endless reply", `exec cat /dev/zero`, nil, "more than 4194304 bytes"},
-		{"a refusal", `echo '{"version":1,"error":{"op":"list","message":"no such device","errno":19}}'`, syscall.ENODEV, "list: no such device"},
+		{"a refusal", `echo '{"version":1,"error":{"op":"list","message":"no such device","errno":19}}'; exit 3`, syscall.ENODEV, "list: no such device"},
 		{"it can't enter", `exit 101`, syscall.EPERM, "CAP_SYS_ADMIN"},
 		{"it is given no namespace", `exit 109`, syscall.EBADF, "could not enter"},
 		{"it fails", `echo why >&2; exit 1`, nil, `exit status 1, it said "why"`},
@@ -99,7 +100,7 @@ func TestDeadline(t *testing.T) {
 }
 
 func TestNoSandbox(t *testing.T) {
-	l := fake(t, 0, `echo '{"version":1,"snapshot":{"links":[]}}'`)
+	l := fake(t, 0, "exit 1")
 	dir := t.TempDir()
 	if _, err := l.List(t.Context(), filepath.Join(dir, "none")); !errors.Is(err, ErrNoSandbox) {
 		t.Errorf("got error %v, want ErrNoSandbox", err)

@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"syscall"
-
-	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// Version is the version of the messages between the plugin and nsproc; each refuses the other's if it differs.
+// Version is the version of the messages between the plugin and nsproc. Each refuses the other's if it differs: nsproc
+// every request, the plugin every Reply.
 const Version = 1
 
 // The descriptors and sizes that both sides keep to.
@@ -18,6 +17,8 @@ const (
 	NamespaceFD = 3       // the sandbox's namespace, open in nsproc; its entry point has the number too
 	MaxRequest  = 4 << 10 // bytes; a pipe holds as much
 	MaxReply    = 4 << 20 // bytes
+	// Refused is the exit status of an nsproc whose Reply has an Error.
+	Refused = 3
 	// EntryFailed is the exit status, less the errno, of an nsproc that could not enter the namespace.
 	EntryFailed = 100
 )
@@ -29,7 +30,8 @@ type Request struct {
 	Configure *Configure `json:"configure,omitempty"`
 }
 
-// List asks for the sandbox's links, addresses, routes and neighbours.
+// List asks for the sandbox's links, addresses, routes and neighbours. The reply to it is what rtnl.Conn.Dump returns;
+// it becomes a Reply only if nsproc refuses.
 type List struct{}
 
 // Configure asks for what has to be set on a container end once Docker has moved it into the sandbox. It can be
@@ -43,12 +45,11 @@ type Configure struct {
 	IPv6      bool           `json:"ipv6,omitempty"`      // the network has IPv6: accept no router advertisements on this link
 }
 
-// Reply is what nsproc writes to its standard output.
+// Reply is what nsproc writes to its standard output, other than the dump that answers List.
 type Reply struct {
-	Version  int                `json:"version"`
-	Error    *Error             `json:"error,omitempty"`
-	Snapshot *netstate.Snapshot `json:"snapshot,omitempty"` // answer to List
-	Skipped  []string           `json:"skipped,omitempty"`  // what Configure could not set here and why, harmless without
+	Version int      `json:"version"`
+	Error   *Error   `json:"error,omitempty"`
+	Skipped []string `json:"skipped,omitempty"` // what Configure could not set here and why, harmless without
 }
 
 // Error is nsproc's refusal or failure.

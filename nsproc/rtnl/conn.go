@@ -8,6 +8,7 @@
 package rtnl
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -67,9 +68,9 @@ func newConn(fd int) *Conn { return &Conn{fd: fd, buf: make([]byte, bufferSize)}
 // Close closes the connection.
 func (c *Conn) Close() error { return unix.Close(c.fd) }
 
-// dump sends a dump request and hands each message of the whole answer to one. It starts anew, after reset, when the
-// kernel says that the answer is not of one piece.
-func (c *Conn) dump(typ uint16, payload []byte, reset func(), one func(payload []byte) error) error {
+// dump sends a dump request and hands each message of the whole answer to one; it is valid until one returns. It starts
+// anew, after reset, when the kernel says that the answer is not of one piece.
+func (c *Conn) dump(typ uint16, payload []byte, reset func(), one func(received) error) error {
 	for range dumpAttempts {
 		reset()
 		interrupted, err := c.exchange(typ, unix.NLM_F_DUMP, payload, one)
@@ -82,15 +83,15 @@ func (c *Conn) dump(typ uint16, payload []byte, reset func(), one func(payload [
 
 // change sends a request that the kernel acknowledges.
 func (c *Conn) change(typ, flags uint16, payload []byte) error {
-	_, err := c.exchange(typ, flags|unix.NLM_F_ACK, payload, func([]byte) error { return nil })
+	_, err := c.exchange(typ, flags|unix.NLM_F_ACK, payload, func(received) error { return nil })
 	return err
 }
 
 // ask sends a request that the kernel answers with one message and returns that message's payload.
 func (c *Conn) ask(typ uint16, payload []byte) ([]byte, error) {
 	var answer []byte
-	_, err := c.exchange(typ, unix.NLM_F_ACK, payload, func(b []byte) error {
-		answer = append([]byte(nil), b...)
+	_, err := c.exchange(typ, unix.NLM_F_ACK, payload, func(m received) error {
+		answer = bytes.Clone(m.payload)
 		return nil
 	})
 	if err == nil && answer == nil {
@@ -101,7 +102,7 @@ func (c *Conn) ask(typ uint16, payload []byte) ([]byte, error) {
 
 // exchange sends one request and reads its answer up to the end: an acknowledgement, or a dump's last message. An
 // error of one is returned after that, so that the connection stays in step.
-func (c *Conn) exchange(typ, flags uint16, payload []byte, one func([]byte) error) (interrupted bool, err error) {
+func (c *Conn) exchange(typ, flags uint16, payload []byte, one func(received) error) (interrupted bool, err error) {
 	c.seq++
 	if _, err := unix.Write(c.fd, message(typ, flags|unix.NLM_F_REQUEST, c.seq, payload)); err != nil {
 		return false, fmt.Errorf("netlink send: %w", err)
@@ -131,7 +132,7 @@ func (c *Conn) exchange(typ, flags uint16, payload []byte, one func([]byte) erro
 				return interrupted, first
 			default:
 				if first == nil {
-					first = one(m.payload)
+					first = one(m)
 				}
 			}
 		}

@@ -2,17 +2,19 @@ package rtnl
 
 import (
 	"bytes"
-	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
 // Whatever comes over the socket, nothing panics, and what is decoded can be relied on.
 func FuzzDecode(f *testing.F) {
+	end := message(unix.NLMSG_DONE, 0, 0, nil)
 	link := appendAttr(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, []byte("eth0\x00"))
 	link = appendAttr(link, unix.IFLA_LINKINFO, appendAttr(nil, unix.IFLA_INFO_KIND, []byte("veth\x00")))
-	f.Add(message(unix.RTM_NEWLINK, unix.NLM_F_MULTI, 1, link))
+	f.Add(append(message(unix.RTM_NEWLINK, unix.NLM_F_MULTI, 1, link), end...))
 	address := appendAttr([]byte{unix.AF_INET, 24, 0, 0, 1, 0, 0, 0}, unix.IFA_LOCAL, []byte{10, 32, 0, 1})
 	f.Add(message(unix.RTM_NEWADDR, unix.NLM_F_MULTI, 1, address))
 	route := []byte{unix.AF_INET, 24, 0, 0, unix.RT_TABLE_MAIN, 0, 0, 1, 0, 0, 0, 0}
@@ -21,6 +23,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(message(unix.RTM_NEWROUTE, unix.NLM_F_MULTI, 1, appendAttr(route, unix.RTA_MULTIPATH, path)))
 	f.Add(message(unix.NLMSG_DONE, 0, 1, []byte{0xff, 0xff, 0xff, 0xff}))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := Decode(b); err == nil {
+			checkSnapshot(t, s)
+		}
 		for len(b) > 0 {
 			m, rest, err := nextMessage(b)
 			if err != nil {
@@ -31,20 +36,32 @@ func FuzzDecode(f *testing.F) {
 			}
 			b = rest
 			m.errno()
-			decodeLink(m.payload)
-			decodeNeighbour(m.payload)
 			decodeID(m.payload)
-			if _, p, _, err := decodeAddress(m.payload); err == nil && p != (netip.Prefix{}) && !p.IsValid() {
-				t.Errorf("invalid prefix %v without an error", p)
-			}
-			routes, err := decodeRoute(m.payload)
-			for _, r := range routes {
-				if err == nil && !r.Destination.IsValid() {
-					t.Errorf("invalid destination %v without an error", r.Destination)
-				}
+			if s, err := Decode(append(bytes.Clone(m.whole), end...)); err == nil {
+				checkSnapshot(t, s)
 			}
 		}
 	})
+}
+
+func checkSnapshot(t *testing.T, s *netstate.Snapshot) {
+	for _, l := range s.Links {
+		for _, a := range l.Addresses {
+			if !a.IsValid() {
+				t.Errorf("invalid address %v without an error", a)
+			}
+		}
+	}
+	for _, r := range s.Routes {
+		if !r.Destination.IsValid() {
+			t.Errorf("invalid destination %v without an error", r.Destination)
+		}
+	}
+	for _, n := range s.Neighbours {
+		if !n.Address.IsValid() {
+			t.Errorf("invalid neighbour %v without an error", n)
+		}
+	}
 }
 
 // Attributes come back as they were put in.

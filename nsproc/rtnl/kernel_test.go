@@ -100,7 +100,7 @@ func TestPeerWithTheSameIndex(t *testing.T) {
 	}
 }
 
-func TestRoutesAndNeighbours(t *testing.T) {
+func TestSnapshot(t *testing.T) {
 	host, ns := nstest.New(t), nstest.New(t)
 	nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
 	var eth0 int
@@ -140,9 +140,20 @@ func TestRoutesAndNeighbours(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	routes, err := c.Routes()
+	dump, err := c.Dump()
 	if err != nil {
 		t.Fatal(err)
+	}
+	s, err := Decode(dump)
+	if err != nil {
+		t.Fatal(err)
+	}
+	links, err := c.Links(Here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(links, s.Links, comparePrefixes); diff != "" {
+		t.Error("links (-want +got)\n", diff)
 	}
 	route := func(dst, gateway string, metric int) netstate.Route {
 		r := netstate.Route{Destination: netip.MustParsePrefix(dst), Link: eth0, Metric: metric}
@@ -166,19 +177,15 @@ func TestRoutesAndNeighbours(t *testing.T) {
 		}
 		return a.Gateway.Less(b.Gateway)
 	})
-	if diff := cmp.Diff(want, withoutLinkLocal(routes), less, comparePrefixes); diff != "" {
+	if diff := cmp.Diff(want, withoutLinkLocal(s.Routes), less, comparePrefixes); diff != "" {
 		t.Error("routes (-want +got)\n", diff)
-	}
-	neighbours, err := c.Neighbours()
-	if err != nil {
-		t.Fatal(err)
 	}
 	wantNeighbours := []netstate.Neighbour{
 		{Address: netip.MustParseAddr("10.32.0.1"), MAC: "02:00:00:00:00:01", Link: eth0, State: "permanent"},
 		{Address: netip.MustParseAddr("fd00::1"), MAC: "02:00:00:00:00:01", Link: eth0, State: "stale"},
 	}
 	lessN := cmpopts.SortSlices(func(a, b netstate.Neighbour) bool { return a.Address.Less(b.Address) })
-	if diff := cmp.Diff(wantNeighbours, neighbours, lessN, comparePrefixes); diff != "" {
+	if diff := cmp.Diff(wantNeighbours, s.Neighbours, lessN, comparePrefixes); diff != "" {
 		t.Error("neighbours (-want +got)\n", diff)
 	}
 }

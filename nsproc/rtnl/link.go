@@ -27,30 +27,30 @@ func (c *Conn) Links(target int) ([]netstate.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
-	slices.SortFunc(links, func(a, b netstate.Link) int { return cmp.Compare(a.Index, b.Index) })
 	addrs, err := c.addresses(target)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
+	setAddresses(links, addrs)
+	return links, nil
+}
+
+// setAddresses gives the links their addresses, by the links' indexes, and puts all in order.
+func setAddresses(links []netstate.Link, addrs map[int][]netip.Prefix) {
+	slices.SortFunc(links, func(a, b netstate.Link) int { return cmp.Compare(a.Index, b.Index) })
 	for i := range links {
 		links[i].Addresses = addrs[links[i].Index]
 		slices.SortFunc(links[i].Addresses, func(a, b netip.Prefix) int {
 			return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 		})
 	}
-	return links, nil
 }
 
 // BareLinks lists the links of the target namespace without their addresses.
 func (c *Conn) BareLinks(target int) ([]netstate.Link, error) {
-	request := make([]byte, unix.SizeofIfInfomsg)
-	request = appendAttr32(request, unix.IFLA_EXT_MASK, skipStats)
-	if target != Here {
-		request = appendAttr32(request, unix.IFLA_TARGET_NETNSID, uint32(target))
-	}
 	var links []netstate.Link
-	err := c.dump(unix.RTM_GETLINK, request, func() { links = nil }, func(b []byte) error {
-		l, from, err := decodeLink(b)
+	err := c.dump(unix.RTM_GETLINK, linksRequest(target), func() { links = nil }, func(m received) error {
+		l, from, err := decodeLink(m.payload)
 		if err == nil && from != target {
 			err = ErrNoTarget
 		}
@@ -58,6 +58,14 @@ func (c *Conn) BareLinks(target int) ([]netstate.Link, error) {
 		return err
 	})
 	return links, err
+}
+
+func linksRequest(target int) []byte {
+	request := appendAttr32(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_EXT_MASK, skipStats)
+	if target != Here {
+		request = appendAttr32(request, unix.IFLA_TARGET_NETNSID, uint32(target))
+	}
+	return request
 }
 
 // decodeLink decodes an RTM_NEWLINK. from is the target that the kernel says it answered for.
@@ -101,13 +109,10 @@ func decodeLink(b []byte) (l netstate.Link, from int, err error) {
 
 // addresses are those of the target namespace, by the index of their link.
 func (c *Conn) addresses(target int) (map[int][]netip.Prefix, error) {
-	request := make([]byte, unix.SizeofIfAddrmsg)
-	if target != Here {
-		request = appendAttr32(request, unix.IFA_TARGET_NETNSID, uint32(target))
-	}
 	var addrs map[int][]netip.Prefix
-	err := c.dump(unix.RTM_GETADDR, request, func() { addrs = map[int][]netip.Prefix{} }, func(b []byte) error {
-		index, prefix, from, err := decodeAddress(b)
+	reset := func() { addrs = map[int][]netip.Prefix{} }
+	err := c.dump(unix.RTM_GETADDR, addressesRequest(target), reset, func(m received) error {
+		index, prefix, from, err := decodeAddress(m.payload)
 		if err == nil && from != target {
 			err = ErrNoTarget
 		}
@@ -117,6 +122,14 @@ func (c *Conn) addresses(target int) (map[int][]netip.Prefix, error) {
 		return err
 	})
 	return addrs, err
+}
+
+func addressesRequest(target int) []byte {
+	request := make([]byte, unix.SizeofIfAddrmsg)
+	if target != Here {
+		request = appendAttr32(request, unix.IFA_TARGET_NETNSID, uint32(target))
+	}
+	return request
 }
 
 // decodeAddress decodes an RTM_NEWADDR. The prefix is invalid if its family is neither IPv4 nor IPv6.

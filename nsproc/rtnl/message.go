@@ -14,6 +14,7 @@ type received struct {
 	typ, flags uint16
 	seq        uint32
 	payload    []byte
+	whole      []byte // header and payload
 }
 
 // nextMessage splits the first message off a datagram.
@@ -30,6 +31,7 @@ func nextMessage(b []byte) (m received, rest []byte, err error) {
 		flags:   native.Uint16(b[6:]),
 		seq:     native.Uint32(b[8:]),
 		payload: b[unix.NLMSG_HDRLEN:n],
+		whole:   b[:n],
 	}
 	return m, b[min(align(n), len(b)):], nil
 }

@@ -11,23 +11,6 @@ import (
 // sizeofNdMsg is the size of struct ndmsg.
 const sizeofNdMsg = 12
 
-// Neighbours lists the ARP and neighbour discovery entries of the connection's namespace, in the kernel's order,
-// without those that need no resolution (multicast, loopback), which ip-neighbour(8) leaves out too.
-func (c *Conn) Neighbours() ([]netstate.Neighbour, error) {
-	var neighbours []netstate.Neighbour
-	err := c.dump(unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg), func() { neighbours = nil }, func(b []byte) error {
-		n, err := decodeNeighbour(b)
-		if n.Address.IsValid() && n.State != "noarp" {
-			neighbours = append(neighbours, n)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list neighbours: %w", err)
-	}
-	return neighbours, nil
-}
-
 // decodeNeighbour decodes an RTM_NEWNEIGH. Its address is invalid if its family is neither IPv4 nor IPv6.
 func decodeNeighbour(b []byte) (n netstate.Neighbour, err error) {
 	if len(b) < sizeofNdMsg {

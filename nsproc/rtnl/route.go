@@ -1,7 +1,6 @@
 package rtnl
 
 import (
-	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -9,22 +8,7 @@ import (
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// Routes lists the main table of the connection's namespace, in the kernel's order; a route over several gateways is
-// listed once for each.
-func (c *Conn) Routes() ([]netstate.Route, error) {
-	var routes []netstate.Route
-	err := c.dump(unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg), func() { routes = nil }, func(b []byte) error {
-		r, err := decodeRoute(b)
-		routes = append(routes, r...)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
-	return routes, nil
-}
-
-// decodeRoute decodes an RTM_NEWROUTE; one that is not in the main table gives none.
+// decodeRoute decodes an RTM_NEWROUTE: one route for each of its gateways, none if it is not in the main table.
 func decodeRoute(b []byte) ([]netstate.Route, error) {
 	if len(b) < unix.SizeofRtMsg {
 		return nil, errShort

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -101,8 +102,8 @@ func TestDump(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := fakeKernel(t, tc.scripts...)
 			var got []string
-			err := c.dump(unix.RTM_GETLINK, nil, func() { got = nil }, func(b []byte) error {
-				got = append(got, string(b))
+			err := c.dump(unix.RTM_GETLINK, nil, func() { got = nil }, func(m received) error {
+				got = append(got, string(m.payload))
 				return nil
 			})
 			switch {
@@ -139,11 +140,11 @@ func TestAnswerForAnotherNamespace(t *testing.T) {
 func TestDumpStaysInStep(t *testing.T) {
 	c := fakeKernel(t, []datagram{{data("1111")}, {data("2222")}, {end}}, []datagram{{data("3333")}, {end}})
 	boom := errors.New("boom")
-	if err := c.dump(unix.RTM_GETLINK, nil, func() {}, func([]byte) error { return boom }); err != boom {
+	if err := c.dump(unix.RTM_GETLINK, nil, func() {}, func(received) error { return boom }); err != boom {
 		t.Fatalf("got error %v, want the decoder's", err)
 	}
 	var got string
-	err := c.dump(unix.RTM_GETLINK, nil, func() {}, func(b []byte) error { got += string(b); return nil })
+	err := c.dump(unix.RTM_GETLINK, nil, func() {}, func(m received) error { got += string(m.payload); return nil })
 	if err != nil || got != "3333" {
 		t.Errorf("got %q and error %v, want the second answer", got, err)
 	}
@@ -163,5 +164,28 @@ func TestNamespaceIDLostRace(t *testing.T) {
 	c = fakeKernel(t, id(-1), []datagram{{refuse(unix.NLMSG_ERROR, unix.EPERM)}})
 	if _, err := c.NamespaceID(9); !errors.Is(err, unix.EPERM) || !errors.Is(err, ErrRefused) {
 		t.Errorf("got error %v, want EPERM", err)
+	}
+}
+
+// Nothing but a whole dump is decoded.
+func TestDecodeRefuses(t *testing.T) {
+	one := message(unix.RTM_NEWLINK, unix.NLM_F_MULTI, 1, make([]byte, unix.SizeofIfInfomsg))
+	end := message(unix.NLMSG_DONE, 0, 0, nil)
+	good := slices.Concat(one, end)
+	if s, err := Decode(good); err != nil || len(s.Links) != 1 {
+		t.Fatalf("got %+v and error %v, want one link", s, err)
+	}
+	for name, b := range map[string][]byte{
+		"empty":             nil,
+		"without its end":   one,
+		"cut":               good[:len(good)-1],
+		"after its end":     slices.Concat(good, one),
+		"of another type":   slices.Concat(message(unix.RTM_NEWQDISC, 0, 1, nil), end),
+		"a short message":   slices.Concat(message(unix.RTM_NEWADDR, 0, 1, nil), end),
+		"text, not netlink": []byte(`{"version":1}`),
+	} {
+		if s, err := Decode(b); err == nil {
+			t.Errorf("%s: got %+v", name, s)
+		}
 	}
 }

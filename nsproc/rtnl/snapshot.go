@@ -1,0 +1,90 @@
+package rtnl
+
+import (
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/netstate"
+)
+
+// Dump asks for all that is in the connection's namespace, links, addresses, routes and neighbours, and returns the
+// kernel's messages as they came, closed by an NLMSG_DONE. Decode reads them, elsewhere and later.
+func (c *Conn) Dump() ([]byte, error) {
+	var all []byte
+	for _, q := range []struct {
+		what    string
+		typ     uint16
+		request []byte
+	}{
+		{"links", unix.RTM_GETLINK, linksRequest(Here)},
+		{"addresses", unix.RTM_GETADDR, addressesRequest(Here)},
+		{"routes", unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg)},
+		{"neighbours", unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg)},
+	} {
+		before := len(all)
+		err := c.dump(q.typ, q.request, func() { all = all[:before] }, func(m received) error {
+			all = append(all, m.whole...)
+			all = append(all, make([]byte, align(len(all))-len(all))...)
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", q.what, err)
+		}
+	}
+	return append(all, message(unix.NLMSG_DONE, 0, 0, nil)...), nil
+}
+
+// Decode reads what Dump returned. Routes are those of the main table, one with several gateways once for each, and
+// neighbours are without those that need no resolution (multicast, loopback), which ip-neighbour(8) leaves out too; both
+// in the kernel's order.
+func Decode(dump []byte) (*netstate.Snapshot, error) {
+	var s netstate.Snapshot
+	addrs := map[int][]netip.Prefix{}
+	for {
+		m, rest, err := nextMessage(dump)
+		if err != nil {
+			return nil, err
+		}
+		dump = rest
+		if m.typ == unix.NLMSG_DONE {
+			break
+		}
+		if err := add(&s, addrs, m); err != nil {
+			return nil, err
+		}
+	}
+	if len(dump) > 0 {
+		return nil, fmt.Errorf("netlink: %d bytes after the end of a dump", len(dump))
+	}
+	setAddresses(s.Links, addrs)
+	return &s, nil
+}
+
+// add decodes one message of a dump. Addresses go to addrs, by the index of their link.
+func add(s *netstate.Snapshot, addrs map[int][]netip.Prefix, m received) error {
+	switch m.typ {
+	case unix.RTM_NEWLINK:
+		l, _, err := decodeLink(m.payload)
+		s.Links = append(s.Links, l)
+		return err
+	case unix.RTM_NEWADDR:
+		index, prefix, _, err := decodeAddress(m.payload)
+		if prefix.IsValid() {
+			addrs[index] = append(addrs[index], prefix)
+		}
+		return err
+	case unix.RTM_NEWROUTE:
+		routes, err := decodeRoute(m.payload)
+		s.Routes = append(s.Routes, routes...)
+		return err
+	case unix.RTM_NEWNEIGH:
+		n, err := decodeNeighbour(m.payload)
+		if n.Address.IsValid() && n.State != "noarp" {
+			s.Neighbours = append(s.Neighbours, n)
+		}
+		return err
+	}
+	return fmt.Errorf("netlink: a message of type %d in a dump", m.typ)
+}
