@@ -22,23 +22,30 @@ import (
 // rig is a driver on a host of its own: the namespaces of a test that nstest.Reexec has put itself into.
 type rig struct {
 	*Driver
-	t     *testing.T
-	state string
-	stop  func()
+	t      *testing.T
+	nsproc string
+	state  string
+	stop   func()
 }
 
-func newRig(t *testing.T) *rig {
+// newRigWith returns a rig whose nsproc is the program at path.
+func newRigWith(t *testing.T, nsproc string) *rig {
 	t.Helper()
-	r := &rig{t: t, state: filepath.Join(t.TempDir(), "weave.db")}
+	r := &rig{t: t, nsproc: nsproc, state: filepath.Join(t.TempDir(), "weave.db")}
 	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
 }
 
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	return newRigWith(t, nstest.Nsproc(t))
+}
+
 // start opens the state, reconciles and runs, as the daemon does.
 func (r *rig) start() Report {
 	r.t.Helper()
-	d, done := openDriver(r.t, r.state)
+	d, done := openDriver(r.t, r.nsproc, r.state)
 	report, err := d.Reconcile(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
@@ -58,7 +65,7 @@ func (r *rig) start() Report {
 	return report
 }
 
-func openDriver(t testing.TB, state string) (d *Driver, done func()) {
+func openDriver(t testing.TB, nsproc, state string) (d *Driver, done func()) {
 	t.Helper()
 	st, err := store.OpenBolt(state)
 	if err != nil {
@@ -68,7 +75,7 @@ func openDriver(t testing.TB, state string) (d *Driver, done func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	launcher, err := launch.New(launch.Options{Path: nstest.Nsproc(t)})
+	launcher, err := launch.New(launch.Options{Path: nsproc})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,9 @@ const (
 	watchPause = time.Second
 	// configureTime bounds the work in one sandbox.
 	configureTime = 10 * time.Second
+	// configureAttempts is how often the work in one sandbox is tried, configurePause the time between two tries.
+	configureAttempts = 3
+	configurePause    = time.Second
 	// configureAtOnce is how many sandboxes are worked in at the same time.
 	configureAtOnce = 4
 )
@@ -33,13 +36,18 @@ func (d *Driver) watchLinks(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := d.followLinks(ctx, c); err != nil && ctx.Err() == nil {
 			d.log.WithError(err).Warn("link events: listening again")
-			select {
-			case <-time.After(watchPause):
-			case <-ctx.Done():
-			}
+			pause(ctx, watchPause)
 		}
 	}
 	return nil
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }
 
 func (d *Driver) followLinks(ctx context.Context, c *configurator) error {
@@ -128,13 +136,24 @@ func (c *configurator) start(ctx context.Context, ep Endpoint) {
 		log := c.d.log.WithField("network", ep.Network).WithField("endpoint", ep.ID).WithField("sandbox", ep.Sandbox)
 		start := time.Now()
 		skipped, err := c.configure(ctx, nw, ep)
-		switch _, still := c.d.endpoint(ep.ID); {
-		case err != nil && still && ctx.Err() == nil:
+		for attempt := 1; err != nil && attempt < configureAttempts && c.there(ep); attempt++ {
+			log.WithError(err).Debug("container end not configured: trying again")
+			pause(ctx, configurePause)
+			skipped, err = c.configure(ctx, nw, ep)
+		}
+		switch {
+		case err != nil && c.there(ep) && ctx.Err() == nil:
 			log.WithError(err).Warn("container end not configured: it works, but neighbours may take a while to notice it")
 		case err == nil:
 			log.WithField("took", time.Since(start)).WithField("skipped", skipped).Debug("container end configured")
 		}
 	})
+}
+
+// there reports whether the endpoint is in its sandbox still.
+func (c *configurator) there(ep Endpoint) bool {
+	now, ok := c.d.endpoint(ep.ID)
+	return ok && now.Sandbox == ep.Sandbox
 }
 
 func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (skipped []string, err error) {
