@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -37,9 +38,9 @@ func configure(c launch.Configure) (skipped []string, err error) {
 		return nil, err
 	}
 	if c.IPv6 {
-		err := refuseRouterAdvertisements(link.Name)
+		err := refuseRouterAdvertisements(c.Proc, link.Name)
 		switch {
-		case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrNotExist): // a managed plugin; a kernel without IPv6
+		case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrNotExist): // /proc/sys is read-only; a kernel without IPv6
 			skipped = append(skipped, err.Error())
 		case err != nil:
 			return nil, err
@@ -78,8 +79,8 @@ func containerEnd(links []netstate.Link, c launch.Configure) (netstate.Link, err
 }
 
 // refuseRouterAdvertisements keeps other containers of the network from giving this one addresses and routes.
-func refuseRouterAdvertisements(link string) error {
-	f, err := os.OpenFile("/proc/sys/net/ipv6/conf/"+link+"/accept_ra", os.O_WRONLY, 0)
+func refuseRouterAdvertisements(proc, link string) error {
+	f, err := os.OpenFile(filepath.Join(proc, "sys/net/ipv6/conf", link, "accept_ra"), os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("refuse router advertisements: %w", err)
 	}

@@ -81,7 +81,7 @@ func TestRouterAdvertisements(t *testing.T) {
 	}
 }
 
-// In a managed plugin /proc/sys is read-only.
+// In a managed plugin /proc/sys is read-only, and another proc is not.
 func TestReadOnlyProcSys(t *testing.T) {
 	for _, name := range []string{"unshare", "mount"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -90,14 +90,27 @@ func TestReadOnlyProcSys(t *testing.T) {
 	}
 	host, ns := nstest.New(t), nstest.New(t)
 	index, mac := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
-	request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","ipv6":true}}`, index, mac)
-	script := `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$0"`
-	reply := ask(t, ns.File(), request, "unshare", "--mount", "sh", "-c", script, nstest.Nsproc(t))
-	if reply.Error != nil || len(reply.Skipped) != 1 || !strings.Contains(reply.Skipped[0], "read-only") {
-		t.Errorf("got %+v %+v, want it skipped", reply, reply.Error)
+	own := t.TempDir()
+	configure := func(proc string) []string {
+		request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","ipv6":true,"proc":"%s"}}`, index, mac, proc)
+		script := `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && mount -t proc proc "$1" && exec "$0"`
+		reply := ask(t, ns.File(), request, "unshare", "--mount", "sh", "-c", script, nstest.Nsproc(t), own)
+		if reply.Error != nil {
+			t.Fatal(reply.Error)
+		}
+		return reply.Skipped
+	}
+	if skipped := configure("/proc"); len(skipped) != 1 || !strings.Contains(skipped[0], "read-only") {
+		t.Errorf("skipped %q, want the setting", skipped)
 	}
 	if got := acceptRA(t, ns); got != "1" {
 		t.Errorf("accept_ra is %s, want 1", got)
+	}
+	if skipped := configure(own); len(skipped) != 0 {
+		t.Errorf("by a proc of its own: skipped %q", skipped)
+	}
+	if got := acceptRA(t, ns); got != "0" {
+		t.Errorf("by a proc of its own: accept_ra is %s, want 0", got)
 	}
 }
 

@@ -92,7 +92,7 @@ func TestThreadsAreBornInside(t *testing.T) {
 func TestRefusesWithoutEntryPoint(t *testing.T) {
 	host, ns, peer := nstest.New(t), nstest.New(t), nstest.New(t)
 	index, mac := nstest.Veth(t, peer, host, "host0", "10.32.0.9/22")
-	request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","multicast":true,"ipv6":true}}`, index, mac)
+	request := fmt.Sprintf(`{"version":1,"configure":{"proc":"/proc","peer":%d,"mac":"%s","multicast":true,"ipv6":true}}`, index, mac)
 	path := nstest.BuildNsproc(t, "")
 	host.Do(t, func() error { // what a process starts with is its parent thread's namespace
 		reply := ask(t, ns.File(), request, path)
@@ -200,7 +200,7 @@ func TestArm64(t *testing.T) {
 	}
 	host, ns := nstest.New(t), nstest.New(t)
 	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22")
-	request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","multicast":true,"addresses":["10.32.0.9/22"]}}`, index, mac)
+	request := fmt.Sprintf(`{"version":1,"configure":{"proc":"/proc","peer":%d,"mac":"%s","multicast":true,"addresses":["10.32.0.9/22"]}}`, index, mac)
 
 	path := nstest.BuildNsproc(t, "-E weave_nsproc_entry", "GOARCH=arm64")
 	if reply := ask(t, ns.File(), request, qemu, path); reply.Error != nil {

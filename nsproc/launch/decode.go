@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 )
 
 // ErrVersion means that the plugin and nsproc come from different releases.
@@ -44,6 +45,9 @@ func (c *Configure) check() error {
 	}
 	if _, err := ParseMAC(c.MAC); err != nil {
 		return err
+	}
+	if !filepath.IsAbs(c.Proc) {
+		return fmt.Errorf("proc %q: want an absolute path", c.Proc)
 	}
 	for _, a := range c.Addresses {
 		if !a.IsValid() || a.Addr().Is4In6() {

@@ -15,7 +15,7 @@ import (
 
 var comparePrefixes = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
-const goodConfigure = `{"version":1,"configure":{"peer":7,"mac":"02:00:00:00:00:0a","addresses":["10.32.0.1/22","fd00::1/64"],"announce":true}}`
+const goodConfigure = `{"version":1,"configure":{"proc":"/proc","peer":7,"mac":"02:00:00:00:00:0a","addresses":["10.32.0.1/22","fd00::1/64"],"announce":true}}`
 
 func TestReadRequest(t *testing.T) {
 	for _, tc := range []struct {
@@ -24,21 +24,22 @@ func TestReadRequest(t *testing.T) {
 	}{
 		{"list", `{"version":1,"list":{}}`, &Request{Version: 1, List: &List{}}},
 		{"configure", goodConfigure, &Request{Version: 1, Configure: &Configure{
-			Peer: 7, MAC: "02:00:00:00:00:0a", Announce: true,
+			Peer: 7, MAC: "02:00:00:00:00:0a", Announce: true, Proc: "/proc",
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.1/22"), netip.MustParsePrefix("fd00::1/64")},
 		}}},
 		{"nothing asked for", `{"version":1}`, nil},
-		{"two things asked for", `{"version":1,"list":{},"configure":{"peer":1,"mac":"02:00:00:00:00:01"}}`, nil},
+		{"two things asked for", `{"version":1,"list":{},"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01"}}`, nil},
 		{"unknown field", `{"version":1,"list":{},"move":{}}`, nil},
 		{"unknown field inside", `{"version":1,"list":{"x":1}}`, nil},
 		{"two requests", `{"version":1,"list":{}}{"version":1,"list":{}}`, nil},
 		{"no JSON", `list`, nil},
-		{"no peer", `{"version":1,"configure":{"mac":"02:00:00:00:00:01"}}`, nil},
-		{"bad MAC", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:1"}}`, nil},
-		{"upper case MAC", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:0A"}}`, nil},
-		{"bad address", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01","addresses":["10.32.0.1"]}}`, nil},
-		{"empty address", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01","addresses":[""]}}`, nil},
-		{"mapped address", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01","addresses":["::ffff:10.0.0.1/120"]}}`, nil},
+		{"no peer", `{"version":1,"configure":{"proc":"/proc","mac":"02:00:00:00:00:01"}}`, nil},
+		{"no proc", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01"}}`, nil},
+		{"bad MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:1"}}`, nil},
+		{"upper case MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:0A"}}`, nil},
+		{"bad address", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01","addresses":["10.32.0.1"]}}`, nil},
+		{"empty address", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01","addresses":[""]}}`, nil},
+		{"mapped address", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01","addresses":["::ffff:10.0.0.1/120"]}}`, nil},
 		{"too long", `{"version":1,"list":{}}` + strings.Repeat(" ", MaxRequest), nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -82,6 +82,7 @@ func (l *Launcher) List(ctx context.Context, path string) (*netstate.Snapshot, e
 // Configure configures a container end in the sandbox at path, Docker's SandboxKey. skipped tells what could not be set
 // there and why, harmless without. Errors are as in List; the veth is not there if the error is ENODEV.
 func (l *Launcher) Configure(ctx context.Context, path string, c Configure) (skipped []string, err error) {
+	c.Proc = filepath.Join("/", string(l.root), "proc") // in a managed plugin /proc/sys is read-only, the one below root is not
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
 	}

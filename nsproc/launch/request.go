@@ -43,6 +43,7 @@ type Configure struct {
 	Announce  bool           `json:"announce,omitempty"`  // send a gratuitous ARP / an unsolicited neighbour advertisement for each address
 	Multicast bool           `json:"multicast,omitempty"` // route 224.0.0.0/4 out of this link, beside other links' (by metric)
 	IPv6      bool           `json:"ipv6,omitempty"`      // the network has IPv6: accept no router advertisements on this link
+	Proc      string         `json:"proc"`                // where a proc is mounted whose settings can be written; the Launcher sets it
 }
 
 // Reply is what nsproc writes to its standard output, other than the dump that answers List.
