@@ -185,7 +185,7 @@ func testRoundTrip(t *testing.T, m managedLab) {
 
 	// The other name, with the same state. Docker counts networks of this one as uses.
 	h.Exec(t, "iptables-legacy", "-N", "DOCKER-USER")
-	h.CreateNetwork(t, "full", "-d", managedName, "--ipam-driver", managedName)
+	h.CreateNetwork(t, "full", "-d", managedName, "--ipam-driver", managedName, "--ipv6")
 	h.Run(t, "--network", "full", "--name", "three")
 	awaitEndpoints(t, h, 3)
 	if _, err := h.DockerErr("plugin", "disable", managedName); err == nil || !strings.Contains(err.Error(), "in use") {
@@ -193,7 +193,14 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 	testRules(t, h)
 	testConfinement(t, h)
-	for _, bridge := range linksOf(t, h, "wv-") { // the host takes nothing from it, though /proc/sys is read-only in a plugin
+	// Although /proc/sys is read-only in a plugin: containers take no router advertisements, and the host nothing at all.
+	lab.Eventually(t, 10*time.Second, "accept_ra of three is 0", func() error {
+		if got := strings.TrimSpace(h.Docker(t, "exec", "three", "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra")); got != "0" {
+			return fmt.Errorf("it is %s", got)
+		}
+		return nil
+	})
+	for _, bridge := range linksOf(t, h, "wv-") {
 		if got := strings.TrimSpace(h.Exec(t, "cat", "/proc/sys/net/ipv6/conf/"+bridge+"/disable_ipv6")); got != "1" {
 			t.Errorf("%s: disable_ipv6 is %s", bridge, got)
 		}

@@ -1,8 +1,8 @@
 package bench
 
 import (
-	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -54,19 +54,31 @@ func waysIn(b *testing.B) (direct, through []string) {
 	return []string{filepath.Join(lab.Binaries(b), "nsproc")}, []string{"nsenter", descriptor, plain}
 }
 
-// list asks a namespace for all that is in it, by one of the ways in.
+// list asks a namespace for all that is in it, by one of the ways in, as the plugin does: the request is there when the
+// program starts, and there is one pipe for its output.
 func list(b *testing.B, way []string, namespace *os.File) {
 	request, err := json.Marshal(launch.Request{Version: launch.Version, List: &launch.List{}})
 	if err != nil {
 		b.Fatal(err)
 	}
+	stdin, w, err := os.Pipe()
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	defer stdin.Close()
+	_, err = w.Write(request)
+	if err := errors.Join(err, w.Close()); err != nil {
+		b.Error(err)
+		return
+	}
 	cmd := exec.Command(way[0], way[1:]...)
 	cmd.Env = environment
-	cmd.Stdin = bytes.NewReader(request)
+	cmd.Stdin = stdin
 	cmd.ExtraFiles = []*os.File{namespace} // descriptor launch.NamespaceFD
-	out, err := cmd.Output()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		b.Errorf("%v: %v", way, err)
+		b.Errorf("%v: %v: %s", way, err, out)
 		return
 	}
 	if s, err := rtnl.Decode(out); err != nil || len(s.Links) < 2 {
