@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
 const (
@@ -166,7 +166,7 @@ func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (
 	if link == nil {
 		return nil, fmt.Errorf("%w: host end %s", ErrNotFound, ep.HostEnd)
 	}
-	return c.d.launcher.Configure(ctx, ep.Sandbox, launch.Configure{
+	return c.d.launcher.Configure(ctx, ep.Sandbox, protocol.Configure{
 		Peer: link.Attrs().Index, MAC: ep.MAC, Addresses: ep.Addresses,
 		Announce: !nw.Announced, Multicast: nw.Multicast, IPv6: nw.hasIPv6(),
 	})

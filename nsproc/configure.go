@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
@@ -23,7 +23,7 @@ const multicastMetric = 1000
 var multicast = netip.MustParsePrefix("224.0.0.0/4")
 
 // configure does what was asked for and tells what could not be set here.
-func configure(c launch.Configure) (skipped []string, err error) {
+func configure(c protocol.Configure) (skipped []string, err error) {
 	conn, err := rtnl.Dial()
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func configure(c launch.Configure) (skipped []string, err error) {
 
 // containerEnd is the veth whose other end is the peer. Another veth may have the same index for its other end, in
 // another namespace, so the MAC decides.
-func containerEnd(links []netstate.Link, c launch.Configure) (netstate.Link, error) {
+func containerEnd(links []netstate.Link, c protocol.Configure) (netstate.Link, error) {
 	other := ""
 	for _, l := range links {
 		if l.Kind != "veth" || l.Peer != c.Peer {
@@ -90,7 +90,7 @@ func refuseRouterAdvertisements(proc, link string) error {
 
 // announceAll announces the addresses that the link has; it returns what it left out.
 func announceAll(link netstate.Link, addresses []netip.Prefix) (missing []string, err error) {
-	mac, err := launch.ParseMAC(link.MAC)
+	mac, err := protocol.ParseMAC(link.MAC)
 	if err != nil {
 		return nil, err
 	}

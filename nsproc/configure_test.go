@@ -19,6 +19,7 @@ import (
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
 func newLauncher(t *testing.T) *launch.Launcher {
@@ -38,7 +39,7 @@ func TestMulticast(t *testing.T) {
 	rename(t, ns, "eth0", "eth7")
 	second, secondMAC := nstest.Veth(t, host, ns, "host1")
 	for range 2 {
-		for _, c := range []launch.Configure{{Peer: first, MAC: firstMAC}, {Peer: second, MAC: secondMAC}} {
+		for _, c := range []protocol.Configure{{Peer: first, MAC: firstMAC}, {Peer: second, MAC: secondMAC}} {
 			c.Multicast = true
 			if skipped, err := l.Configure(t.Context(), ns.Path(), c); err != nil || skipped != nil {
 				t.Fatalf("skipped %q, error %v", skipped, err)
@@ -66,13 +67,13 @@ func TestRouterAdvertisements(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
 	index, mac := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
-	if _, err := l.Configure(t.Context(), ns.Path(), launch.Configure{Peer: index, MAC: mac}); err != nil {
+	if _, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: mac}); err != nil {
 		t.Fatal(err)
 	}
 	if got := acceptRA(t, ns); got != "1" {
 		t.Errorf("not asked for: accept_ra is %s, want 1", got)
 	}
-	skipped, err := l.Configure(t.Context(), ns.Path(), launch.Configure{Peer: index, MAC: mac, IPv6: true})
+	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: mac, IPv6: true})
 	if err != nil || skipped != nil {
 		t.Fatalf("skipped %q, error %v", skipped, err)
 	}
@@ -129,7 +130,7 @@ func TestAnnounce(t *testing.T) {
 	host, ns := nstest.New(t), nstest.New(t)
 	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
 	frames := capture(t, host, index)
-	skipped, err := l.Configure(t.Context(), ns.Path(), launch.Configure{
+	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{
 		Peer: index, MAC: mac, Announce: true,
 		Addresses: []netip.Prefix{
 			netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("10.32.0.77/22"), netip.MustParsePrefix("fd00::9/64"),
@@ -141,7 +142,7 @@ func TestAnnounce(t *testing.T) {
 	if diff := cmp.Diff([]string{"announce 10.32.0.77: not on eth0"}, skipped); diff != "" {
 		t.Error("skipped (-want +got)\n", diff)
 	}
-	hardware, err := launch.ParseMAC(mac)
+	hardware, err := protocol.ParseMAC(mac)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +179,7 @@ func TestAnnouncementIsBelieved(t *testing.T) {
 	})
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		// Again and again, since the kernel ignores changes that follow each other within a second (locktime).
-		_, err := l.Configure(t.Context(), ns.Path(), launch.Configure{Peer: index, MAC: mac, Announce: true,
+		_, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: mac, Announce: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("fd00::9/64")}})
 		if err != nil {
 			t.Fatal(err)
@@ -206,13 +207,13 @@ func TestNoContainerEnd(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
 	index, mac := nstest.Veth(t, host, ns, "host0")
-	for name, c := range map[string]launch.Configure{
+	for name, c := range map[string]protocol.Configure{
 		"another peer": {Peer: index + 1, MAC: mac},
 		"another MAC":  {Peer: index, MAC: "02:00:00:00:00:01"},
 	} {
 		c.Multicast = true
 		_, err := l.Configure(t.Context(), ns.Path(), c)
-		var refusal *launch.Error
+		var refusal *protocol.Error
 		if !errors.Is(err, syscall.ENODEV) || !errors.As(err, &refusal) {
 			t.Errorf("%s: got error %v, want nsproc's ENODEV", name, err)
 		}
@@ -228,7 +229,7 @@ func TestContainerEnd(t *testing.T) {
 		{Index: 3, Name: "gw", Kind: "veth", Peer: 7, MAC: "02:00:00:00:00:02"},
 		{Index: 4, Name: "eth0", Kind: "veth", Peer: 7, MAC: "02:00:00:00:00:01"},
 	}
-	got, err := containerEnd(links, launch.Configure{Peer: 7, MAC: "02:00:00:00:00:01"})
+	got, err := containerEnd(links, protocol.Configure{Peer: 7, MAC: "02:00:00:00:00:01"})
 	if err != nil || got.Index != 4 {
 		t.Errorf("got %+v and error %v, want eth0", got, err)
 	}

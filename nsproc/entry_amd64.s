@@ -5,7 +5,7 @@
 // If it can't enter, the process ends with status 100 + errno.
 TEXT weave_nsproc_entry(SB), NOSPLIT|NOFRAME, $0
 	MOVQ $308, AX        // setns
-	MOVQ $3, DI          // launch.NamespaceFD
+	MOVQ $3, DI          // protocol.NamespaceFD
 	MOVQ $0x40000000, SI // CLONE_NEWNET
 	SYSCALL
 	TESTQ AX, AX
@@ -13,7 +13,7 @@ TEXT weave_nsproc_entry(SB), NOSPLIT|NOFRAME, $0
 	JMP  _rt0_amd64_linux(SB)
 
 failed:
-	MOVQ $100, DI        // launch.EntryFailed
+	MOVQ $100, DI        // protocol.EntryFailed
 	SUBQ AX, DI          // AX is -errno
 	MOVQ $231, AX        // exit_group
 	SYSCALL

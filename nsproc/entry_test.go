@@ -15,13 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/internal/nstest"
-	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
 // ask runs a binary with namespace as descriptor 3 and decodes its reply.
-func ask(t *testing.T, namespace *os.File, request string, command ...string) launch.Reply {
+func ask(t *testing.T, namespace *os.File, request string, command ...string) protocol.Reply {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.ExtraFiles = []*os.File{namespace}
@@ -29,10 +29,10 @@ func ask(t *testing.T, namespace *os.File, request string, command ...string) la
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
-	if err != nil && cmd.ProcessState.ExitCode() != launch.Refused {
+	if err != nil && cmd.ProcessState.ExitCode() != protocol.Refused {
 		t.Fatalf("nsproc: %v\n%s", err, &stderr)
 	}
-	var reply launch.Reply
+	var reply protocol.Reply
 	if err := json.Unmarshal(out, &reply); err != nil {
 		t.Fatalf("reply %q: %v", out, err)
 	}
@@ -137,7 +137,7 @@ func TestEntryFails(t *testing.T) {
 		cmd.ExtraFiles = tc.files
 		err := cmd.Run()
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != launch.EntryFailed+int(tc.want) {
+		if !errors.As(err, &exit) || exit.ExitCode() != protocol.EntryFailed+int(tc.want) {
 			t.Errorf("%s: got %v, want status 100 + %d", tc.name, err, tc.want)
 		}
 	}
@@ -152,7 +152,7 @@ func TestBadRequest(t *testing.T) {
 		`hello`:                          "decode",
 	} {
 		reply := ask(t, ns.File(), request, path)
-		if reply.Version != launch.Version || reply.Error == nil || reply.Error.Op != "read request" || !strings.Contains(reply.Error.Message, want) {
+		if reply.Version != protocol.Version || reply.Error == nil || reply.Error.Op != "read request" || !strings.Contains(reply.Error.Message, want) {
 			t.Errorf("%s: got %+v %+v, want %q", request, reply, reply.Error, want)
 		}
 	}
@@ -211,7 +211,7 @@ func TestArm64(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), qemu, path)
 	var exit *exec.ExitError
-	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != launch.EntryFailed+int(unix.EBADF) {
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != protocol.EntryFailed+int(unix.EBADF) {
 		t.Errorf("without a namespace: got %v, want status 109", err)
 	}
 	path = nstest.BuildNsproc(t, "", "GOARCH=arm64")

@@ -3,7 +3,7 @@
 //go:debug containermaxprocs=0
 
 // Command nsproc works inside a container's network namespace on the plugin's behalf: it reads one request from its
-// standard input, writes one reply to its standard output, and exits. The package launch says what these look like.
+// standard input, writes one reply to its standard output, and exits. The package protocol says what these look like.
 //
 // A Go program cannot safely move its threads between namespaces: a thread that the runtime clones, or that does not
 // find its way back, stays in the wrong one and serves somebody else's request there. nsproc moves none. It enters the
@@ -25,7 +25,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
 // lifetime ends an nsproc that outlived its plugin; the plugin ends one that takes long much sooner.
@@ -46,10 +46,10 @@ func main() {
 
 // answer checks where it is, reads the request and does it. It returns nsproc's reply and exit status.
 func answer(r io.Reader) (reply []byte, status int) {
-	if err := checkNamespace(launch.NamespaceFD); err != nil {
+	if err := checkNamespace(protocol.NamespaceFD); err != nil {
 		return refusal("check namespace", err)
 	}
-	req, err := launch.ReadRequest(r)
+	req, err := protocol.ReadRequest(r)
 	if err != nil {
 		return refusal("read request", err)
 	}
@@ -64,20 +64,20 @@ func answer(r io.Reader) (reply []byte, status int) {
 	if err != nil {
 		return refusal("configure", err)
 	}
-	return encode(launch.Reply{Skipped: skipped}), 0
+	return encode(protocol.Reply{Skipped: skipped}), 0
 }
 
 func refusal(op string, err error) ([]byte, int) {
-	e := &launch.Error{Op: op, Message: err.Error()}
+	e := &protocol.Error{Op: op, Message: err.Error()}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		e.Errno = int(errno)
 	}
-	return encode(launch.Reply{Error: e}), launch.Refused
+	return encode(protocol.Reply{Error: e}), protocol.Refused
 }
 
-func encode(reply launch.Reply) []byte {
-	reply.Version = launch.Version
+func encode(reply protocol.Reply) []byte {
+	reply.Version = protocol.Version
 	b, err := json.Marshal(reply)
 	if err != nil {
 		panic(err) // it holds strings and numbers only

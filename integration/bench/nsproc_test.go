@@ -11,7 +11,7 @@ import (
 
 	"github.com/weaveplugin/weave/integration/lab"
 	"github.com/weaveplugin/weave/internal/nstest"
-	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
@@ -50,14 +50,14 @@ var environment = []string{"GOMAXPROCS=1"}
 func waysIn(b *testing.B) (direct, through []string) {
 	b.Helper()
 	plain := nstest.BuildNsproc(b, "-s -w")
-	descriptor := fmt.Sprintf("--net=/proc/self/fd/%d", launch.NamespaceFD)
+	descriptor := fmt.Sprintf("--net=/proc/self/fd/%d", protocol.NamespaceFD)
 	return []string{filepath.Join(lab.Binaries(b), "nsproc")}, []string{"nsenter", descriptor, plain}
 }
 
 // list asks a namespace for all that is in it, by one of the ways in, as the plugin does: the request is there when the
 // program starts, and there is one pipe for its output.
 func list(b *testing.B, way []string, namespace *os.File) {
-	request, err := json.Marshal(launch.Request{Version: launch.Version, List: &launch.List{}})
+	request, err := json.Marshal(protocol.Request{Version: protocol.Version, List: &protocol.List{}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func list(b *testing.B, way []string, namespace *os.File) {
 	cmd := exec.Command(way[0], way[1:]...)
 	cmd.Env = environment
 	cmd.Stdin = stdin
-	cmd.ExtraFiles = []*os.File{namespace} // descriptor launch.NamespaceFD
+	cmd.ExtraFiles = []*os.File{namespace} // descriptor protocol.NamespaceFD
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		b.Errorf("%v: %v: %s", way, err, out)

@@ -1,3 +1,5 @@
+// Package launch runs nsproc, the process that works inside a container's network namespace. The package itself runs in
+// the host's namespace and never leaves it.
 package launch
 
 import (
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
@@ -66,9 +69,9 @@ func New(o Options) (*Launcher, error) {
 func (l *Launcher) Sandboxes() sandbox.Root { return l.root }
 
 // List lists the links, addresses, routes and neighbours in the sandbox at path, Docker's SandboxKey. Errors wrap
-// ErrNoSandbox, ErrNotVisible, ErrVersion or an *Error where these are the reason.
+// ErrNoSandbox, ErrNotVisible, protocol.ErrVersion or a *protocol.Error where these are the reason.
 func (l *Launcher) List(ctx context.Context, path string) (*netstate.Snapshot, error) {
-	dump, err := l.ask(ctx, path, Request{List: &List{}})
+	dump, err := l.ask(ctx, path, protocol.Request{List: &protocol.List{}})
 	if err != nil {
 		return nil, fmt.Errorf("list sandbox %s: %w", path, err)
 	}
@@ -81,16 +84,16 @@ func (l *Launcher) List(ctx context.Context, path string) (*netstate.Snapshot, e
 
 // Configure configures a container end in the sandbox at path, Docker's SandboxKey. skipped tells what could not be set
 // there and why, harmless without. Errors are as in List; the veth is not there if the error is ENODEV.
-func (l *Launcher) Configure(ctx context.Context, path string, c Configure) (skipped []string, err error) {
+func (l *Launcher) Configure(ctx context.Context, path string, c protocol.Configure) (skipped []string, err error) {
 	c.Proc = filepath.Join("/", string(l.root), "proc") // in a managed plugin /proc/sys is read-only, the one below root is not
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
 	}
-	output, err := l.ask(ctx, path, Request{Configure: &c})
+	output, err := l.ask(ctx, path, protocol.Request{Configure: &c})
 	if err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
 	}
-	reply, err := decodeReply(output)
+	reply, err := protocol.DecodeReply(output)
 	if err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: nsproc: %w", path, err)
 	}
@@ -98,14 +101,14 @@ func (l *Launcher) Configure(ctx context.Context, path string, c Configure) (ski
 }
 
 // ask runs nsproc for one request in the sandbox at path and returns its reply as it came, unless it refuses.
-func (l *Launcher) ask(ctx context.Context, path string, req Request) ([]byte, error) {
-	req.Version = Version
+func (l *Launcher) ask(ctx context.Context, path string, req protocol.Request) ([]byte, error) {
+	req.Version = protocol.Version
 	request, err := json.Marshal(req)
 	if err != nil {
 		return nil, err
 	}
-	if len(request) > MaxRequest {
-		return nil, fmt.Errorf("a request of %d bytes, want at most %d", len(request), MaxRequest)
+	if len(request) > protocol.MaxRequest {
+		return nil, fmt.Errorf("a request of %d bytes, want at most %d", len(request), protocol.MaxRequest)
 	}
 	namespace, err := l.root.Open(path)
 	if err != nil {
@@ -120,7 +123,7 @@ func (l *Launcher) ask(ctx context.Context, path string, req Request) ([]byte, e
 	return l.run(ctx, namespace, stdin)
 }
 
-// filled is a pipe that holds b, of at most MaxRequest bytes, and then ends. So nsproc finds its request there when it
+// filled is a pipe that holds b, of at most protocol.MaxRequest bytes, and then ends. So nsproc finds its request there when it
 // starts, and waits for nobody to write it.
 func filled(b []byte) (*os.File, error) {
 	r, w, err := os.Pipe()
@@ -140,7 +143,7 @@ func filled(b []byte) (*os.File, error) {
 func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	output := &buffer{limit: MaxReply, full: cancel}
+	output := &buffer{limit: protocol.MaxReply, full: cancel}
 
 	cmd := exec.CommandContext(ctx, l.path)
 	cmd.Env = []string{"GOMAXPROCS=1"}     // it does one thing after the other
@@ -151,7 +154,7 @@ func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, 
 	err := cmd.Run()
 	switch {
 	case output.over:
-		return nil, fmt.Errorf("nsproc: a reply of more than %d bytes", MaxReply)
+		return nil, fmt.Errorf("nsproc: a reply of more than %d bytes", protocol.MaxReply)
 	case err == nil:
 		return output.kept, nil
 	case ctx.Err() != nil:
@@ -162,13 +165,21 @@ func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, 
 		return nil, fmt.Errorf("run nsproc: %w", err)
 	}
 	switch code := exit.ExitCode(); {
-	case code == Refused:
+	case code == protocol.Refused:
 		return nil, fmt.Errorf("nsproc: %w", refusal(output.kept))
-	case code > EntryFailed:
-		errno := syscall.Errno(code - EntryFailed)
+	case code > protocol.EntryFailed:
+		errno := syscall.Errno(code - protocol.EntryFailed)
 		return nil, fmt.Errorf("nsproc could not enter the namespace (does the plugin have CAP_SYS_ADMIN in its bounding set?): %w", errno)
 	}
 	return nil, fmt.Errorf("nsproc: %w%s", exit, said(output.kept))
+}
+
+// refusal is the error that an nsproc wrote which exited with protocol.Refused: a *protocol.Error, if it can be decoded.
+func refusal(b []byte) error {
+	if _, err := protocol.DecodeReply(b); err != nil {
+		return err
+	}
+	return errors.New("refused without a reason")
 }
 
 // said is the end of what a process wrote, for the end of an error.

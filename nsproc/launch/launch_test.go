@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
 // fake returns a Launcher whose nsproc is a shell script.
@@ -39,7 +40,7 @@ func TestBadNsproc(t *testing.T) {
 		is           error // nil: any
 		says         string
 	}{
-		{"another version", `echo '{"version":2,"new":1}'; exit 3`, ErrVersion, "same release"},
+		{"another version", `echo '{"version":2,"new":1}'; exit 3`, protocol.ErrVersion, "same release"},
 		{"garbage", `echo hello`, nil, "decode"},
 		{"nothing", ``, nil, "decode"},
 		{"a reply to another request", `echo '{"version":1}'`, nil, "decode"},
@@ -105,7 +106,7 @@ func TestNoSandbox(t *testing.T) {
 	if _, err := l.List(t.Context(), filepath.Join(dir, "none")); !errors.Is(err, ErrNoSandbox) {
 		t.Errorf("got error %v, want ErrNoSandbox", err)
 	}
-	if _, err := l.Configure(t.Context(), dir, Configure{Peer: 1, MAC: "02:00:00:00:00:01"}); !errors.Is(err, ErrNotVisible) {
+	if _, err := l.Configure(t.Context(), dir, protocol.Configure{Peer: 1, MAC: "02:00:00:00:00:01"}); !errors.Is(err, ErrNotVisible) {
 		t.Errorf("got error %v, want ErrNotVisible", err)
 	}
 }

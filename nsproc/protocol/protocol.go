@@ -1,6 +1,6 @@
-// Package launch runs nsproc, the process that works inside a container's network namespace, and defines what the two
-// say to each other. The package itself runs in the host's namespace and never leaves it.
-package launch
+// Package protocol is what the plugin and nsproc, the process that works inside a container's network namespace, say to
+// each other. It holds little else, since each nsproc pays for what it imports.
+package protocol
 
 import (
 	"fmt"

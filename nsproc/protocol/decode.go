@@ -1,4 +1,4 @@
-package launch
+package protocol
 
 import (
 	"bytes"
@@ -12,6 +12,10 @@ import (
 // ErrVersion means that the plugin and nsproc come from different releases.
 var ErrVersion = errors.New("install the plugin and nsproc of the same release")
 
+// listRequest is how the plugin asks for a List. ReadRequest knows it by sight: to have it decoded takes nsproc longer than
+// to ask the kernel for all links.
+const listRequest = `{"version":1,"list":{}}`
+
 // ReadRequest reads the one request that r has, up to its end. It refuses another version, unknown fields, and a
 // request that does not ask for exactly one thing.
 func ReadRequest(r io.Reader) (*Request, error) {
@@ -24,6 +28,9 @@ func ReadRequest(r io.Reader) (*Request, error) {
 	case len(b) > MaxRequest:
 		return nil, fmt.Errorf("read request: more than %d bytes", MaxRequest)
 	}
+	if string(b) == listRequest {
+		return &Request{Version: Version, List: &List{}}, nil
+	}
 	var req Request
 	if err := decodeMessage(b, &req, &req.Version, "the plugin", "nsproc"); err != nil {
 		return nil, fmt.Errorf("decode request: %w", err)
@@ -32,14 +39,15 @@ func ReadRequest(r io.Reader) (*Request, error) {
 		return nil, errors.New("decode request: want exactly one of list and configure")
 	}
 	if req.Configure != nil {
-		if err := req.Configure.check(); err != nil {
+		if err := req.Configure.Check(); err != nil {
 			return nil, fmt.Errorf("decode request: %w", err)
 		}
 	}
 	return &req, nil
 }
 
-func (c *Configure) check() error {
+// Check returns an error for what ReadRequest would refuse.
+func (c *Configure) Check() error {
 	if c.Peer <= 0 {
 		return fmt.Errorf("peer %d: want the index of a link, from 1", c.Peer)
 	}
@@ -71,16 +79,8 @@ func FormatMAC(m [6]byte) string {
 	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
 }
 
-// refusal is the error that an nsproc wrote which exited with Refused: an *Error, if it can be decoded.
-func refusal(b []byte) error {
-	if _, err := decodeReply(b); err != nil {
-		return err
-	}
-	return errors.New("refused without a reason")
-}
-
-// decodeReply decodes a Reply. nsproc's own refusal comes back as an *Error.
-func decodeReply(b []byte) (*Reply, error) {
+// DecodeReply decodes a Reply. nsproc's own refusal comes back as an *Error.
+func DecodeReply(b []byte) (*Reply, error) {
 	var reply Reply
 	if err := decodeMessage(b, &reply, &reply.Version, "nsproc", "the plugin"); err != nil {
 		return nil, fmt.Errorf("decode reply: %w", err)

@@ -1,4 +1,4 @@
-package launch
+package protocol
 
 import (
 	"bytes"
@@ -23,6 +23,7 @@ func TestReadRequest(t *testing.T) {
 		want     *Request
 	}{
 		{"list", `{"version":1,"list":{}}`, &Request{Version: 1, List: &List{}}},
+		{"list, written otherwise", `{"list":{}, "version":1}`, &Request{Version: 1, List: &List{}}},
 		{"configure", goodConfigure, &Request{Version: 1, Configure: &Configure{
 			Peer: 7, MAC: "02:00:00:00:00:0a", Announce: true, Proc: "/proc",
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.1/22"), netip.MustParsePrefix("fd00::1/64")},
@@ -54,13 +55,20 @@ func TestReadRequest(t *testing.T) {
 	}
 }
 
+func TestListRequest(t *testing.T) {
+	got, err := json.Marshal(Request{Version: Version, List: &List{}})
+	if err != nil || string(got) != listRequest {
+		t.Errorf("the plugin asks by %s (error %v), want %s", got, err, listRequest)
+	}
+}
+
 func TestOtherVersion(t *testing.T) {
 	// The new field shows that the version is what it is refused for.
 	_, err := ReadRequest(strings.NewReader(`{"version":2,"list":{},"probe":{}}`))
 	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "the plugin speaks version 2, nsproc version 1") {
 		t.Errorf("request: got error %v", err)
 	}
-	_, err = decodeReply([]byte(`{"version":2,"answer":[]}`))
+	_, err = DecodeReply([]byte(`{"version":2,"answer":[]}`))
 	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "nsproc speaks version 2, the plugin version 1") {
 		t.Errorf("reply: got error %v", err)
 	}
@@ -98,7 +106,7 @@ func FuzzDecodeReply(f *testing.F) {
 	f.Add([]byte(`{"version":1,"skipped":["x"]}`))
 	f.Add([]byte(`{"version":1,"error":{"op":"list","message":"no","errno":1}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		reply, err := decodeReply(b)
+		reply, err := DecodeReply(b)
 		if err != nil {
 			_ = err.Error()
 			return
@@ -107,7 +115,7 @@ func FuzzDecodeReply(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := decodeReply(again)
+		got, err := DecodeReply(again)
 		if err != nil {
 			t.Fatalf("%s became %s: %v", b, again, err)
 		}
