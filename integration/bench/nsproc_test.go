@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/integration/lab"
 	"github.com/weaveplugin/weave/internal/nstest"
@@ -55,7 +58,7 @@ func waysIn(b *testing.B) (direct, through []string) {
 }
 
 // list asks a namespace for all that is in it, by one of the ways in, as the plugin does: the request is there when the
-// program starts, and there is one pipe for its output.
+// program starts, and its output goes to a file in memory.
 func list(b *testing.B, way []string, namespace *os.File) {
 	request, err := json.Marshal(protocol.Request{Version: protocol.Version, List: &protocol.List{}})
 	if err != nil {
@@ -72,12 +75,20 @@ func list(b *testing.B, way []string, namespace *os.File) {
 		b.Error(err)
 		return
 	}
+	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	output := os.NewFile(uintptr(fd), "output")
+	defer output.Close()
 	cmd := exec.Command(way[0], way[1:]...)
 	cmd.Env = environment
-	cmd.Stdin = stdin
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, output, output
 	cmd.ExtraFiles = []*os.File{namespace} // descriptor protocol.NamespaceFD
-	out, err := cmd.CombinedOutput()
-	if err != nil {
+	err = cmd.Run()
+	out, readErr := io.ReadAll(io.NewSectionReader(output, 0, protocol.MaxReply))
+	if err := errors.Join(err, readErr); err != nil {
 		b.Errorf("%v: %v: %s", way, err, out)
 		return
 	}

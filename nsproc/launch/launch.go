@@ -141,37 +141,41 @@ func filled(b []byte) (*os.File, error) {
 // this process (all are close-on-exec) and nothing of its environment. What it writes to its standard error when it can't
 // reply comes the same way.
 func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, error) {
+	output, err := newOutput()
+	if err != nil {
+		return nil, err
+	}
+	defer output.Close()
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	output := &buffer{limit: protocol.MaxReply, full: cancel}
 
 	cmd := exec.CommandContext(ctx, l.path)
 	cmd.Env = []string{"GOMAXPROCS=1"}     // it does one thing after the other
 	cmd.ExtraFiles = []*os.File{namespace} // the first is descriptor 3
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, output, output
-	cmd.WaitDelay = time.Second // for pipes that a killed process left open elsewhere
 
-	err := cmd.Run()
+	ended := cmd.Run()
+	written, err := readOutput(output)
 	switch {
-	case output.over:
-		return nil, fmt.Errorf("nsproc: a reply of more than %d bytes", protocol.MaxReply)
-	case err == nil:
-		return output.kept, nil
+	case err != nil:
+		return nil, err
+	case ended == nil:
+		return written, nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("nsproc: killed: %w%s", ctx.Err(), said(output.kept))
+		return nil, fmt.Errorf("nsproc: killed: %w%s", ctx.Err(), said(written))
 	}
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return nil, fmt.Errorf("run nsproc: %w", err)
+	if !errors.As(ended, &exit) {
+		return nil, fmt.Errorf("run nsproc: %w", ended)
 	}
 	switch code := exit.ExitCode(); {
 	case code == protocol.Refused:
-		return nil, fmt.Errorf("nsproc: %w", refusal(output.kept))
+		return nil, fmt.Errorf("nsproc: %w", refusal(written))
 	case code > protocol.EntryFailed:
 		errno := syscall.Errno(code - protocol.EntryFailed)
 		return nil, fmt.Errorf("nsproc could not enter the namespace (does the plugin have CAP_SYS_ADMIN in its bounding set?): %w", errno)
 	}
-	return nil, fmt.Errorf("nsproc: %w%s", exit, said(output.kept))
+	return nil, fmt.Errorf("nsproc: %w%s", exit, said(written))
 }
 
 // refusal is the error that an nsproc wrote which exited with protocol.Refused: a *protocol.Error, if it can be decoded.
@@ -189,22 +193,4 @@ func said(output []byte) string {
 		return fmt.Sprintf(", it said %q", s)
 	}
 	return ""
-}
-
-// buffer keeps the first limit bytes that are written to it; when more come it calls full and drops them.
-type buffer struct {
-	kept  []byte
-	limit int
-	full  func()
-	over  bool // something was dropped
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	n := min(len(p), b.limit-len(b.kept))
-	if n < len(p) {
-		b.over = true
-		b.full()
-	}
-	b.kept = append(b.kept, p[:n]...)
-	return len(p), nil
 }

@@ -1,0 +1,46 @@
+package launch
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/protocol"
+)
+
+// newOutput is a file in memory for what an nsproc writes: it takes one more byte than a reply may have, then refuses. A
+// pipe would need a goroutine to empty it, which with 100 sandboxes costs a tenth of the time.
+func newOutput() (*os.File, error) {
+	fd, err := unix.MemfdCreate("nsproc's output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("make a file in memory for nsproc's output: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "nsproc's output")
+	err = f.Truncate(protocol.MaxReply + 1)
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("seal the size of nsproc's output: %w", err)
+	}
+	return f, nil
+}
+
+// readOutput is what was written to f so far: up to where the descriptors that share f stand.
+func readOutput(f *os.File) ([]byte, error) {
+	n, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, fmt.Errorf("read nsproc's output: %w", err)
+	}
+	if n > protocol.MaxReply {
+		return nil, fmt.Errorf("nsproc: a reply of more than %d bytes", protocol.MaxReply)
+	}
+	b := make([]byte, n)
+	if _, err := f.ReadAt(b, 0); err != nil && n > 0 {
+		return nil, fmt.Errorf("read nsproc's output: %w", err)
+	}
+	return b, nil
+}
