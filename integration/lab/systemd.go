@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	_ "embed"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,14 +21,21 @@ type Systemd struct {
 	pid  int // on this machine
 }
 
+// lastOnV1 is the last release of systemd that runs on cgroup v1.
+const lastOnV1 = 257
+
 // StartSystemd starts systemd on the host, which ends with the host, and waits until it answers. It skips t where the
-// host has none, or this machine no cgroup hierarchy of systemd's own.
+// host has none, this machine no cgroup hierarchy of systemd's own, or the host's systemd no use for that.
 func (h *Host) StartSystemd(t testing.TB) *Systemd {
 	t.Helper()
 	for _, path := range []string{h.Path("/lib/systemd/systemd"), "/sys/fs/cgroup/systemd/cgroup.procs"} {
 		if _, err := os.Stat(path); err != nil {
 			t.Skipf("systemd can't be started here: %v", err)
 		}
+	}
+	var version int
+	if _, err := fmt.Sscanf(h.Exec(t, "systemctl", "--version"), "systemd %d", &version); err != nil || version > lastOnV1 {
+		t.Skipf("systemd %d (error %v) can't be started here: releases after %d want cgroup v2", version, err, lastOnV1)
 	}
 	log := filepath.Join(h.dir, "systemd.log")
 	p, err := h.start(log, nil, "bash", "-c", systemdScript, "systemd.sh", h.cgroup())
