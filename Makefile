@@ -127,6 +127,7 @@ fuzz:
 lint:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags docs ./plugin
 	$(GO) tool staticcheck ./...
 	$(GO) test ./internal/rules
 
