@@ -51,7 +51,13 @@ func parsePoolID(id string) (*pool, error) {
 // Prefixes that no pool can be of: loopback and multicast.
 var unusable = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/4"),
-	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("ff00::/8"),
+	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
+// Usable reports whether an endpoint can have any address of p: loopback, link-local IPv6 and multicast are out.
+func Usable(p netip.Prefix) bool {
+	_, out := overlapping(p, unusable)
+	return !out
 }
 
 // newPool checks what Docker asks for and makes a pool of it, which has to be opened before use.

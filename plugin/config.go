@@ -13,6 +13,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
+
+	"github.com/weaveplugin/weave/ipam"
 )
 
 // config is what `weave serve` was told, checked.
@@ -57,7 +59,7 @@ var settings = []setting{
 		func(c *config, v string) bool { return v == "" || parseNames(&c.DriverNames, v) }},
 	{"api-socket", "/run/weave/weave.sock", "`path` of the socket of weave's own API", wantSocket,
 		func(c *config, v string) bool { return parseSocket(&c.APISocket, v) }},
-	{"api-group", "", "`group`, name or number, that may use the API besides root; empty: none", "a group of this machine, or its number",
+	{"api-group", "", "`group`, name or number, that may use the API besides root; empty: none", "a group of this machine, or its number; a managed plugin knows numbers only",
 		func(c *config, v string) bool { return parseGroup(&c.APIGroup, v) }},
 	{"state", "/var/lib/weave/weave.db", "`path` of the state's file", wantPath,
 		func(c *config, v string) bool { return parsePath(&c.State, v) }},
@@ -67,11 +69,13 @@ var settings = []setting{
 		func(c *config, v string) bool { return v == "" || v == "none" || parsePath(&c.DockerSocket, v) }},
 	{"sandbox-root", "", "`path` to put before the Engine's paths of sandboxes", wantPath,
 		func(c *config, v string) bool { return v == "" || parsePath(&c.SandboxRoot, v) }},
-	{"range", "10.32.0.0/12", "IPv4 `prefix` that subnets are taken from", "an IPv4 prefix such as 10.32.0.0/12",
-		func(c *config, v string) bool { return parsePrefix(&c.Range, v) && c.Range.Addr().Is4() }},
-	{"range6", "", "IPv6 `prefix` that subnets are taken from; empty: one of weave's own making", "an IPv6 prefix of 64 bits at most, such as fd12:3456:789a::/48",
+	{"range", "10.32.0.0/12", "IPv4 `prefix` that subnets are taken from", "an IPv4 prefix such as 10.32.0.0/12, of addresses that a container can have",
 		func(c *config, v string) bool {
-			return v == "" || parsePrefix(&c.Range6, v) && c.Range6.Addr().Is6() && c.Range6.Bits() <= 64
+			return parsePrefix(&c.Range, v) && c.Range.Addr().Is4() && ipam.Usable(c.Range)
+		}},
+	{"range6", "", "IPv6 `prefix` that subnets are taken from; empty: one of weave's own making", "an IPv6 prefix of 64 bits at most, such as fd12:3456:789a::/48, of addresses that a container can have",
+		func(c *config, v string) bool {
+			return v == "" || parsePrefix(&c.Range6, v) && c.Range6.Addr().Is6() && c.Range6.Bits() <= 64 && ipam.Usable(c.Range6)
 		}},
 	{"subnet-bits", "22", "prefix `length` of the IPv4 subnet that a network gets", "8..29",
 		func(c *config, v string) bool { return parseNumber(&c.SubnetBits, v, 8, 29) }},
@@ -108,6 +112,7 @@ func variable(flag string) string {
 func newConfig(flags *pflag.FlagSet, getenv func(string) string) (config, error) {
 	c := config{Managed: flags.Lookup(managedFlag).Value.String() == "true"}
 	var errs []error
+	names := map[string]string{} // of the settings, as the user knows them
 	for _, s := range settings {
 		fallback := s.value
 		if managed, ok := managedValues[s.flag]; ok && c.Managed {
@@ -118,7 +123,10 @@ func newConfig(flags *pflag.FlagSet, getenv func(string) string) (config, error)
 			value = flags.Lookup(s.flag).Value.String()
 		} else if env != "" {
 			name, value = variable(s.flag), env
+		} else if c.Managed {
+			name = variable(s.flag)
 		}
+		names[s.flag] = name
 		next := c
 		if s.parse(&next, value) {
 			c = next
@@ -138,10 +146,10 @@ func newConfig(flags *pflag.FlagSet, getenv func(string) string) (config, error)
 		return c, errors.Join(errs...)
 	}
 	if c.Range.Bits() > c.SubnetBits {
-		return c, fmt.Errorf("--range %s: want one that holds subnets of --subnet-bits %d", c.Range, c.SubnetBits)
+		return c, fmt.Errorf("%s %s: want one that holds subnets of %s %d", names["range"], c.Range, names["subnet-bits"], c.SubnetBits)
 	}
 	if slices.Contains(c.PluginSockets, c.APISocket) {
-		return c, fmt.Errorf("--api-socket %q: want another path than --plugin-socket's", c.APISocket)
+		return c, fmt.Errorf("%s %q: want another path than %s's", names["api-socket"], c.APISocket, names["plugin-socket"])
 	}
 	return c, nil
 }

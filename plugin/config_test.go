@@ -103,6 +103,8 @@ func TestBadSettingIsRefused(t *testing.T) {
 		{"--range=10.32.0.1/12", `--range "10.32.0.1/12": want`},
 		{"--range=fd00::/48", `--range "fd00::/48": want`},
 		{"--range=10.32.0.0/24", `--range 10.32.0.0/24: want one that holds subnets of --subnet-bits 22`},
+		{"--range=224.0.0.0/4", `--range "224.0.0.0/4": want an IPv4 prefix`},
+		{"--range6=fe80::/10", `--range6 "fe80::/10": want an IPv6 prefix`},
 		{"--range6=10.0.0.0/8", `--range6 "10.0.0.0/8": want an IPv6 prefix`},
 		{"--range6=fd00::/65", `--range6 "fd00::/65": want`},
 		{"--subnet-bits=30", `--subnet-bits "30": want 8..29`},

@@ -27,6 +27,7 @@ type core struct {
 	api     http.Handler
 	run     func(context.Context) error // works in the background until ctx ends
 	close   func() error                // after all else
+	taken   func() []string             // paths of weave's sockets that are somebody else's now; serve sets it
 }
 
 // drivers are the backend as it is in earnest.
@@ -98,22 +99,22 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 		listing.Names = docker
 		reachable = func(s *api.Status) {
 			s.Docker = dockerStatus(docker.Reachable())
-			tellDrivers(s, cfg.DriverNames, docker.PluginName())
+			tellDrivers(s, cfg.DriverNames, docker.PluginName(), docker.Plugins())
 		}
 	}
+	c := &core{taken: func() []string { return nil }}
 	listing.Status = func(context.Context) api.Status {
 		s := status
 		s.Uptime = time.Since(started).Seconds()
 		reachable(&s)
 		tellUnseen(&s, networks.Endpoints(), launcher.Sandboxes())
+		tellTaken(&s, c.taken())
 		return s
 	}
-	return &core{
-		backend: drivers{networks, pools},
-		api:     api.NewServer(listing),
-		run:     func(ctx context.Context) error { return together(ctx, background) },
-		close:   func() error { return errors.Join(networks.Close(), st.Close()) },
-	}, nil
+	c.backend, c.api = drivers{networks, pools}, api.NewServer(listing)
+	c.run = func(ctx context.Context) error { return together(ctx, background) }
+	c.close = func() error { return errors.Join(networks.Close(), st.Close()) }
+	return c, nil
 }
 
 // together runs all tasks until ctx ends or one of them fails.

@@ -101,6 +101,12 @@ func checkFree(ctx context.Context, path string) error {
 	}
 }
 
+// there reports whether the socket is still at its path.
+func (s *unixSocket) there() bool {
+	file, err := os.Lstat(s.path)
+	return err == nil && os.SameFile(file, s.file)
+}
+
 // remove takes the socket out of the file system if it is still this one; connections go on.
 func (s *unixSocket) remove(ctx context.Context) error {
 	err := s.locked(ctx, func() error {
@@ -137,12 +143,18 @@ func (s *unixSocket) locked(ctx context.Context, fn func() error) (err error) {
 	return fn()
 }
 
-// makeDir makes the directory, for all to pass whatever the umask; one that is there stays as it is.
+// makeDir makes the directory and those above it, for all to pass whatever the umask; one that is there stays as it is.
 func makeDir(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		if errors.Is(err, os.ErrExist) { // somebody else was first
+			return nil
+		}
 		return err
 	}
 	return os.Chmod(dir, 0o755)

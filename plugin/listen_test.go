@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -97,6 +98,27 @@ func deadSocket(t *testing.T, path string) {
 	}
 }
 
+// All directories that are made let members of the group pass, under a umask as that of the systemd unit, too.
+func TestListenMakesDirectoriesForAll(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	dir := filepath.Dir(socketPath(t))
+	path := filepath.Join(dir, "a", "b", "weave.sock")
+	s, err := listenUnix(t.Context(), path, os.Getgid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, d := range []string{dir, filepath.Join(dir, "a"), filepath.Join(dir, "a", "b")} {
+		info, err := os.Stat(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != 0o755 {
+			t.Errorf("%s: mode %o, want 755", d, got)
+		}
+	}
+}
+
 func TestListenReplacesDeadSocket(t *testing.T) {
 	path := socketPath(t)
 	deadSocket(t, path)
@@ -171,6 +193,9 @@ func TestRemoveLeavesSuccessorsSocketAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.Close()
+	if first.there() || !second.there() {
+		t.Errorf("there: first %t, second %t; want the second only", first.there(), second.there())
+	}
 	if err := first.remove(t.Context()); err != nil {
 		t.Error(err)
 	}

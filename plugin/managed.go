@@ -55,40 +55,55 @@ func pluginID(mountinfo string) string {
 	return ""
 }
 
-// tellUnseen warns in s if mounts that Docker made after weave started don't reach it: it can see no sandbox.
+// tellUnseen warns in s if mounts that Docker made after weave started don't reach it: weave can't see the sandbox that
+// was made last. Earlier ones it may have found when it started.
 func tellUnseen(s *api.Status, endpoints []driver.Endpoint, root sandbox.Root) {
-	unseen := false
+	var last driver.Endpoint
 	for _, e := range endpoints {
-		if e.State != driver.Up { // it may be left over from a container that has ended
-			continue
+		if e.State == driver.Up && !e.Created.Before(last.Created) { // others may be left over from containers that have ended
+			last = e
 		}
-		f, err := root.Open(e.Sandbox)
-		if err == nil {
-			f.Close()
-			return
-		}
-		unseen = unseen || errors.Is(err, sandbox.ErrNotVisible)
 	}
-	if unseen {
+	if last.Sandbox == "" {
+		return
+	}
+	f, err := root.Open(last.Sandbox)
+	if err == nil {
+		f.Close()
+	}
+	if errors.Is(err, sandbox.ErrNotVisible) {
 		s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf("sandboxes can't be seen, so container ends are not announced and "+
 			"live=nsproc fails, all else works: %v", sandbox.ErrNotVisible))
 	}
 }
 
-// tellDrivers puts in s the names to be used with `docker network create -d`. A managed plugin, whose full name may not
-// be known yet, has that one besides; if it is the first of names with the tag latest, Docker finds it where the user
-// means the first name, and then nothing under that one.
-func tellDrivers(s *api.Status, names []string, plugin string) {
-	s.Docker.Drivers = names
-	if plugin == "" {
-		return
+// tellDrivers puts in s the names to be used with `docker network create -d`: the configured ones and, of a managed
+// plugin, the full name, own. Where the user means NAME, Docker takes any managed plugin called NAME:latest, a disabled one
+// too, before it looks for a socket: such a name of weave's does not work.
+func tellDrivers(s *api.Status, names []string, own string, plugins []string) {
+	s.Docker.Drivers = slices.Clone(names)
+	if own != "" {
+		s.Docker.Drivers = append(s.Docker.Drivers, own)
 	}
-	s.Docker.Drivers = append(slices.Clip(names), plugin)
-	short, tagged := strings.CutSuffix(plugin, ":latest")
-	if !tagged || !slices.Contains(names, short) {
-		return
+	for _, name := range names {
+		hiding := name + ":latest"
+		if !slices.Contains(plugins, hiding) {
+			continue
+		}
+		s.Docker.Drivers = slices.DeleteFunc(s.Docker.Drivers, func(d string) bool { return d == name })
+		warning := fmt.Sprintf("docker has another plugin called %s, and so does not find the driver %s: docker plugin rm %s", hiding, name, hiding)
+		if hiding == own {
+			warning = fmt.Sprintf("docker has this plugin under the alias %s, and so does not find the driver %s: type -d %s and "+
+				"--ipam-driver %s; or remove its networks and the plugin, and install it without --alias", name, name, own, own)
+		}
+		s.Warnings = append(slices.Clip(s.Warnings), warning)
 	}
-	s.Docker.Drivers = slices.DeleteFunc(s.Docker.Drivers, func(name string) bool { return name == short })
-	s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf("docker has this plugin under the alias %s, and so does not find the driver %s: "+
-		"type -d %s and --ipam-driver %s, or install the plugin without --alias", short, short, plugin, plugin))
+}
+
+// tellTaken warns in s of sockets that somebody else has put his own in the place of, as Weave Net does.
+func tellTaken(s *api.Status, taken []string) {
+	for _, path := range taken {
+		s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf("%s is somebody else's socket now, and weave is not reached there: "+
+			"stop the other program, then restart weave", path))
+	}
 }

@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
@@ -76,18 +78,21 @@ func TestTellDrivers(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		plugin  string
+		other   string
 		drivers []string
 		warning string
 	}{
-		{"not managed, or not known yet", "", []string{"weave"}, ""},
-		{"full name", "registry.example/weave:latest", []string{"weave", "registry.example/weave:latest"}, ""},
-		{"alias", "weave:latest", []string{"weave:latest"}, "type -d weave:latest and --ipam-driver weave:latest"},
-		{"alias with a tag that hides nothing", "weave:1.0", []string{"weave", "weave:1.0"}, ""},
-		{"another alias", "net:latest", []string{"weave", "net:latest"}, ""},
+		{"not managed, or not known yet", "", "", []string{"weave"}, ""},
+		{"full name", "registry.example/weave:latest", "", []string{"weave", "registry.example/weave:latest"}, ""},
+		{"alias", "weave:latest", "", []string{"weave:latest"}, "type -d weave:latest and --ipam-driver weave:latest"},
+		{"alias with a tag that hides nothing", "weave:1.0", "", []string{"weave", "weave:1.0"}, ""},
+		{"another alias", "net:latest", "", []string{"weave", "net:latest"}, ""},
+		{"hidden by another plugin", "registry.example/weave:latest", "weave:latest", []string{"registry.example/weave:latest"}, "docker plugin rm weave:latest"},
+		{"not managed, hidden", "", "weave:latest", []string{}, "docker plugin rm weave:latest"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			names, s := []string{"weave"}, api.Status{Warnings: []string{"an earlier one"}}
-			tellDrivers(&s, names, c.plugin)
+			tellDrivers(&s, names, c.plugin, []string{c.plugin, c.other})
 			if diff := cmp.Diff(c.drivers, s.Docker.Drivers); diff != "" {
 				t.Errorf("drivers (-want +got):\n%s", diff)
 			}
@@ -101,7 +106,7 @@ func TestTellDrivers(t *testing.T) {
 	}
 }
 
-// TestTellUnseen: a sandbox that is no mount of a namespace warns, unless another one is seen or it is gone.
+// TestTellUnseen: a sandbox that is no mount of a namespace warns, unless a later one is seen or it is gone.
 func TestTellUnseen(t *testing.T) {
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "plain"), nil, 0o600); err != nil {
@@ -117,15 +122,17 @@ func TestTellUnseen(t *testing.T) {
 		{"none", "", []string{""}, false},
 		{"visible", "", []string{visible}, false},
 		{"plain file", sandbox.Root(root), []string{"/plain"}, true},
-		{"plain file and one that is gone", sandbox.Root(root), []string{"/gone", "/plain"}, true},
-		{"plain file and a visible one", "", []string{filepath.Join(root, "plain"), visible}, false},
+		{"plain file after one that is gone", sandbox.Root(root), []string{"/gone", "/plain"}, true},
+		{"plain file, then a visible one", "", []string{filepath.Join(root, "plain"), visible}, false},
+		{"a visible one, then a plain file", "", []string{visible, filepath.Join(root, "plain")}, true},
 		{"gone", sandbox.Root(root), []string{"/gone"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var endpoints []driver.Endpoint
-			for _, path := range c.sandboxes {
-				endpoints = append(endpoints, driver.Endpoint{Sandbox: path, State: driver.Up})
+			for i, path := range c.sandboxes {
+				endpoints = append(endpoints, driver.Endpoint{Sandbox: path, State: driver.Up, Created: time.Unix(int64(i), 0)})
 			}
+			slices.Reverse(endpoints)
 			var s api.Status
 			endpoints = append(endpoints, driver.Endpoint{Sandbox: "/plain", State: driver.Joined}) // of a container that has ended
 			tellUnseen(&s, endpoints, c.root)
@@ -168,6 +175,9 @@ func TestManagedPluginWhoseSocketIsTaken(t *testing.T) {
 	}()
 	eventually(t, "serve listens", func() bool { return answers(cfg.PluginSockets[0]) })
 	answersWith(t, d, taken+": another process serves it")
+	if _, err := api.NewClient(cfg.APISocket).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "another process serves it") {
+		t.Errorf("the API answers with %v, want the same reason", err)
+	}
 	stop()
 	if err := d.ended(t); err != nil {
 		t.Errorf("serve: %v", err)

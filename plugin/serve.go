@@ -90,13 +90,10 @@ func serve(ctx context.Context, cfg config, log *logrus.Entry, open opener) erro
 	g := newGate()
 	servers, err := listen(ctx, cfg, g, log)
 	switch {
-	case err != nil && cfg.Managed:
+	case err != nil && len(servers) > 0 && cfg.Managed:
 		open = refusing(err)
-		if servers, err = listenForDocker(ctx, cfg, g, log); err != nil {
-			return err
-		}
 	case err != nil:
-		return err
+		return errors.Join(err, stop(ctx, servers))
 	default:
 		log.WithFields(logrus.Fields{"plugin": cfg.PluginSockets, "api": cfg.APISocket}).Info("listening")
 	}
@@ -125,6 +122,7 @@ func serve(ctx context.Context, cfg config, log *logrus.Entry, open opener) erro
 			g.fail(err)
 			return err
 		}
+		c.taken = func() []string { return taken(servers) }
 		g.open(c)
 		log.Info("ready")
 		return c.run(running)
@@ -149,33 +147,32 @@ func serve(ctx context.Context, cfg config, log *logrus.Entry, open opener) erro
 	return err
 }
 
-// listen makes all sockets or none.
-func listen(ctx context.Context, cfg config, g *gate, log *logrus.Entry) ([]*server, error) {
+// listen makes the sockets that can be made; the error is of the others.
+func listen(ctx context.Context, cfg config, g *gate, log *logrus.Entry) (servers []*server, err error) {
 	docker := newSocket(g, cfg.Scope, log)
-	var servers []*server
-	add := func(path string, gid int, handler http.Handler) error {
-		s, err := newServer(ctx, path, gid, handler, log)
-		if err != nil {
-			return errors.Join(err, stop(ctx, servers))
+	add := func(path string, gid int, handler http.Handler) {
+		s, failed := newServer(ctx, path, gid, handler, log)
+		if failed != nil {
+			err = errors.Join(err, failed)
+			return
 		}
 		servers = append(servers, s)
-		return nil
 	}
 	for _, path := range cfg.PluginSockets {
-		if err := add(path, -1, docker); err != nil {
-			return nil, err
-		}
+		add(path, -1, docker)
 	}
-	if err := add(cfg.APISocket, cfg.APIGroup, behind(g)); err != nil {
-		return nil, err
-	}
-	return servers, nil
+	add(cfg.APISocket, cfg.APIGroup, behind(g))
+	return servers, err
 }
 
-// listenForDocker makes only the socket at which Docker reaches a managed plugin, which is always free.
-func listenForDocker(ctx context.Context, cfg config, g *gate, log *logrus.Entry) ([]*server, error) {
-	s, err := newServer(ctx, cfg.PluginSockets[0], -1, newSocket(g, cfg.Scope, log), log)
-	return []*server{s}, err
+// taken returns the paths at which there is somebody else's socket in place of one of servers'.
+func taken(servers []*server) (paths []string) {
+	for _, s := range servers {
+		if !s.socket.there() {
+			paths = append(paths, s.socket.path)
+		}
+	}
+	return paths
 }
 
 // refuseFor waits for d and returns reason, or nil as soon as ctx ends.

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,6 +84,7 @@ type event struct{ Action, Package, Test, Output string }
 
 func read(r *bufio.Reader) (result, error) {
 	var out result
+	running := map[string]bool{} // tests and packages that have begun and not ended
 	for d := json.NewDecoder(r); d.More(); {
 		var e event
 		if err := d.Decode(&e); err != nil {
@@ -92,6 +94,12 @@ func read(r *bufio.Reader) (result, error) {
 			out.engine = strings.TrimSpace(version)
 		}
 		name := cmp.Or(e.Test, e.Package) // a package fails by itself when it doesn't build, or is killed
+		switch e.Action {
+		case "start", "run":
+			running[e.Package+" "+e.Test] = true
+		case "pass", "fail", "skip":
+			delete(running, e.Package+" "+e.Test)
+		}
 		switch {
 		case strings.Contains(e.Test, "/"):
 		case e.Action == "fail":
@@ -101,6 +109,9 @@ func read(r *bufio.Reader) (result, error) {
 		case e.Action == "skip" && e.Test != "":
 			out.skipped = append(out.skipped, name)
 		}
+	}
+	if len(running) > 0 {
+		return out, fmt.Errorf("cut off: no end of %s", slices.Sorted(maps.Keys(running)))
 	}
 	if out.engine == "" || out.passed == 0 {
 		return out, errors.New("no test passed, or none told the engine's version")

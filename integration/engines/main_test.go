@@ -9,7 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const passing = `{"Action":"output","Package":"p","Output":"engine: 28.5.2\n"}
+const passing = `{"Action":"start","Package":"p"}
+{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Output":"engine: 28.5.2\n"}
 {"Action":"pass","Package":"p","Test":"TestA"}
 {"Action":"pass","Package":"p","Test":"TestA/sub"}
 {"Action":"skip","Package":"p","Test":"TestB"}
@@ -47,6 +49,7 @@ func TestNothingIsWritten(t *testing.T) {
 		"a test failed":   {marks, passing + `{"Action":"fail","Package":"p","Test":"TestC"}`, "TestC on 28.5.2 failed"},
 		"a build failed":  {marks, passing + `{"Action":"fail","Package":"q"}`, "q on 28.5.2 failed"},
 		"no version":      {marks, `{"Action":"pass","Package":"p","Test":"TestA"}`, "none told the engine's version"},
+		"cut off":         {marks, passing + `{"Action":"start","Package":"q"}{"Action":"run","Package":"q","Test":"TestC"}`, "cut off: no end of [q  q TestC]"},
 		"nothing ran":     {marks, "", "no test passed"},
 		"not JSON":        {marks, "FAIL", "invalid character"},
 		"no marks":        {"text", passing, "want the lines"},

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Puts the tests of docker-compose, as Debian's source package of the installed version has them, into DIR:
+# Puts the tests of docker-compose, as Debian 12's source package has them, into DIR:
 #
 #   compose-tests.sh DIR
 #

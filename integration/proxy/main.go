@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -37,9 +38,28 @@ func main() {
 	}
 }
 
+// removeDead removes the socket that a proxy which was killed has left; whatever else is at path stays.
+func removeDead(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	conn, err := net.Dial("unix", path)
+	if err == nil {
+		conn.Close()
+	}
+	if info.Mode().Type() != fs.ModeSocket || !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%s is there already, and not a socket that nobody serves: choose another path", path)
+	}
+	return os.Remove(path)
+}
+
 // serve serves on the socket path until ctx ends.
 func serve(ctx context.Context, path string, handler http.Handler) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // what a proxy that was killed has left
+	if err := removeDead(path); err != nil {
 		return err
 	}
 	listener, err := net.Listen("unix", path)

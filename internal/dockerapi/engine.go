@@ -152,11 +152,11 @@ func (s session) readNames(ctx context.Context, pluginID string) (*names, error)
 	if err := s.get(ctx, "/containers/json", nil, &containers); err != nil {
 		return nil, err
 	}
-	plugin, err := s.pluginName(ctx, pluginID)
+	plugin, plugins, err := s.pluginNames(ctx, pluginID)
 	if err != nil {
 		return nil, err
 	}
-	n := &names{plugin: plugin, networks: make(map[string]string, len(networks)), containers: make(map[string]container, len(containers))}
+	n := &names{plugin: plugin, plugins: plugins, networks: make(map[string]string, len(networks)), containers: make(map[string]container, len(containers))}
 	for _, network := range networks {
 		n.networks[network.ID] = network.Name
 	}
@@ -170,24 +170,26 @@ func (s session) readNames(ctx context.Context, pluginID string) (*names, error)
 	return n, nil
 }
 
-// pluginName returns the full name of the managed plugin of this id; empty if there is none.
-func (s session) pluginName(ctx context.Context, id string) (string, error) {
-	if id == "" {
-		return "", nil
-	}
+// pluginNames returns the full name of the managed plugin of this id, empty if there is none, and those of all managed
+// plugins, disabled ones among them.
+func (s session) pluginNames(ctx context.Context, id string) (own string, all []string, err error) {
 	var plugins []struct {
 		ID   string `json:"Id"`
 		Name string
 	}
 	if err := s.get(ctx, "/plugins", nil, &plugins); err != nil {
-		return "", err
+		if id == "" {
+			err = nil // nothing but a warning depends on it
+		}
+		return "", nil, err
 	}
 	for _, p := range plugins {
-		if p.ID == id {
-			return p.Name, nil
+		all = append(all, p.Name)
+		if p.ID == id && id != "" {
+			own = p.Name
 		}
 	}
-	return "", nil
+	return own, all, nil
 }
 
 // ownName picks a container's own name from all that Docker tells: those through a link of another container have a

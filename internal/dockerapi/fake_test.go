@@ -37,7 +37,7 @@ func newFakeDocker(t *testing.T) *fakeDocker {
 		t:       t,
 		socket:  filepath.Join(t.TempDir(), "docker.sock"),
 		version: "1.41",
-		answers: map[string]string{"/networks": "[]", "/containers/json": "[]"},
+		answers: map[string]string{"/networks": "[]", "/containers/json": "[]", "/plugins": "[]"},
 		hangs:   map[string]bool{},
 		streams: map[chan string]bool{},
 	}

@@ -68,7 +68,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 		return Known{}, err
 	}
 	known := Known{Drivers: w.drivers}
-	plugin, err := s.pluginName(ctx, w.pluginID)
+	plugin, _, err := s.pluginNames(ctx, w.pluginID)
 	if err != nil {
 		return Known{}, err
 	}

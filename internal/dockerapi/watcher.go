@@ -49,6 +49,7 @@ type names struct {
 	networks   map[string]string    // by network id
 	containers map[string]container // by endpoint id
 	plugin     string               // of the managed plugin that weave is; empty: it is none
+	plugins    []string             // of all managed plugins
 }
 
 type container struct{ id, name string }
@@ -89,6 +90,9 @@ func (w *Watcher) Container(endpoint string) (id, name string) {
 
 // PluginName returns the full name of the managed plugin that weave is; empty: it is none, or the name is not known yet.
 func (w *Watcher) PluginName() string { return w.names.Load().plugin }
+
+// Plugins returns the full names of all managed plugins that Docker has, disabled ones among them.
+func (w *Watcher) Plugins() []string { return w.names.Load().plugins }
 
 // Reachable returns nil if Docker's API could be read when it was last tried, else the reason; ErrNotAsked at first.
 func (w *Watcher) Reachable() error { return *w.reach.Load() }
