@@ -57,7 +57,11 @@ func debootstrap(suite, dir string) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"--variant=minbase", "--include=docker.io,iptables,iproute2,procps,ca-certificates,curl,iputils-ping", suite, dir, mirror}
+	packages := "docker.io,iptables,iproute2,procps,ca-certificates,curl,iputils-ping,systemd"
+	if suite != Engine20 {
+		packages += ",docker-cli" // in docker.io before
+	}
+	args := []string{"--variant=minbase", "--include=" + packages, suite, dir, mirror}
 	if _, err := os.Stat("/usr/share/debootstrap/scripts/" + suite); err != nil {
 		args = append(args, "sid") // a release that this debootstrap doesn't know yet
 	}
