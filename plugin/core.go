@@ -27,7 +27,7 @@ type core struct {
 	api     http.Handler
 	run     func(context.Context) error // works in the background until ctx ends
 	close   func() error                // after all else
-	taken   func() []string             // paths of weave's sockets that are somebody else's now; serve sets it
+	taken   func() []string             // paths at which weave's sockets are no more; serve sets it
 }
 
 // drivers are the backend as it is in earnest.

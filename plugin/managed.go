@@ -100,10 +100,10 @@ func tellDrivers(s *api.Status, names []string, own string, plugins []string) {
 	}
 }
 
-// tellTaken warns in s of sockets that somebody else has put his own in the place of, as Weave Net does.
+// tellTaken warns in s of sockets that are gone or have somebody else's in their place, as Weave Net puts its own there.
 func tellTaken(s *api.Status, taken []string) {
 	for _, path := range taken {
-		s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf("%s is somebody else's socket now, and weave is not reached there: "+
-			"stop the other program, then restart weave", path))
+		s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf("%s is not weave's socket any more, and weave is not reached there: "+
+			"stop the program that took it, if it was one, then restart weave", path))
 	}
 }

@@ -165,7 +165,7 @@ func listen(ctx context.Context, cfg config, g *gate, log *logrus.Entry) (server
 	return servers, err
 }
 
-// taken returns the paths at which there is somebody else's socket in place of one of servers'.
+// taken returns the paths at which one of servers' sockets was, and is no more.
 func taken(servers []*server) (paths []string) {
 	for _, s := range servers {
 		if !s.socket.there() {

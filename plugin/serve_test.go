@@ -237,6 +237,38 @@ func TestAPISaysWhyThereIsNoAnswer(t *testing.T) {
 	}
 }
 
+// A program that takes weave's place without asking, as Weave Net does, is noticed.
+func TestTakenSocketIsNoticed(t *testing.T) {
+	path := socketPath(t)
+	s, err := newServer(t.Context(), path, -1, http.NotFoundHandler(), quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := []*server{s}
+	if got := taken(servers); len(got) > 0 {
+		t.Errorf("taken: %q, want none", got)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	var status api.Status
+	tellTaken(&status, taken(servers))
+	if len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], path+" is not weave's socket any more") {
+		t.Errorf("warnings %q, want one of %s", status.Warnings, path)
+	}
+	if err := s.stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if !answers(path) {
+		t.Error("the other's socket is gone")
+	}
+}
+
 func TestStopWhileStarting(t *testing.T) {
 	opening := make(chan struct{})
 	d := startDaemon(t, newDaemonConfig(t), func(ctx context.Context, _ config, _ *logrus.Entry) (*core, error) {
