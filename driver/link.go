@@ -40,9 +40,7 @@ func dump[T any](ctx context.Context, what string, list func() ([]T, error)) ([]
 		case !errors.Is(err, netlink.ErrDumpInterrupted):
 			return nil, fmt.Errorf("list %s: %w", what, err)
 		}
-		select {
-		case <-time.After(dumpPause):
-		case <-ctx.Done():
+		if pause(ctx, dumpPause); ctx.Err() != nil {
 			return nil, fmt.Errorf("list %s: %w: %w", what, ctx.Err(), err)
 		}
 	}

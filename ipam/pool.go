@@ -48,13 +48,13 @@ func parsePoolID(id string) (*pool, error) {
 	return p, nil
 }
 
-// Prefixes that no pool can be of: loopback and multicast.
+// Prefixes that no pool can be of: loopback, link-local IPv6 and multicast.
 var unusable = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/4"),
 	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
 }
 
-// Usable reports whether an endpoint can have any address of p: loopback, link-local IPv6 and multicast are out.
+// Usable reports whether no address of p is one that an endpoint can't have.
 func Usable(p netip.Prefix) bool {
 	_, out := overlapping(p, unusable)
 	return !out

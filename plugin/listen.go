@@ -102,19 +102,18 @@ func checkFree(ctx context.Context, path string) error {
 }
 
 // there reports whether the socket is still at its path.
-func (s *unixSocket) there() bool {
+func (s *unixSocket) there() (bool, error) {
 	file, err := os.Lstat(s.path)
-	return err == nil && os.SameFile(file, s.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(file, s.file), err
 }
 
 // remove takes the socket out of the file system if it is still this one; connections go on.
 func (s *unixSocket) remove(ctx context.Context) error {
 	err := s.locked(ctx, func() error {
-		file, err := os.Lstat(s.path)
-		if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(file, s.file) {
-			return nil
-		}
-		if err != nil {
+		if there, err := s.there(); err != nil || !there {
 			return err
 		}
 		return os.Remove(s.path)

@@ -193,8 +193,10 @@ func TestRemoveLeavesSuccessorsSocketAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.Close()
-	if first.there() || !second.there() {
-		t.Errorf("there: first %t, second %t; want the second only", first.there(), second.there())
+	for s, want := range map[*unixSocket]bool{first: false, second: true} {
+		if there, err := s.there(); err != nil || there != want {
+			t.Errorf("there: %t, error %v; want %t", there, err, want)
+		}
 	}
 	if err := first.remove(t.Context()); err != nil {
 		t.Error(err)

@@ -72,8 +72,7 @@ func tellUnseen(s *api.Status, endpoints []driver.Endpoint, root sandbox.Root) {
 		f.Close()
 	}
 	if errors.Is(err, sandbox.ErrNotVisible) {
-		s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf("sandboxes can't be seen, so container ends are not announced and "+
-			"live=nsproc fails, all else works: %v", sandbox.ErrNotVisible))
+		warn(s, "sandboxes can't be seen, so container ends are not announced and live=nsproc fails, all else works: %v", sandbox.ErrNotVisible)
 	}
 }
 
@@ -91,19 +90,24 @@ func tellDrivers(s *api.Status, names []string, own string, plugins []string) {
 			continue
 		}
 		s.Docker.Drivers = slices.DeleteFunc(s.Docker.Drivers, func(d string) bool { return d == name })
-		warning := fmt.Sprintf("docker has another plugin called %s, and so does not find the driver %s: docker plugin rm %s", hiding, name, hiding)
 		if hiding == own {
-			warning = fmt.Sprintf("docker has this plugin under the alias %s, and so does not find the driver %s: type -d %s and "+
+			warn(s, "docker has this plugin under the alias %s, and so does not find the driver %s: type -d %s and "+
 				"--ipam-driver %s; or remove its networks and the plugin, and install it without --alias", name, name, own, own)
+		} else {
+			warn(s, "docker has another plugin called %s, and so does not find the driver %s: docker plugin rm %s", hiding, name, hiding)
 		}
-		s.Warnings = append(slices.Clip(s.Warnings), warning)
 	}
 }
 
 // tellTaken warns in s of sockets that are gone or have somebody else's in their place, as Weave Net puts its own there.
 func tellTaken(s *api.Status, taken []string) {
 	for _, path := range taken {
-		s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf("%s is not weave's socket any more, and weave is not reached there: "+
-			"stop the program that took it, if it was one, then restart weave", path))
+		warn(s, "%s is not weave's socket any more, and weave is not reached there: "+
+			"stop the program that took it, if it was one, then restart weave", path)
 	}
+}
+
+// warn adds a warning to s, whose others are those of each status.
+func warn(s *api.Status, format string, args ...any) {
+	s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf(format, args...))
 }

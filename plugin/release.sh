@@ -17,7 +17,8 @@ export LC_ALL=C TZ=UTC
 # The compiler, the same as the Dockerfile's, and nothing of what a user may have set for his own builds but where modules
 # come from.
 GOPROXY=$(go env GOPROXY) GOSUMDB=$(go env GOSUMDB)
-export GOPROXY GOSUMDB GOTOOLCHAIN=go1.26.8 GOENV=off GOFLAGS='' GOEXPERIMENT='' GOAMD64=v1 GOARM64=v8.0
+GOTOOLCHAIN=go$(sed -n 's/^FROM .*golang:\([0-9.]*\)-.*/\1/p' Dockerfile)
+export GOPROXY GOSUMDB GOTOOLCHAIN GOENV=off GOFLAGS='' GOEXPERIMENT='' GOAMD64=v1 GOARM64=v8.0
 version=$(git describe --tags --always)
 commit=$(git rev-parse HEAD)
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)

@@ -168,7 +168,7 @@ func listen(ctx context.Context, cfg config, g *gate, log *logrus.Entry) (server
 // taken returns the paths at which one of servers' sockets was, and is no more.
 func taken(servers []*server) (paths []string) {
 	for _, s := range servers {
-		if !s.socket.there() {
+		if there, err := s.socket.there(); err != nil || !there {
 			paths = append(paths, s.socket.path)
 		}
 	}

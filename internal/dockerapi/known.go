@@ -68,12 +68,14 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 		return Known{}, err
 	}
 	known := Known{Drivers: w.drivers}
-	plugin, _, err := s.pluginNames(ctx, w.pluginID)
-	if err != nil {
-		return Known{}, err
-	}
-	if plugin != "" {
-		known.Drivers = append(slices.Clip(known.Drivers), plugin)
+	if w.pluginID != "" {
+		plugin, _, err := s.pluginNames(ctx, w.pluginID)
+		if err != nil {
+			return Known{}, err
+		}
+		if plugin != "" {
+			known.Drivers = append(slices.Clip(known.Drivers), plugin)
+		}
 	}
 	for _, n := range list {
 		if n.ConfigOnly || !slices.Contains(known.Drivers, n.Driver) && !slices.Contains(known.Drivers, n.IPAM.Driver) {

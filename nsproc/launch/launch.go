@@ -123,8 +123,8 @@ func (l *Launcher) ask(ctx context.Context, path string, req protocol.Request) (
 	return l.run(ctx, namespace, stdin)
 }
 
-// filled is a pipe that holds b, of at most protocol.MaxRequest bytes, and then ends. So nsproc finds its request there when it
-// starts, and waits for nobody to write it.
+// filled is a pipe that holds b, of at most protocol.MaxRequest bytes, and then ends. So nsproc finds its request there
+// when it starts, and waits for nobody to write it.
 func filled(b []byte) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -39,7 +39,7 @@ func readOutput(f *os.File) ([]byte, error) {
 		return nil, fmt.Errorf("nsproc: a reply of more than %d bytes", protocol.MaxReply)
 	}
 	b := make([]byte, n)
-	if _, err := f.ReadAt(b, 0); err != nil && n > 0 {
+	if _, err := f.ReadAt(b, 0); err != nil {
 		return nil, fmt.Errorf("read nsproc's output: %w", err)
 	}
 	return b, nil
