@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 	"github.com/sirupsen/logrus/hooks/test"
+	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/internal/nstest"
 )
@@ -202,9 +203,9 @@ func TestTakesOverFromAnotherState(t *testing.T) {
 	})
 }
 
-// TestHangingCommandIsKilled: of each command that is run, and of what it has started.
+// TestHangingCommandIsKilled: nobody waits for it, nor for what it has started.
 func TestHangingCommandIsKilled(t *testing.T) {
-	hang := "#!/bin/sh\necho running >>\"$0.log\"\nsleep 1000\n" // sleep holds the output open when sh is killed
+	hang := "#!/bin/sh\ncat \"$0.fifo\"\n" // cat holds the output open when sh is killed
 	for _, name := range []string{"iptables-nft", "iptables-nft-restore"} {
 		t.Run(name, func(t *testing.T) {
 			if nstest.Reexec(t) {
@@ -214,6 +215,7 @@ func TestHangingCommandIsKilled(t *testing.T) {
 			path := filepath.Join(dir, name)
 			must(t, os.Remove(path))
 			must(t, os.WriteFile(path, []byte(hang), 0o755))
+			must(t, unix.Mkfifo(path+".fifo", 0o600))
 			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 			f, _ := newFirewall(t)
 			f.tables = slices.DeleteFunc(f.tables, func(tt *table) bool { return filepath.Dir(tt.list) != dir })
@@ -221,7 +223,13 @@ func TestHangingCommandIsKilled(t *testing.T) {
 			defer cancel()
 			ended := make(chan error, 1)
 			go func() { ended <- f.Allow(ctx, "wv-1", "n1") }()
-			eventually(t, name+" runs", func() bool { _, err := os.Stat(path + ".log"); return err == nil })
+			var input *os.File // cat ends with it
+			eventually(t, name+" runs", func() bool {
+				var err error
+				input, err = os.OpenFile(path+".fifo", os.O_WRONLY|unix.O_NONBLOCK, 0)
+				return err == nil
+			})
+			defer input.Close()
 			cancel()
 			select {
 			case err := <-ended:
