@@ -12,6 +12,7 @@ import (
 
 	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
@@ -155,7 +156,7 @@ func (d *Driver) lookInto(ctx context.Context, sandbox string, source Source) in
 			return inside{source: Kernel, err: err}
 		}
 	}
-	s, err := d.launcher.List(ctx, sandbox)
+	s, err := d.launcher.List(ctx, sandbox, protocol.List{})
 	if err != nil {
 		return inside{source: Nsproc, err: err}
 	}

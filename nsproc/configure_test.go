@@ -46,7 +46,7 @@ func TestMulticast(t *testing.T) {
 			}
 		}
 	}
-	s, err := l.List(t.Context(), ns.Path())
+	s, err := l.List(t.Context(), ns.Path(), protocol.List{Routes: true})
 	if err != nil {
 		t.Fatal(err)
 	}

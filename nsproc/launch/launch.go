@@ -68,10 +68,10 @@ func New(o Options) (*Launcher, error) {
 // Sandboxes is the root under which the Launcher opens sandboxes.
 func (l *Launcher) Sandboxes() sandbox.Root { return l.root }
 
-// List lists the links, addresses, routes and neighbours in the sandbox at path, Docker's SandboxKey. Errors wrap
-// ErrNoSandbox, ErrNotVisible, protocol.ErrVersion or a *protocol.Error where these are the reason.
-func (l *Launcher) List(ctx context.Context, path string) (*netstate.Snapshot, error) {
-	dump, err := l.ask(ctx, path, protocol.Request{List: &protocol.List{}})
+// List lists what is asked for of the sandbox at path, Docker's SandboxKey. Errors wrap ErrNoSandbox, ErrNotVisible,
+// protocol.ErrVersion or a *protocol.Error where these are the reason.
+func (l *Launcher) List(ctx context.Context, path string, what protocol.List) (*netstate.Snapshot, error) {
+	dump, err := l.ask(ctx, path, protocol.Request{List: &what})
 	if err != nil {
 		return nil, fmt.Errorf("list sandbox %s: %w", path, err)
 	}

@@ -57,7 +57,7 @@ func TestBadNsproc(t *testing.T) {
 		{"it is killed", `kill -9 $$`, nil, "signal: killed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := fake(t, time.Minute, tc.script).List(t.Context(), ns.Path())
+			_, err := fake(t, time.Minute, tc.script).List(t.Context(), ns.Path(), protocol.List{})
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -79,7 +79,7 @@ func TestDeadline(t *testing.T) {
 		"hangs with a child's help": "echo $$ >&2; sleep 3 & exec sleep 600",
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := fake(t, 200*time.Millisecond, script).List(t.Context(), ns.Path())
+			_, err := fake(t, 200*time.Millisecond, script).List(t.Context(), ns.Path(), protocol.List{})
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("got error %v, want the deadline's", err)
 			}
@@ -95,7 +95,7 @@ func TestDeadline(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := fake(t, 0, "exec sleep 600").List(ctx, ns.Path()); !errors.Is(err, context.Canceled) {
+	if _, err := fake(t, 0, "exec sleep 600").List(ctx, ns.Path(), protocol.List{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want the caller's", err)
 	}
 }
@@ -103,7 +103,7 @@ func TestDeadline(t *testing.T) {
 func TestNoSandbox(t *testing.T) {
 	l := fake(t, 0, "exit 1")
 	dir := t.TempDir()
-	if _, err := l.List(t.Context(), filepath.Join(dir, "none")); !errors.Is(err, ErrNoSandbox) {
+	if _, err := l.List(t.Context(), filepath.Join(dir, "none"), protocol.List{}); !errors.Is(err, ErrNoSandbox) {
 		t.Errorf("got error %v, want ErrNoSandbox", err)
 	}
 	if _, err := l.Configure(t.Context(), dir, protocol.Configure{Peer: 1, MAC: "02:00:00:00:00:01"}); !errors.Is(err, ErrNotVisible) {
@@ -173,7 +173,7 @@ func TestParallel(t *testing.T) {
 		address := fmt.Sprintf("10.32.0.%d/22", i+1)
 		index, mac := nstest.Veth(t, host, ns, fmt.Sprintf("host%d", i), address)
 		group.Go(func() {
-			s, err := l.List(t.Context(), ns.Path())
+			s, err := l.List(t.Context(), ns.Path(), protocol.List{})
 			if err != nil {
 				t.Error(err)
 				return

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
 // sandboxes makes n namespaces that each have an endpoint, as containers have.
@@ -71,7 +72,7 @@ func BenchmarkNsproc100(b *testing.B) {
 		b.Fatal(err)
 	}
 	list := func(ctx context.Context, path string) error {
-		_, err := l.List(ctx, path)
+		_, err := l.List(ctx, path, protocol.List{})
 		return err
 	}
 	for _, several := range []int{1, 4} {

@@ -21,6 +21,7 @@ import (
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
@@ -80,7 +81,7 @@ func TestSameAsNsproc(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				inside, err := l.List(t.Context(), path)
+				inside, err := l.List(t.Context(), path, protocol.List{})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -7,8 +7,8 @@ import "net/netip"
 // Snapshot is what was found in one network namespace.
 type Snapshot struct {
 	Links      []Link      // in the order of their indexes
-	Routes     []Route     // main table; from inside only
-	Neighbours []Neighbour // from inside only
+	Routes     []Route     // main table; from inside only, where asked for
+	Neighbours []Neighbour // from inside only, where asked for
 }
 
 // Link is one network link and its addresses.

@@ -12,7 +12,7 @@ import (
 // ErrVersion means that the plugin and nsproc come from different releases.
 var ErrVersion = errors.New("install the plugin and nsproc of the same release")
 
-// listRequest is how the plugin asks for a List. ReadRequest knows it by sight: to have it decoded takes nsproc longer than
+// listRequest is how the plugin asks for the List of a live listing. ReadRequest knows it by sight: to have it decoded takes nsproc longer than
 // to ask the kernel for all links.
 const listRequest = `{"version":1,"list":{}}`
 

@@ -24,6 +24,7 @@ func TestReadRequest(t *testing.T) {
 	}{
 		{"list", `{"version":1,"list":{}}`, &Request{Version: 1, List: &List{}}},
 		{"list, written otherwise", `{"list":{}, "version":1}`, &Request{Version: 1, List: &List{}}},
+		{"list of more", `{"version":1,"list":{"routes":true,"neighbours":true}}`, &Request{Version: 1, List: &List{Routes: true, Neighbours: true}}},
 		{"configure", goodConfigure, &Request{Version: 1, Configure: &Configure{
 			Peer: 7, MAC: "02:00:00:00:00:0a", Announce: true, Proc: "/proc",
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.1/22"), netip.MustParsePrefix("fd00::1/64")},

@@ -30,9 +30,12 @@ type Request struct {
 	Configure *Configure `json:"configure,omitempty"`
 }
 
-// List asks for the sandbox's links, addresses, routes and neighbours. The reply to it is what rtnl.Conn.Dump returns;
-// it becomes a Reply only if nsproc refuses.
-type List struct{}
+// List asks for the sandbox's links with their addresses, and for more where that is wanted. The reply to it is what
+// rtnl.Conn.Dump returns; it becomes a Reply only if nsproc refuses.
+type List struct {
+	Routes     bool `json:"routes,omitempty"`
+	Neighbours bool `json:"neighbours,omitempty"`
+}
 
 // Configure asks for what has to be set on a container end once Docker has moved it into the sandbox. It can be
 // repeated without harm.

@@ -140,7 +140,7 @@ func TestSnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dump, err := c.Dump()
+	dump, err := c.Dump(true, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,20 +9,24 @@ import (
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// Dump asks for all that is in the connection's namespace, links, addresses, routes and neighbours, and returns the
-// kernel's messages as they came, closed by an NLMSG_DONE. Decode reads them, elsewhere and later.
-func (c *Conn) Dump() ([]byte, error) {
+// Dump asks for the links of the connection's namespace with their addresses, and for its routes and neighbours if wanted.
+// It returns the kernel's messages as they came, closed by an NLMSG_DONE. Decode reads them, elsewhere and later.
+func (c *Conn) Dump(routes, neighbours bool) ([]byte, error) {
 	var all []byte
 	for _, q := range []struct {
+		wanted  bool
 		what    string
 		typ     uint16
 		request []byte
 	}{
-		{"links", unix.RTM_GETLINK, linksRequest(Here)},
-		{"addresses", unix.RTM_GETADDR, addressesRequest(Here)},
-		{"routes", unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg)},
-		{"neighbours", unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg)},
+		{true, "links", unix.RTM_GETLINK, linksRequest(Here)},
+		{true, "addresses", unix.RTM_GETADDR, addressesRequest(Here)},
+		{routes, "routes", unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg)},
+		{neighbours, "neighbours", unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg)},
 	} {
+		if !q.wanted {
+			continue
+		}
 		before := len(all)
 		err := c.dump(q.typ, q.request, func() { all = all[:before] }, func(m received) error {
 			all = append(all, m.whole...)
