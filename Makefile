@@ -79,7 +79,7 @@ test:
 	integration/install.sh
 	$(MAKE) lint
 	$(GO) test -race -count=1 $(UNIT)
-	$(GO) test -count=1 -parallel 3 -timeout 14m ./integration/...
+	$(GO) test -count=1 -parallel 3 -timeout 45m ./integration/...
 
 # The integration tests beside each engine, Docker 20.10, 26.1 and 28.5, and the README's table of what was tested.
 ENGINES = bookworm trixie forky
@@ -90,7 +90,7 @@ test-engines:
 	integration/install.sh python3-pytest
 	mkdir -p build/engines
 	for suite in $(ENGINES); do \
-		WEAVE_LAB_ENGINE=$$suite $(GO) test -json -count=1 -parallel 3 -timeout 20m ./integration/... >build/engines/$$suite.json; \
+		WEAVE_LAB_ENGINE=$$suite $(GO) test -json -count=1 -parallel 3 -timeout 45m ./integration/... >build/engines/$$suite.json; \
 	done
 	$(GO) run ./integration/engines README.md $(ENGINES:%=build/engines/%.json)
 

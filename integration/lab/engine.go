@@ -144,9 +144,13 @@ func (h *Host) CreateNetwork(t testing.TB, name string, options ...string) {
 	args := append([]string{"network", "create"}, options...)
 	h.Docker(t, append(args, name)...)
 	t.Cleanup(func() {
-		if out, err := h.DockerErr("network", "rm", name); err != nil && !gone(err) {
-			t.Errorf("%v %s", err, out)
-		}
+		// An engine may still be letting go of the endpoints of containers that were removed while it started them.
+		Eventually(t, 10*time.Second, "removal of network "+name, func() error {
+			if _, err := h.DockerErr("network", "rm", name); err != nil && !gone(err) {
+				return err
+			}
+			return nil
+		})
 	})
 }
 

@@ -14,11 +14,16 @@ import (
 	"time"
 )
 
+// patience is how many times as long as a limit says is waited: limits are those of a quick machine that does nothing else,
+// and one that is reached only ends a test that fails.
+const patience = 4
+
 // commandTimeout bounds a command that a test waits for.
-const commandTimeout = time.Minute
+const commandTimeout = patience * time.Minute
 
 // Poll calls check until it returns nil. After the time limit it gives up with check's last error.
 func Poll(limit time.Duration, check func() error) error {
+	limit *= patience
 	deadline := time.Now().Add(limit)
 	for {
 		err := check()

@@ -90,7 +90,7 @@ func (c *Conn) change(typ, flags uint16, payload []byte) error {
 // ask sends a request that the kernel answers with one message and returns that message's payload.
 func (c *Conn) ask(typ uint16, payload []byte) ([]byte, error) {
 	var answer []byte
-	_, err := c.exchange(typ, unix.NLM_F_ACK, payload, func(m received) error {
+	_, err := c.exchange(typ, 0, payload, func(m received) error {
 		answer = bytes.Clone(m.payload)
 		return nil
 	})
@@ -100,8 +100,8 @@ func (c *Conn) ask(typ uint16, payload []byte) ([]byte, error) {
 	return answer, err
 }
 
-// exchange sends one request and reads its answer up to the end: an acknowledgement, or a dump's last message. An
-// error of one is returned after that, so that the connection stays in step.
+// exchange sends one request and reads its answer up to the end: the acknowledgement or the dump's last message that
+// flags ask for, else the only message. An error of one is returned after that, so that the connection stays in step.
 func (c *Conn) exchange(typ, flags uint16, payload []byte, one func(received) error) (interrupted bool, err error) {
 	c.seq++
 	if _, err := unix.Write(c.fd, message(typ, flags|unix.NLM_F_REQUEST, c.seq, payload)); err != nil {
@@ -133,6 +133,9 @@ func (c *Conn) exchange(typ, flags uint16, payload []byte, one func(received) er
 			default:
 				if first == nil {
 					first = one(m)
+				}
+				if flags&(unix.NLM_F_DUMP|unix.NLM_F_ACK) == 0 {
+					return interrupted, first
 				}
 			}
 		}

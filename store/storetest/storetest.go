@@ -66,13 +66,16 @@ func apply(t *testing.T, s store.Store, changes ...store.Change) {
 	}
 }
 
+// asText compares values as a whole: cmp would compare byte by byte, a megabyte in many seconds.
+var asText = cmp.Transformer("text", func(b []byte) string { return string(b) })
+
 func wantRecords(t *testing.T, s store.Store, prefix string, want ...store.Record) {
 	t.Helper()
 	got, err := s.List(t.Context(), prefix)
 	if err != nil {
 		t.Fatalf("list %q: %v", prefix, err)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), asText); diff != "" {
 		t.Fatalf("records of prefix %q (-want +got):\n%s", prefix, diff)
 	}
 }
