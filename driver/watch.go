@@ -21,7 +21,7 @@ const (
 	watchPause = time.Second
 	// configureTime bounds the work in one sandbox.
 	configureTime = 10 * time.Second
-	// configureAttempts is how often the work in one sandbox is tried, configurePause the time between two tries.
+	// configureAttempts is how often the work in one sandbox is tried, configurePause the time after each try.
 	configureAttempts = 3
 	configurePause    = time.Second
 	// configureAtOnce is how many sandboxes are worked in at the same time.
@@ -31,7 +31,7 @@ const (
 // watchLinks follows the carrier of the host ends until ctx ends: it comes up when Docker has set the container end up,
 // addresses and all. When events were lost it begins anew with the present state of every link.
 func (d *Driver) watchLinks(ctx context.Context) error {
-	c := &configurator{d: d, slots: make(chan struct{}, configureAtOnce)}
+	c := newConfigurator(d)
 	defer c.group.Wait()
 	for ctx.Err() == nil {
 		if err := d.followLinks(ctx, c); err != nil && ctx.Err() == nil {
@@ -113,11 +113,19 @@ func (d *Driver) setCarrier(hostEnd string, up bool) (ep Endpoint, came bool) {
 	return ep, came
 }
 
-// configurator has nsproc do in a sandbox what Docker leaves undone there.
+// configurator has nsproc do in a sandbox what Docker leaves undone there. What happens in one container, its link going
+// up and down all the time for instance, costs the others nothing: each endpoint has one job at most, and that uses a slot
+// once in configurePause at most.
 type configurator struct {
 	d     *Driver
 	slots chan struct{}
 	group sync.WaitGroup
+	mu    sync.Mutex
+	jobs  map[EndpointID]bool // those under way; true: the carrier has come again, so it has to be done again
+}
+
+func newConfigurator(d *Driver) *configurator {
+	return &configurator{d: d, slots: make(chan struct{}, configureAtOnce), jobs: map[EndpointID]bool{}}
 }
 
 // start configures the endpoint's container end in the background, if its network needs that.
@@ -126,28 +134,62 @@ func (c *configurator) start(ctx context.Context, ep Endpoint) {
 	if !ok || nw.Announced && !nw.Multicast && !nw.hasIPv6() {
 		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, underWay := c.jobs[ep.ID]
+	c.jobs[ep.ID] = underWay
+	if underWay {
+		return
+	}
 	c.group.Go(func() {
-		select {
-		case c.slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		defer func() { <-c.slots }()
-		log := c.d.log.WithField("network", ep.Network).WithField("endpoint", ep.ID).WithField("sandbox", ep.Sandbox)
-		start := time.Now()
-		skipped, err := c.configure(ctx, nw, ep)
-		for attempt := 1; err != nil && attempt < configureAttempts && c.there(ep); attempt++ {
-			log.WithError(err).Debug("container end not configured: trying again")
-			pause(ctx, configurePause)
-			skipped, err = c.configure(ctx, nw, ep)
-		}
-		switch {
-		case err != nil && c.there(ep) && ctx.Err() == nil:
-			log.WithError(err).Warn("container end not configured: it works, but neighbours may take a while to notice it")
-		case err == nil:
-			log.WithField("took", time.Since(start)).WithField("skipped", skipped).Debug("container end configured")
+		for again := true; again; again = c.again(ctx, ep.ID) {
+			c.work(ctx, nw, ep)
 		}
 	})
+}
+
+// again reports whether the job has to be done once more; if not, it is none any more.
+func (c *configurator) again(ctx context.Context, id EndpointID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.jobs[id] && ctx.Err() == nil {
+		c.jobs[id] = false
+		return true
+	}
+	delete(c.jobs, id)
+	return false
+}
+
+// work configures the container end, a few times if that fails.
+func (c *configurator) work(ctx context.Context, nw Network, ep Endpoint) {
+	log := c.d.log.WithField("network", ep.Network).WithField("endpoint", ep.ID).WithField("sandbox", ep.Sandbox)
+	for attempt := 1; c.there(ep) && ctx.Err() == nil; attempt++ {
+		start := time.Now()
+		skipped, err := c.inSlot(ctx, nw, ep)
+		switch {
+		case err == nil:
+			log.WithField("took", time.Since(start)).WithField("skipped", skipped).Debug("container end configured")
+		case !c.there(ep) || ctx.Err() != nil:
+		case attempt < configureAttempts:
+			log.WithError(err).Debug("container end not configured: trying again")
+		default:
+			log.WithError(err).Warn("container end not configured: it works, but neighbours may take a while to notice it")
+		}
+		pause(ctx, configurePause)
+		if err == nil || attempt == configureAttempts {
+			return
+		}
+	}
+}
+
+func (c *configurator) inSlot(ctx context.Context, nw Network, ep Endpoint) (skipped []string, err error) {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+		return c.configure(ctx, nw, ep)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // there reports whether the endpoint is in its sandbox still.

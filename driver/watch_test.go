@@ -1,15 +1,31 @@
 package driver
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/internal/nstest"
 )
+
+func hasMulticastRoute(t *testing.T, sandbox *nstest.NS) (found bool) {
+	t.Helper()
+	sandbox.Do(t, func() error {
+		routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+		for _, route := range routes {
+			found = found || route.Dst != nil && route.Dst.String() == "224.0.0.0/4"
+		}
+		return err
+	})
+	return found
+}
 
 // An nsproc that fails is run again: else a container would miss its multicast route until it is started anew.
 func TestConfigureIsRepeated(t *testing.T) {
@@ -27,17 +43,52 @@ func TestConfigureIsRepeated(t *testing.T) {
 	id, _ := r.createEndpoint(netID, 1)
 	sandbox := nstest.New(t)
 	r.attach(id, sandbox, "eth0")
-	eventually(t, "multicast route", func() (found bool) {
-		sandbox.Do(t, func() error {
-			routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
-			for _, route := range routes {
-				found = found || route.Dst != nil && route.Dst.String() == "224.0.0.0/4"
-			}
-			return err
-		})
-		return found
-	})
+	eventually(t, "multicast route", func() bool { return hasMulticastRoute(t, sandbox) })
 	if _, err := os.Stat(filepath.Join(dir, "failed")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A container whose link goes up and down all the time is not configured more often than once in configurePause, and
+// others are not kept waiting: nsproc fails in the first one each time.
+func TestFlappingCarrier(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	dir := t.TempDir()
+	script := fmt.Sprintf("#!/bin/sh\necho >>%[1]s/runs; exec %[2]s\n", dir, nstest.Nsproc(t))
+	path := filepath.Join(dir, "nsproc")
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := newRigWith(t, path)
+	r.createNetwork(newNetwork(netID, optionMulticast, "true"))
+	start := time.Now()
+	id, _ := r.createEndpoint(netID, 1)
+	sandbox := nstest.New(t)
+	r.attach(id, sandbox, "eth0")
+	sandbox.Do(t, func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetHardwareAddr(link, net.HardwareAddr{2, 0, 0, 0, 0, 1}); err != nil {
+			return err
+		}
+		for range 100 {
+			if err := errors.Join(netlink.LinkSetDown(link), netlink.LinkSetUp(link)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	other, _ := r.createEndpoint(netID, 2)
+	sandbox = nstest.New(t)
+	r.attach(other, sandbox, "eth0")
+	eventually(t, "multicast route of the other", func() bool { return hasMulticastRoute(t, sandbox) })
+	most := 2 + 1 + int(time.Since(start)/configurePause) // the first of each, and what came later
+	runs, err := os.ReadFile(filepath.Join(dir, "runs"))
+	if n := strings.Count(string(runs), "\n"); err != nil || n > most {
+		t.Errorf("nsproc ran %d times (%v), want at most %d", n, err, most)
 	}
 }
