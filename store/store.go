@@ -34,8 +34,9 @@ type Store interface {
 	// List returns the records whose keys begin with prefix, in the order of their keys.
 	List(ctx context.Context, prefix string) ([]Record, error)
 	// Apply makes all of the changes, in their order, or none of them. When it returns nil they outlast a crash of the
-	// process and of the machine; when it returns an error nothing has changed. A key that is empty, longer than
-	// MaxKey or holds a NUL, and a value longer than MaxValue, are errors.
+	// process and of the machine. When it returns an error nothing has changed, unless that is about the very last step:
+	// then nobody knows what is on disk, and each further call is an error. A key that is empty, longer than MaxKey or
+	// holds a NUL, and a value longer than MaxValue, are errors.
 	Apply(ctx context.Context, changes ...Change) error
 	// Close ends the use of the store; calls after it are errors.
 	Close() error

@@ -18,6 +18,7 @@ const (
 	legacyInterval = time.Second            // between looks at legacy tables, of which the kernel sends no events
 	fullInterval   = 30 * time.Second       // between looks at everything, whatever was heard
 	redialPause    = time.Second            // before the events are subscribed to again; doubles up to fullInterval
+	retryPause     = time.Second            // after rules could not be kept
 )
 
 // Run keeps the rules until ctx ends, and returns nil then. When somebody flushes or reloads the rules, puts others
@@ -54,6 +55,7 @@ func (f *Firewall) Run(ctx context.Context) error {
 		}
 		text := ""
 		if err := f.repair(ctx); err != nil && ctx.Err() == nil {
+			settled = time.After(retryPause)
 			text = err.Error()
 			if text != lastErr {
 				f.log.WithError(err).Error("firewall rules could not be kept; containers of one network may not reach each other")
