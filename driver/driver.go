@@ -51,6 +51,8 @@ type Driver struct {
 	endpoints map[EndpointID]Endpoint
 	hostEnds  map[string]EndpointID
 	engine    time.Time // when the present engine began to call; zero: before weave started
+
+	departures []departure // the recent ones
 }
 
 // New checks and wires; Reconcile must have returned before Docker's calls are made.
@@ -115,10 +117,17 @@ func (d *Driver) EngineStarted() {
 }
 
 // starting reports whether the engine may be starting a container with the endpoint.
-func (d *Driver) starting(ep Endpoint) bool {
+func (d *Driver) starting(ep Endpoint) bool { return ep.State != Up && d.recent(ep.Created) }
+
+// recent reports whether the engine may not have done yet what follows a call that it made then.
+func (d *Driver) recent(t time.Time) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return ep.State != Up && time.Since(ep.Created) < startTime && ep.Created.After(d.engine)
+	return d.recentLocked(t)
+}
+
+func (d *Driver) recentLocked(t time.Time) bool {
+	return time.Since(t) < startTime && t.After(d.engine)
 }
 
 // Close waits for the veth pairs that are on their way out. No other method may run or be called then.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -20,8 +19,9 @@ import (
 // insidePrefix is what Docker names the container end inside the sandbox, with the next free number behind it.
 const insidePrefix = "eth"
 
-// startTime is how long an endpoint counts as living without a carrier and without a sandbox: a container is being
-// started with it. Up to Docker 27 the sandbox is made only after Join.
+// startTime is how long the engine may take from one call to what follows: an endpoint counts as living that long without a
+// carrier and without a sandbox, since a container is being started with it. Up to Docker 27 the sandbox is made only after
+// Join.
 const startTime = 10 * time.Second
 
 // CreateEndpoint makes the endpoint's veth pair, the host end a port of the bridge and up. The answer holds only what
@@ -108,7 +108,7 @@ func clash(a, b Endpoint) string {
 		return "MAC " + a.MAC
 	}
 	for _, x := range a.Addresses {
-		if slices.ContainsFunc(b.Addresses, func(y netip.Prefix) bool { return x.Addr() == y.Addr() }) {
+		if b.has(x.Addr()) {
 			return "address " + x.Addr().String()
 		}
 	}
@@ -281,6 +281,7 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, req *network.DeleteEndpoint
 	if !ok {
 		return nil
 	}
+	d.depart(ep)
 	if err := d.retire(ctx, ep); err != nil {
 		return fmt.Errorf("delete endpoint %s: %w", ep.ID, err)
 	}

@@ -1,8 +1,10 @@
 package driver
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -14,6 +16,7 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/netstate"
@@ -116,6 +119,12 @@ func TestHostIsDeaf(t *testing.T) {
 		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: addr.IPNet, Scope: netlink.SCOPE_LINK}); err != nil {
 			return err
 		}
+		// A bridge gives its port's host what is for these groups, unless it is told otherwise. The ping takes a second.
+		for group := range byte(16) {
+			if err := sendFrame(link, routerAdvertisement([6]byte{0x01, 0x80, 0xc2, 0, 0, group})); err != nil {
+				return err
+			}
+		}
 		if out, err := exec.Command("ping", "-c1", "-W1", "192.0.2.1").CombinedOutput(); err == nil {
 			t.Errorf("the container reaches the host:\n%s", out)
 		}
@@ -130,6 +139,41 @@ func TestHostIsDeaf(t *testing.T) {
 		}
 		return nil
 	})
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Protocol: unix.RTPROT_RA}, netlink.RT_FILTER_PROTOCOL)
+	if err != nil || len(routes) > 0 {
+		t.Errorf("a container gave the host routes %v (%v)", routes, err)
+	}
+}
+
+// routerAdvertisement is a frame to dst that offers a default route and the prefix 2001:db8::/64.
+func routerAdvertisement(dst [6]byte) []byte {
+	source, allNodes := netip.MustParseAddr("fe80::bad").As16(), netip.MustParseAddr("ff02::1").As16()
+	icmp := []byte{134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0} // a router for 1,800 s
+	icmp = append(icmp, 3, 4, 64, 0xc0, 0, 0, 0x07, 0x08, 0, 0, 0x07, 0x08, 0, 0, 0, 0)
+	prefix := netip.MustParseAddr("2001:db8::").As16()
+	icmp = append(icmp, prefix[:]...)
+	sum := uint32(len(icmp) + unix.IPPROTO_ICMPV6)
+	for _, part := range [][]byte{source[:], allNodes[:], icmp} {
+		for i := 0; i < len(part); i += 2 {
+			sum += uint32(binary.BigEndian.Uint16(part[i:]))
+		}
+	}
+	sum = sum>>16 + sum&0xffff
+	binary.BigEndian.PutUint16(icmp[2:], ^uint16(sum>>16+sum&0xffff))
+
+	frame := append(dst[:], 2, 0, 0, 0, 0xb, 0xad, 0x86, 0xdd)
+	frame = append(frame, 0x60, 0, 0, 0, 0, byte(len(icmp)), unix.IPPROTO_ICMPV6, 255)
+	frame = append(append(frame, source[:]...), allNodes[:]...)
+	return append(frame, icmp...)
+}
+
+func sendFrame(link netlink.Link, frame []byte) error {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index, Halen: 6})
 }
 
 func TestRefusals(t *testing.T) {
@@ -234,6 +278,24 @@ func TestForeignBridgeIsUsedAndKept(t *testing.T) {
 	}
 	if l, err := findLink("br1"); l != nil || err != nil {
 		t.Errorf("a named bridge that weave made is still there (%v)", err)
+	}
+
+	// Somebody puts another bridge in the place of one of weave's.
+	r.createNetwork(newNetwork(netID, optionBridge, "br1"))
+	if err := netlink.LinkDel(mustLink(t, "br1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br1")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.CreateEndpoint(t.Context(), newEndpoint(netID, 2)); !errors.Is(err, ErrConflict) {
+		t.Errorf("an endpoint on it: got %v, want ErrConflict", err)
+	}
+	if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustLink(t, "br1").Attrs(); got.Alias != "" || got.Flags&net.FlagUp != 0 {
+		t.Errorf("it was changed: alias %q, flags %v", got.Alias, got.Flags)
 	}
 }
 
@@ -347,21 +409,26 @@ func TestVacant(t *testing.T) {
 	if err := netlink.LinkDel(mustLink(t, hostEndName(dead))); err != nil {
 		t.Fatal(err)
 	}
-	subnet := netip.MustParsePrefix("10.40.0.0/16")
-	for addr, want := range map[string]bool{
-		"10.40.0.1": false, // gateway
-		"10.40.0.9": false, // auxiliary
-		"10.40.0.2": false, // of a living endpoint
-		"10.40.0.3": true,  // of a dead one
-		"10.40.0.4": true,  // of none
-	} {
-		if got := r.Vacant("LocalDefault", subnet, netip.MustParseAddr(addr)); got != want {
-			t.Errorf("%s vacant: %v, want %v", addr, got, want)
+	gone, _ := r.createEndpoint(netID, 4)
+	r.delete(gone)
+	subnet, long, now := netip.MustParsePrefix("10.40.0.0/16"), time.Now().Add(-time.Hour), time.Now()
+	check := func(space, addr string, since time.Time, want bool, what string) {
+		t.Helper()
+		if got := r.Vacant(space, subnet, netip.MustParseAddr(addr), since); got != want {
+			t.Errorf("%s vacant: %v, want %v: %s", addr, got, want, what)
 		}
 	}
-	if r.Vacant("other", subnet, netip.MustParseAddr("10.40.0.4")) {
-		t.Error("an address of a pool that no network has is vacant")
-	}
+	check("LocalDefault", "10.40.0.1", long, false, "gateway")
+	check("LocalDefault", "10.40.0.9", long, false, "auxiliary")
+	check("LocalDefault", "10.40.0.2", long, false, "of a living endpoint")
+	check("LocalDefault", "10.40.0.3", long, true, "of a dead one")
+	check("LocalDefault", "10.40.0.4", long, true, "of none")
+	check("LocalDefault", "10.40.0.4", now, false, "of none yet")
+	check("LocalDefault", "10.40.0.5", long, false, "of one that was deleted: Docker is about to release it")
+	check("other", "10.40.0.4", long, false, "of a pool that no network has")
+	r.EngineStarted() // what the engine before it was about to do, it does not do any more
+	check("LocalDefault", "10.40.0.4", now, true, "of none, held for the engine before")
+	check("LocalDefault", "10.40.0.5", long, true, "of one that was deleted for the engine before")
 }
 
 // TestHostLinksOneByOne: on a host whose links change all the while the kernel's listings are never of one piece.

@@ -70,16 +70,14 @@ type links struct {
 }
 
 // ensureBridge makes the bridge, or brings one that is there to what it should be. One that carries somebody else's
-// alias, or is no bridge, is an error.
-func (l links) ensureBridge(name, alias string, mtu int) (netlink.Link, error) {
+// alias, or is no bridge, is an error. own is the name that weave gives by itself; name may be the user's choice.
+func (l links) ensureBridge(name, own, alias string, mtu int) (netlink.Link, error) {
 	link, err := findLink(name)
 	if err != nil {
 		return nil, err
 	}
 	if link == nil {
-		link = &netlink.Bridge{LinkAttrs: named(name)}
-		l.step("add bridge")
-		if err := netlink.LinkAdd(link); err != nil {
+		if link, err = l.addBridge(name, own, alias); err != nil {
 			return nil, fmt.Errorf("make bridge %s: %w", name, err)
 		}
 	} else if err := checkOurs(link, "bridge", alias); err != nil {
@@ -96,13 +94,47 @@ func (l links) ensureBridge(name, alias string, mtu int) (netlink.Link, error) {
 	return link, nil
 }
 
-// checkOurs refuses a link of another kind and one whose alias is for something else than want is.
+// addBridge makes a bridge. One that the user has named gets that name last: it never has it without the alias that tells
+// it from a bridge of the user's own, whenever a crash comes.
+func (l links) addBridge(name, own, alias string) (netlink.Link, error) {
+	link, err := findLink(own) // a crash may have left it
+	if err != nil {
+		return nil, err
+	}
+	if link == nil {
+		link = &netlink.Bridge{LinkAttrs: named(own)}
+		l.step("add bridge")
+		if err := netlink.LinkAdd(link); err != nil {
+			return nil, err
+		}
+	} else if err := checkOurs(link, "bridge", alias); err != nil {
+		return nil, err
+	}
+	if name == own {
+		return link, nil
+	}
+	l.step("set alias")
+	if err := netlink.LinkSetAlias(link, alias); err != nil {
+		return nil, fmt.Errorf("set alias: %w", err)
+	}
+	l.step("name bridge")
+	if err := netlink.LinkSetName(link, name); err != nil {
+		return nil, fmt.Errorf("name it: %w", err)
+	}
+	return netlink.LinkByIndex(link.Attrs().Index)
+}
+
+// checkOurs refuses a link of another kind and one whose alias is for something else than want is. Only under a name of
+// weave's may a link have none yet.
 func checkOurs(link netlink.Link, kind, want string) error {
 	a := link.Attrs()
 	if link.Type() != kind {
 		return fmt.Errorf("%w: link %s is a %s, not a %s: remove or rename it", ErrConflict, a.Name, link.Type(), kind)
 	}
-	if a.Alias != "" && object(a.Alias) != object(want) {
+	if a.Alias == "" && ownName(a.Name) {
+		return nil
+	}
+	if object(a.Alias) != object(want) {
 		return fmt.Errorf("%w: link %s belongs to somebody else (alias %q): remove or rename it", ErrConflict, a.Name, a.Alias)
 	}
 	return nil
@@ -120,7 +152,7 @@ func object(alias string) string {
 }
 
 // deaf are the settings by which the host itself takes nothing from a bridge: no router advertisement, no answer to ARP, no
-// packet. Frames from port to port pass all the same; a port's own never get as far as that.
+// packet. Frames from port to port pass all the same.
 var deaf = []struct{ path, value string }{
 	{"/proc/sys/net/ipv6/conf/%s/accept_ra", "0"},
 	{"/proc/sys/net/ipv6/conf/%s/disable_ipv6", "1"},
@@ -204,6 +236,11 @@ func (l links) makeVeth(v veth) error {
 	return nil
 }
 
+// allGroups are the group addresses that bridges keep for themselves, 01:80:c2:00:00:00 to :0f, but for that of pause frames,
+// which are dropped. A frame to one of them is the host's by default, as come from the port, which is not deaf: it has to
+// be forwarded like any other (br_handle_frame in br_input.c).
+const allGroups = 0xfffd
+
 // plugIn makes a host end a port of its bridge and sets it up.
 func (l links) plugIn(link netlink.Link, v veth) error {
 	bridge := v.Bridge.Attrs()
@@ -213,6 +250,10 @@ func (l links) plugIn(link netlink.Link, v veth) error {
 		return errFull(bridge.Name)
 	case err != nil:
 		return fmt.Errorf("make host end %s a port of %s: %w", v.HostEnd, bridge.Name, err)
+	}
+	l.step("forward all groups")
+	if err := netlink.LinkSetBRSlaveGroupFwdMask(link, allGroups); err != nil {
+		return fmt.Errorf("host end %s: forward frames to all groups: %w", v.HostEnd, err)
 	}
 	if err := l.setUp(link, v.Alias, v.MTU); err != nil {
 		return fmt.Errorf("host end %s: %w", v.HostEnd, err)
@@ -224,15 +265,12 @@ func errFull(bridge string) error {
 	return fmt.Errorf("%w: bridge %s has its %d ports in use: remove containers from the network or make another one", ErrFull, bridge, maxPorts)
 }
 
-// deleteNamed removes the link of that name if it is of that kind and carries alias or none: a link of somebody else's
-// stays, one that is not there is no error. Removing either end of a veth pair removes both, and waits for the kernel's
-// grace period, some 15 ms.
+// deleteNamed removes the link of that name if it is weave's, see checkOurs; one of somebody else's stays, and it is no
+// error that there is none. Removing either end of a veth pair removes both, and waits for the kernel's grace period, some
+// 15 ms.
 func (l links) deleteNamed(name, kind, alias string) error {
 	link, err := findLink(name)
-	if err != nil || link == nil {
-		return err
-	}
-	if err := checkOurs(link, kind, alias); err != nil {
+	if err != nil || link == nil || checkOurs(link, kind, alias) != nil {
 		return err
 	}
 	return l.remove(link)

@@ -38,6 +38,11 @@ func linkName(prefix, id string) string { return prefix + id[:min(len(id), maxNa
 // dockerBridge is what Docker calls the bridges of its networks.
 var dockerBridge = regexp.MustCompile(`^br-[0-9a-f]{12}$`)
 
+// ownName reports whether a link's name is one that weave gives by itself.
+func ownName(name string) bool {
+	return strings.HasPrefix(name, bridgePrefix) || strings.HasPrefix(name, hostEndPrefix) || strings.HasPrefix(name, containerEndPrefix)
+}
+
 const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 // checkBridgeName checks a bridge name that the user chose, by the rules of the kernel (dev_valid_name) and so that it
@@ -52,7 +57,7 @@ func checkBridgeName(name string) error {
 		return fmt.Errorf("want letters, digits and . _ -")
 	case name == "docker0" || name == "docker_gwbridge" || dockerBridge.MatchString(name):
 		return fmt.Errorf("it is Docker's own, and weave's rule for it would undo Docker's isolation")
-	case strings.HasPrefix(name, bridgePrefix) || strings.HasPrefix(name, hostEndPrefix) || strings.HasPrefix(name, containerEndPrefix):
+	case ownName(name):
 		return fmt.Errorf("the prefixes %s, %s and %s are weave's own", bridgePrefix, hostEndPrefix, containerEndPrefix)
 	}
 	return nil

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
@@ -24,7 +25,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, req *network.CreateNetworkRe
 	if old, ok := d.network(nw.ID); ok {
 		// What the request leaves open is as it was, whatever the defaults are by now.
 		if again, err := parseNetwork(req, old.MTU); err == nil && again.same(old) {
-			return nil
+			return d.completeNetwork(ctx, old) // a removal may have failed half way
 		}
 		return fmt.Errorf("%w: network %s is there already, made with other options or subnets: remove it first", ErrConflict, nw.ID)
 	}
@@ -84,14 +85,17 @@ func (d *Driver) makeNetwork(ctx context.Context, nw Network) (err error) {
 	if err := d.writeNetwork(ctx, nw, making); err != nil {
 		return err
 	}
-	if !nw.Foreign {
-		u.push(func() error { return d.links.deleteNamed(nw.Bridge, "bridge", networkAlias(d.stateID, nw.ID)) })
-	}
+	u.push(func() error { return d.deleteBridge(nw) })
+	u.push(func() error { return d.firewall.Revoke(context.WithoutCancel(ctx), nw.Bridge, string(nw.ID)) })
+	return d.completeNetwork(ctx, nw)
+}
+
+// completeNetwork makes what the network lacks in the kernel, and marks it made.
+func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 	if _, err := d.ensureNetworkBridge(nw); err != nil {
 		return err
 	}
 	d.step("allow forwarding")
-	u.push(func() error { return d.firewall.Revoke(context.WithoutCancel(ctx), nw.Bridge, string(nw.ID)) })
 	if err := d.firewall.Allow(ctx, nw.Bridge, string(nw.ID)); err != nil {
 		return err
 	}
@@ -101,7 +105,7 @@ func (d *Driver) makeNetwork(ctx context.Context, nw Network) (err error) {
 // ensureNetworkBridge returns the network's bridge, made or mended if it is weave's own.
 func (d *Driver) ensureNetworkBridge(nw Network) (netlink.Link, error) {
 	if !nw.Foreign {
-		return d.links.ensureBridge(nw.Bridge, networkAlias(d.stateID, nw.ID), nw.MTU)
+		return d.links.ensureBridge(nw.Bridge, bridgeName(nw.ID), networkAlias(d.stateID, nw.ID), nw.MTU)
 	}
 	link, err := findLink(nw.Bridge)
 	switch {
@@ -161,10 +165,22 @@ func (d *Driver) unmakeNetwork(ctx context.Context, nw Network) error {
 	if err := d.firewall.Revoke(ctx, nw.Bridge, string(nw.ID)); err != nil {
 		return err
 	}
-	if !nw.Foreign {
-		if err := d.links.deleteNamed(nw.Bridge, "bridge", networkAlias(d.stateID, nw.ID)); err != nil {
+	if err := d.deleteBridge(nw); err != nil {
+		return err
+	}
+	return d.erase(ctx, nw.key())
+}
+
+// deleteBridge removes the network's bridge if it is weave's own, under the name that it has and under the one that it was
+// made with.
+func (d *Driver) deleteBridge(nw Network) error {
+	if nw.Foreign {
+		return nil
+	}
+	for _, name := range slices.Compact([]string{bridgeName(nw.ID), nw.Bridge}) {
+		if err := d.links.deleteNamed(name, "bridge", networkAlias(d.stateID, nw.ID)); err != nil {
 			return err
 		}
 	}
-	return d.erase(ctx, nw.key())
+	return nil
 }

@@ -106,7 +106,7 @@ func (r *reconciliation) apply(ctx context.Context, p plan) {
 }
 
 // becameForeign reports whether a bridge that the user has named, and weave made, is somebody else's by now: after a
-// reboot the host's own configuration was faster. A bridge of weave's own carries its alias once its record is made.
+// reboot the host's own configuration was faster. A bridge of weave's own never has that name without its alias.
 func (r *reconciliation) becameForeign(ctx context.Context, nw Network) bool {
 	link := r.find(nw.Bridge)
 	if link == nil || nw.Bridge == bridgeName(nw.ID) || link.Attrs().Alias != "" {

@@ -72,6 +72,56 @@ func ownRules(t *testing.T) (out []string) {
 	return out
 }
 
+// TestNamedBridgeHalfMadeAgain: after a reboot, and a crash while the bridge was made again, it is weave's still.
+func TestNamedBridgeHalfMadeAgain(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID, optionBridge, "br-app"))
+	for _, half := range []string{"made", "with its alias"} {
+		r.stop()
+		if err := netlink.LinkDel(mustLink(t, "br-app")); err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named(bridgeName(netID))}); err != nil {
+			t.Fatal(err)
+		}
+		if half != "made" {
+			if err := netlink.LinkSetAlias(mustLink(t, bridgeName(netID)), networkAlias(r.stateID, netID)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.start()
+		checkConsistent(t, r.Driver)
+		if nw, _ := r.network(netID); nw.Foreign || nw.Bridge != "br-app" {
+			t.Errorf("%s: got %+v", half, nw)
+		}
+	}
+}
+
+// TestNetworkIsMadeAgainAfterItsRemovalFailed: the same network, as Swarm asks for it, is as good as new.
+func TestNetworkIsMadeAgainAfterItsRemovalFailed(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	nw, _ := r.network(netID)
+	if err := errors.Join(r.writeNetwork(t.Context(), nw, going), r.firewall.Revoke(t.Context(), nw.Bridge, string(nw.ID))); err != nil {
+		t.Fatal(err)
+	}
+	r.createNetwork(newNetwork(netID))
+	r.createEndpoint(netID, 1)
+	checkConsistent(t, r.Driver)
+	r.stop()
+	r.start()
+	if len(r.Endpoints()) != 1 {
+		t.Errorf("endpoints %v after the next start, want one", r.Endpoints())
+	}
+	checkConsistent(t, r.Driver)
+}
+
 // TestReboot: every link is gone and the state is there. The bridges come back before anything asks for them; the
 // endpoints do not, since Docker makes new ones.
 func TestReboot(t *testing.T) {

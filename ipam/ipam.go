@@ -43,9 +43,10 @@ type Options struct {
 	// Routes returns the destinations of the host's routes, in which no subnet is chosen. Required.
 	Routes func(ctx context.Context) ([]netip.Prefix, error)
 
-	// Vacant reports that an address of the pool, though held, is surely nobody's: Docker forgets endpoints without
-	// releasing their addresses when it was killed. A container that asks for such an address by name gets it. Optional.
-	Vacant func(space string, subnet netip.Prefix, addr netip.Addr) bool
+	// Vacant reports that an address of the pool, though held since then, is surely nobody's: Docker forgets endpoints
+	// without releasing their addresses when it was killed. A container that asks for such an address by name gets it.
+	// Optional.
+	Vacant func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
 
 	RangeV4    netip.Prefix // where IPv4 subnets come from; zero: DefaultRangeV4
 	SubnetBits int          // length of an IPv4 subnet; zero: DefaultSubnetBits
@@ -57,7 +58,7 @@ type IPAM struct {
 	store  store.Store
 	log    *logrus.Entry
 	routes func(ctx context.Context) ([]netip.Prefix, error)
-	vacant func(space string, subnet netip.Prefix, addr netip.Addr) bool
+	vacant func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
 
 	mu     sync.Mutex
 	pools  map[string]*pool // by id; nil: not loaded yet
@@ -90,7 +91,7 @@ func New(o Options) (*IPAM, error) {
 		}
 	}
 	if o.Vacant == nil {
-		o.Vacant = func(string, netip.Prefix, netip.Addr) bool { return false }
+		o.Vacant = func(string, netip.Prefix, netip.Addr, time.Time) bool { return false }
 	}
 	return &IPAM{
 		store: o.Store, log: o.Log, routes: o.Routes, vacant: o.Vacant,

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	docker "github.com/docker/go-plugins-helpers/ipam"
 	"github.com/google/go-cmp/cmp"
@@ -383,8 +384,8 @@ func BenchmarkRequestAddress(b *testing.B) {
 // still held in the name of the endpoint that Docker has forgotten.
 func TestVacantAddress(t *testing.T) {
 	vacant := netip.MustParseAddr("10.9.0.7")
-	f := newFixture(t, Options{Vacant: func(space string, subnet netip.Prefix, addr netip.Addr) bool {
-		return space == LocalSpace && subnet == netip.MustParsePrefix("10.9.0.0/24") && addr == vacant
+	f := newFixture(t, Options{Vacant: func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool {
+		return space == LocalSpace && subnet == netip.MustParsePrefix("10.9.0.0/24") && addr == vacant && !since.IsZero()
 	}})
 	pool, err := f.RequestPool(t.Context(), &docker.RequestPoolRequest{AddressSpace: LocalSpace, Pool: "10.9.0.0/24"})
 	if err != nil {

@@ -233,10 +233,10 @@ func (i *IPAM) holdAddress(ctx context.Context, p *pool, addr netip.Addr) (netip
 		if err := p.check(addr); err != nil {
 			return addr, err
 		}
-		switch _, held := p.alloc.held[addr]; {
+		switch since, held := p.alloc.held[addr]; {
 		case held && p.space == GlobalSpace:
 			return addr, nil // as with pools, a new leader asks again
-		case held && !i.vacant(p.space, p.subnet, addr):
+		case held && !i.vacant(p.space, p.subnet, addr, since):
 			return addr, fmt.Errorf("%w: name another one, or remove the endpoint that has it first", ErrAddressInUse)
 		}
 	} else {
