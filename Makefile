@@ -65,7 +65,7 @@ plugin-files:
 	$(MAKE) --no-print-directory build BIN=build/plugin/rootfs
 	cp config.json build/plugin/
 
-# The main job, step by step, on this machine; leaves nothing behind.
+# The main job, step by step, on this machine; leaves only Debian packages behind.
 demo:
 	integration/demo.sh
 

@@ -29,7 +29,9 @@ fi
 # Outside: prepare. Then show it here if there is an engine, else on a host with one that lasts as long as this script.
 if [ "${1:-}" != inside ]; then
 	say "Installing what is missing, building weave"
-	run integration/install.sh docker.io iptables iproute2 busybox-static curl
+	packages=(iptables iproute2 busybox-static curl)
+	docker version >/dev/null 2>&1 || packages+=(docker.io)
+	run integration/install.sh "${packages[@]}"
 	run make --no-print-directory build
 	if docker version >/dev/null 2>&1; then
 		exec "$0" inside

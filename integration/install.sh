@@ -20,7 +20,8 @@ if [ "$(id -u)" != 0 ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq </dev/null
-install() { apt-get install -y -qq --no-install-recommends "$@" </dev/null; }
+# Nothing is removed for it: a Docker Engine of another origin, which docker.io would replace, stays, and this fails.
+install() { apt-get install -y -qq --no-install-recommends --no-remove "$@" </dev/null; }
 [ ${#missing[@]} = 0 ] || install "${missing[@]}"
 # Up to Debian 12 the docker CLI is in docker.io, since then in a package of its own.
 command -v docker >/dev/null || install docker-cli
