@@ -13,6 +13,14 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
+// needNetAdmin is an error unless weave may make links.
+func needNetAdmin() error {
+	if ok, err := cap.GetProc().GetFlag(cap.Effective, cap.NET_ADMIN); err != nil || !ok {
+		return errors.New("weave has no CAP_NET_ADMIN, without which it can't make a link: run it as root, or give it that capability")
+	}
+	return nil
+}
+
 // dropSysAdmin gives up CAP_SYS_ADMIN in every thread of the process, and so in every thread to come: the kernel then
 // refuses setns(2) to it, and no defect can leave one of its threads in a container's network namespace. The capability
 // stays in the bounding set; nsproc, which works in there, regains it when root executes it.

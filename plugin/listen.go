@@ -22,16 +22,30 @@ type unixSocket struct {
 // dialTimeout is how long an existing socket is given to answer.
 const dialTimeout = 2 * time.Second
 
-// listenUnix listens at path, which only root and members of the group gid may connect to; -1: only root. A socket that
-// is there already is replaced if nobody answers on it; one that somebody serves, or any other file, is an error and is
-// left as it is. The directory is made if need be.
-func listenUnix(ctx context.Context, path string, gid int) (*unixSocket, error) {
+// access says who may connect to a socket besides root.
+type access struct {
+	gid  int         // members of this group; -1: nobody
+	dirs os.FileMode // of directories that are made for it
+}
+
+// Docker's own directories are root's, as Docker makes them; that of the API lets all pass, since its group may come later.
+var (
+	forRoot  = access{gid: -1, dirs: 0o700}
+	forGroup = func(gid int) access { return access{gid: gid, dirs: 0o711} }
+)
+
+// listenUnix listens at path for those who have access. A socket that is there already is replaced if nobody answers on
+// it; one that somebody serves, or any other file, is an error and is left as it is. The directory is made if need be.
+func listenUnix(ctx context.Context, path string, a access) (*unixSocket, error) {
+	if err := makeDir(filepath.Dir(path), a.dirs); err != nil {
+		return nil, fmt.Errorf("listen at %s: %w", path, err)
+	}
 	s := &unixSocket{path: path}
 	err := s.locked(ctx, func() error {
 		if err := checkFree(ctx, path); err != nil {
 			return err
 		}
-		return s.listen(gid)
+		return s.listen(a.gid)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", path, err)
@@ -125,38 +139,57 @@ func (s *unixSocket) remove(ctx context.Context) error {
 }
 
 // locked calls fn while no other weave touches sockets in this directory: between the look at a file and its
-// replacement, somebody else's socket must not get there. The lock is on the directory itself, so that nothing is left.
+// replacement, somebody else's socket must not get there. The lock is on a file that only root can open, and that is gone
+// afterwards.
 func (s *unixSocket) locked(ctx context.Context, fn func() error) (err error) {
-	dir := filepath.Dir(s.path)
-	if err := makeDir(dir); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
+	f, err := lockFile(ctx, filepath.Join(filepath.Dir(s.path), ".weave.lock"))
 	if err != nil {
-		return err
+		return fmt.Errorf("lock: %w", err)
 	}
-	defer func() { err = errors.Join(err, d.Close()) }() // unlocks
-	if err := lock(ctx, d); err != nil {
-		return fmt.Errorf("lock %s: %w", dir, err)
-	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name()), f.Close()) }() // in this order: see lockFile
 	return fn()
 }
 
-// makeDir makes the directory and those above it, for all to pass whatever the umask; one that is there stays as it is.
-func makeDir(dir string) error {
+// lockFile locks the file at path, which it makes. Who holds the lock removes the file before he gives it back, so one that
+// is not at its path any more is not the lock any more.
+func lockFile(ctx context.Context, path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		err = lock(ctx, f)
+		if err == nil {
+			var ours, there os.FileInfo
+			if ours, err = f.Stat(); err == nil {
+				there, err = os.Lstat(path)
+			}
+			if err == nil && os.SameFile(ours, there) {
+				return f, nil
+			}
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+}
+
+// makeDir makes the directory and those above it, whatever the umask; one that is there stays as it is.
+func makeDir(dir string, mode os.FileMode) error {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := makeDir(filepath.Dir(dir)); err != nil {
+	if err := makeDir(filepath.Dir(dir), mode); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, mode); err != nil {
 		if errors.Is(err, os.ErrExist) { // somebody else was first
 			return nil
 		}
 		return err
 	}
-	return os.Chmod(dir, 0o755)
+	return os.Chmod(dir, mode)
 }
 
 // lock waits for the exclusive lock on f: another weave holds it only for a moment.

@@ -47,9 +47,9 @@ func entries(t *testing.T, dir string) []string {
 }
 
 func TestListenMakesDirectoryAndSocket(t *testing.T) {
-	for gid, mode := range map[int]os.FileMode{-1: 0o600, os.Getgid(): 0o660} {
+	for a, mode := range map[access]os.FileMode{forRoot: 0o600, forGroup(-1): 0o600, forGroup(os.Getgid()): 0o660} {
 		path := socketPath(t)
-		s, err := listenUnix(t.Context(), path, gid)
+		s, err := listenUnix(t.Context(), path, a)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,8 +61,8 @@ func TestListenMakesDirectoryAndSocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := info.Mode(); got != os.ModeSocket|mode || dir.Mode().Perm() != 0o755 {
-			t.Errorf("group %d: socket %v in a directory %v", gid, got, dir.Mode())
+		if got := info.Mode(); got != os.ModeSocket|mode || dir.Mode().Perm() != a.dirs {
+			t.Errorf("%+v: socket %v in a directory %v", a, got, dir.Mode())
 		}
 		if diff := cmp.Diff([]string{"weave.sock"}, entries(t, filepath.Dir(path))); diff != "" {
 			t.Errorf("directory (-want +got):\n%s", diff)
@@ -103,7 +103,7 @@ func TestListenMakesDirectoriesForAll(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o077))
 	dir := filepath.Dir(socketPath(t))
 	path := filepath.Join(dir, "a", "b", "weave.sock")
-	s, err := listenUnix(t.Context(), path, os.Getgid())
+	s, err := listenUnix(t.Context(), path, forGroup(os.Getgid()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,8 +113,8 @@ func TestListenMakesDirectoriesForAll(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := info.Mode().Perm(); got != 0o755 {
-			t.Errorf("%s: mode %o, want 755", d, got)
+		if got := info.Mode().Perm(); got != 0o711 {
+			t.Errorf("%s: mode %o, want 711", d, got)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func TestListenReplacesDeadSocket(t *testing.T) {
 	path := socketPath(t)
 	deadSocket(t, path)
 	deadSocket(t, filepath.Dir(path)+"/.weave.sock~") // of one that was killed in the middle
-	s, err := listenUnix(t.Context(), path, -1)
+	s, err := listenUnix(t.Context(), path, forRoot)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,12 +135,12 @@ func TestListenReplacesDeadSocket(t *testing.T) {
 
 func TestListenLeavesLivingSocketAlone(t *testing.T) {
 	path := socketPath(t)
-	first, err := listenUnix(t.Context(), path, -1)
+	first, err := listenUnix(t.Context(), path, forRoot)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	_, err = listenUnix(t.Context(), path, -1)
+	_, err = listenUnix(t.Context(), path, forRoot)
 	if err == nil || !strings.Contains(err.Error(), "another process serves it") {
 		t.Errorf("%v, want that another process serves it", err)
 	}
@@ -167,7 +167,7 @@ func TestListenLeavesOtherFilesAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = listenUnix(t.Context(), path, -1)
+			_, err = listenUnix(t.Context(), path, forRoot)
 			if err == nil || !strings.Contains(err.Error(), "not a socket") {
 				t.Errorf("%v, want that it is not a socket", err)
 			}
@@ -180,7 +180,7 @@ func TestListenLeavesOtherFilesAlone(t *testing.T) {
 
 func TestRemoveLeavesSuccessorsSocketAlone(t *testing.T) {
 	path := socketPath(t)
-	first, err := listenUnix(t.Context(), path, -1)
+	first, err := listenUnix(t.Context(), path, forRoot)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestRemoveLeavesSuccessorsSocketAlone(t *testing.T) {
 	if err := os.Remove(path); err != nil { // as `rm` by hand does
 		t.Fatal(err)
 	}
-	second, err := listenUnix(t.Context(), path, -1)
+	second, err := listenUnix(t.Context(), path, forRoot)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,6 +206,45 @@ func TestRemoveLeavesSuccessorsSocketAlone(t *testing.T) {
 	}
 }
 
+// TestOthersCantLock: who may only read the directory can't keep weave from making and removing sockets in it.
+func TestOthersCantLock(t *testing.T) {
+	path := socketPath(t)
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	s, err := listenUnix(t.Context(), path, forRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	err = s.locked(t.Context(), func() error {
+		for _, name := range entries(t, filepath.Dir(path)) {
+			info, err := os.Stat(filepath.Join(filepath.Dir(path), name))
+			if err != nil {
+				return err
+			}
+			if info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: mode %v: others can open it", name, info.Mode())
+			}
+		}
+		return s.remove(t.Context()) // the lock is held: it has to wait, and gives up
+	})
+	if err == nil || !strings.Contains(err.Error(), "lock") {
+		t.Errorf("two held the lock: %v", err)
+	}
+	if err := s.remove(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOnlyOneListens: of many that find a dead socket at once, one replaces it, and the others see that one.
 func TestOnlyOneListens(t *testing.T) {
 	path := socketPath(t)
@@ -214,7 +253,7 @@ func TestOnlyOneListens(t *testing.T) {
 	var all sync.WaitGroup
 	for range 16 {
 		all.Go(func() {
-			s, err := listenUnix(context.Background(), path, -1)
+			s, err := listenUnix(context.Background(), path, forRoot)
 			if err == nil {
 				t.Cleanup(func() { s.Close() })
 				listening.Add(1)

@@ -44,7 +44,7 @@ func newServeCommand() *cobra.Command {
 				out = cmd.OutOrStdout() // the Engine logs what a plugin writes to its standard error as errors
 			}
 			log := newLog(cfg, out)
-			if err := dropSysAdmin(log); err != nil {
+			if err := errors.Join(needNetAdmin(), dropSysAdmin(log)); err != nil {
 				return err
 			}
 			return serveUntilSignal(cmd.Context(), cfg, log, open)
@@ -150,8 +150,8 @@ func serve(ctx context.Context, cfg config, log *logrus.Entry, open opener) erro
 // listen makes the sockets that can be made; the error is of the others.
 func listen(ctx context.Context, cfg config, g *gate, log *logrus.Entry) (servers []*server, err error) {
 	docker := newSocket(g, cfg.Scope, log)
-	add := func(path string, gid int, handler http.Handler) {
-		s, failed := newServer(ctx, path, gid, handler, log)
+	add := func(path string, a access, handler http.Handler) {
+		s, failed := newServer(ctx, path, a, handler, log)
 		if failed != nil {
 			err = errors.Join(err, failed)
 			return
@@ -159,9 +159,9 @@ func listen(ctx context.Context, cfg config, g *gate, log *logrus.Entry) (server
 		servers = append(servers, s)
 	}
 	for _, path := range cfg.PluginSockets {
-		add(path, -1, docker)
+		add(path, forRoot, docker)
 	}
-	add(cfg.APISocket, cfg.APIGroup, behind(g))
+	add(cfg.APISocket, forGroup(cfg.APIGroup), behind(g))
 	return servers, err
 }
 

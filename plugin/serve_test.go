@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -170,7 +171,7 @@ func TestCallInFlightIsFinished(t *testing.T) {
 func TestStopGivesUpOnAStuckCall(t *testing.T) {
 	path := socketPath(t)
 	began, finish := make(chan struct{}), make(chan struct{})
-	s, err := newServer(t.Context(), path, -1, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	s, err := newServer(t.Context(), path, forRoot, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(began)
 		<-finish
 	}), quiet())
@@ -223,7 +224,7 @@ func TestAPISaysWhyThereIsNoAnswer(t *testing.T) {
 	path := socketPath(t)
 	g := newGate()
 	g.fail(errStopping)
-	s, err := newServer(t.Context(), path, -1, behind(g), quiet())
+	s, err := newServer(t.Context(), path, forRoot, behind(g), quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,10 +238,33 @@ func TestAPISaysWhyThereIsNoAnswer(t *testing.T) {
 	}
 }
 
+// TestAPITakesTheLongestQuestion: what the API allows, a thousand ids, gets through the server's limits.
+func TestAPITakesTheLongestQuestion(t *testing.T) {
+	path := socketPath(t)
+	s, err := newServer(t.Context(), path, forRoot, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "[]")
+	}), quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	var q api.Query
+	for i := range 1000 {
+		q.Containers = append(q.Containers, fmt.Sprintf("%064x", i))
+	}
+	if _, err := api.NewClient(path).Endpoints(t.Context(), q); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(s.stop(t.Context()), <-served); err != nil {
+		t.Error(err)
+	}
+}
+
 // A program that takes weave's place without asking, as Weave Net does, is noticed.
 func TestTakenSocketIsNoticed(t *testing.T) {
 	path := socketPath(t)
-	s, err := newServer(t.Context(), path, -1, http.NotFoundHandler(), quiet())
+	s, err := newServer(t.Context(), path, forRoot, http.NotFoundHandler(), quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

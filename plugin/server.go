@@ -23,9 +23,12 @@ type server struct {
 // long: a call that meets the end of its connection is repeated by the Engine without its body, and then fails.
 const idleTimeout = time.Hour
 
-// newServer listens at path, for root and the group gid (-1: none); serve then answers with handler.
-func newServer(ctx context.Context, path string, gid int, handler http.Handler, log *logrus.Entry) (*server, error) {
-	socket, err := listenUnix(ctx, path, gid)
+// maxHeader holds the longest question to the API, a thousand names of either kind.
+const maxHeader = 2 << 20
+
+// newServer listens at path for those who have access; serve then answers with handler.
+func newServer(ctx context.Context, path string, a access, handler http.Handler, log *logrus.Entry) (*server, error) {
+	socket, err := listenUnix(ctx, path, a)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +38,7 @@ func newServer(ctx context.Context, path string, gid int, handler http.Handler, 
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      2 * callTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    16 << 10,
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          stdlog.New(logWriter{log}, "", 0),
 	}}, nil
 }
