@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/nsproc/launch"
@@ -43,8 +44,9 @@ type Driver struct {
 	step     func(string)
 	links    links
 
-	locks    keylock  // requests for one network come one after the other
-	removals removals // veth pairs on their way out
+	nsprocs  *semaphore.Weighted // how many listings by nsproc run at a time, whoever asks for them
+	locks    keylock             // requests for one network come one after the other
+	removals removals            // veth pairs on their way out
 
 	mu        sync.RWMutex // guards what is below; never held while anything waits
 	networks  map[NetworkID]Network
@@ -76,7 +78,7 @@ func New(o Options) (*Driver, error) {
 	}
 	return &Driver{
 		store: o.Store, stateID: o.StateID, launcher: o.Launcher, outside: outside, firewall: fw, log: o.Log, mtu: o.MTU,
-		step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
+		step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())}, nsprocs: semaphore.NewWeighted(atOnce()),
 		networks: map[NetworkID]Network{}, endpoints: map[EndpointID]Endpoint{}, hostEnds: map[string]EndpointID{},
 	}, nil
 }

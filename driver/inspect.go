@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"runtime"
 
@@ -120,6 +121,9 @@ type inside struct {
 	err    error
 }
 
+// atOnce is how many sandboxes are looked into at a time.
+func atOnce() int64 { return int64(2 * runtime.NumCPU()) }
+
 // lookInside looks into each of the endpoints' sandboxes once.
 func (d *Driver) lookInside(ctx context.Context, endpoints []Endpoint, source Source) map[string]inside {
 	found := map[string]*inside{}
@@ -127,7 +131,7 @@ func (d *Driver) lookInside(ctx context.Context, endpoints []Endpoint, source So
 		found[ep.Sandbox] = &inside{source: source}
 	}
 	var group errgroup.Group
-	group.SetLimit(2 * runtime.NumCPU())
+	group.SetLimit(int(atOnce()))
 	for sandbox, in := range found {
 		if sandbox == "" {
 			continue
@@ -156,6 +160,10 @@ func (d *Driver) lookInto(ctx context.Context, sandbox string, source Source) in
 			return inside{source: Kernel, err: err}
 		}
 	}
+	if err := d.nsprocs.Acquire(ctx, 1); err != nil {
+		return inside{source: Nsproc, err: fmt.Errorf("wait for other listings: %w", err)}
+	}
+	defer d.nsprocs.Release(1)
 	s, err := d.launcher.List(ctx, sandbox, protocol.List{})
 	if err != nil {
 		return inside{source: Nsproc, err: err}

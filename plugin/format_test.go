@@ -1,9 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/weaveplugin/weave/api"
 )
@@ -47,6 +51,25 @@ func TestPrintable(t *testing.T) {
 		if got := printable(tt.text, tt.keep); got != tt.want {
 			t.Errorf("printable(%q, %q) = %q, want %q", tt.text, tt.keep, got, tt.want)
 		}
+	}
+}
+
+// TestPrintJSON: it says what it said, in characters that no terminal takes for an order.
+func TestPrintJSON(t *testing.T) {
+	want := []string{"web-1 Käse 網", "\x1b[31m \x7f csi \u009b2J", "right to left \u202e", "tag \U000e0041"}
+	var b strings.Builder
+	if err := printJSON(&b, want); err != nil {
+		t.Fatal(err)
+	}
+	if safe := printable(b.String(), "\n"); safe != b.String() {
+		t.Errorf("not printable: %q", b.String())
+	}
+	var got []string
+	if err := json.Unmarshal([]byte(b.String()), &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
