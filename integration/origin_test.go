@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -137,7 +138,7 @@ func compareListing(stable map[string]api.Endpoint, found []api.Endpoint, churn 
 			return fmt.Errorf("endpoint %s is listed twice", e.ID)
 		case !known && e.NetworkID != churn:
 			return fmt.Errorf("endpoint %s is invented: %+v", e.ID, e)
-		case known && (e.MAC != was.MAC || e.Sandbox != was.Sandbox || e.State != driver.Up):
+		case known && (e.MAC != was.MAC || !slices.Equal(e.Addresses, was.Addresses) || e.Sandbox != was.Sandbox || e.State != driver.Up):
 			return fmt.Errorf("endpoint %s is listed as %+v, was %+v", e.ID, e, was)
 		case known && (len(e.Drift) > 0 || e.Live != nil && e.Live.Error != ""):
 			return fmt.Errorf("endpoint %s has drifted: %v, %+v", e.ID, e.Drift, e.Live)

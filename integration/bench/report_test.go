@@ -19,8 +19,8 @@ import (
 
 // report is what a run found.
 type report struct {
-	Machine machine `json:"machine"`
-	Results []result
+	Machine machine  `json:"machine"`
+	Results []result `json:"results"`
 }
 
 // machine is what the results hold for.

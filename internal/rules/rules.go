@@ -157,9 +157,9 @@ func (f file) check() []string {
 			if what := f.forbidden(n); what != "" {
 				complain(n.Pos(), "%s can enter another namespace, which only nsproc's entry does", what)
 			}
-		case *ast.KeyValueExpr: // in Config{NetNS: ...}
-			if key, ok := n.Key.(*ast.Ident); ok && key.Name == "NetNS" {
-				complain(n.Pos(), "NetNS can enter another namespace, which only nsproc's entry does")
+		case *ast.KeyValueExpr: // in mdlayher's Config{NetNS: ...} or vishvananda's SubscribeOptions{Namespace: ...}
+			if key, ok := n.Key.(*ast.Ident); ok && (key.Name == "NetNS" || key.Name == "Namespace") {
+				complain(n.Pos(), "%s can enter another namespace, which only nsproc's entry does", key.Name)
 			}
 		}
 		return true

@@ -39,6 +39,7 @@ func TestEachRuleCanFail(t *testing.T) {
 		"driver/driver.go:16: netlink.NewHandleAt" + enters,
 		"driver/driver.go:17: NetNS" + enters,
 		"driver/driver.go:18: NetNS" + enters,
+		"driver/driver.go:19: Namespace" + enters,
 		"driver/driver.go:9: driver imports github.com/vishvananda/netns, which is for nsproc, internal/nstest",
 		"ipam/ipam.go:4: ipam imports driver, against the direction",
 		"nsproc/launch/launch.go:7: syscall.SYS_SETNS" + enters,

@@ -16,3 +16,4 @@ var _ = netns.Set(0)
 var _, _ = netlink.NewHandleAt(0)
 var config = mdlayher.Config{NetNS: 3}
 var _ = config.NetNS
+var options = netlink.LinkSubscribeOptions{Namespace: nil}
