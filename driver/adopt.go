@@ -55,7 +55,7 @@ func (d *Driver) adoptNetwork(ctx context.Context, nw Network) (_ Network, err e
 	}
 	var u undo
 	defer u.unless(&err)
-	u.push(func() error { d.drop(nw.ID); return d.erase(context.WithoutCancel(ctx), nw.key()) })
+	u.push(func() error { d.drop(nw.ID); return d.eraseNetwork(context.WithoutCancel(ctx), nw) })
 	if err := d.writeNetwork(ctx, nw, made); err != nil {
 		return nw, err
 	}

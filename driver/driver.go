@@ -20,13 +20,14 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// Options are what a Driver works with. All but Step are required.
+// Options are what a Driver works with. All but Endpoints and Step are required.
 type Options struct {
-	Store    store.Store
-	StateID  string // the state's own id, which the aliases of its kernel objects carry
-	Launcher *launch.Launcher
-	Log      *logrus.Entry
-	MTU      int // bytes; of networks that are made without the option
+	Store     store.Store // of networks
+	Endpoints store.Store // of endpoints, which live no longer than the host is up; nil: Store
+	StateID   string      // the state's own id, which the aliases of its kernel objects carry
+	Launcher  *launch.Launcher
+	Log       *logrus.Entry
+	MTU       int // bytes; of networks that are made without the option
 
 	// Step is called before each change of the kernel or of the store, with its name. Tests end the process there.
 	Step func(name string)
@@ -34,15 +35,16 @@ type Options struct {
 
 // Driver keeps networks and endpoints. Its methods may be called from several goroutines at once.
 type Driver struct {
-	store    store.Store
-	stateID  string
-	launcher *launch.Launcher
-	outside  *netnsid.Querier
-	firewall *firewall.Firewall
-	log      *logrus.Entry
-	mtu      int
-	step     func(string)
-	links    links
+	store         store.Store // of networks
+	endpointStore store.Store
+	stateID       string
+	launcher      *launch.Launcher
+	outside       *netnsid.Querier
+	firewall      *firewall.Firewall
+	log           *logrus.Entry
+	mtu           int
+	step          func(string)
+	links         links
 
 	nsprocs  *semaphore.Weighted // how many listings by nsproc run at a time, whoever asks for them
 	locks    keylock             // requests for one network come one after the other
@@ -73,11 +75,14 @@ func New(o Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Endpoints == nil {
+		o.Endpoints = o.Store
+	}
 	if o.Step == nil {
 		o.Step = func(string) {}
 	}
 	return &Driver{
-		store: o.Store, stateID: o.StateID, launcher: o.Launcher, outside: outside, firewall: fw, log: o.Log, mtu: o.MTU,
+		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, outside: outside, firewall: fw, log: o.Log, mtu: o.MTU,
 		step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())}, nsprocs: semaphore.NewWeighted(atOnce()),
 		networks: map[NetworkID]Network{}, endpoints: map[EndpointID]Endpoint{}, hostEnds: map[string]EndpointID{},
 	}, nil

@@ -194,7 +194,7 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 	}
 	var u undo
 	defer u.unless(&err)
-	u.push(func() error { return d.erase(context.WithoutCancel(ctx), ep.key()) })
+	u.push(func() error { return d.eraseEndpoint(context.WithoutCancel(ctx), ep) })
 	if err := d.writeEndpoint(ctx, ep, making); err != nil {
 		return err
 	}

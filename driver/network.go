@@ -81,7 +81,7 @@ func (d *Driver) drop(id NetworkID) {
 func (d *Driver) makeNetwork(ctx context.Context, nw Network) (err error) {
 	var u undo
 	defer u.unless(&err)
-	u.push(func() error { return d.erase(context.WithoutCancel(ctx), nw.key()) })
+	u.push(func() error { return d.eraseNetwork(context.WithoutCancel(ctx), nw) })
 	if err := d.writeNetwork(ctx, nw, making); err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (d *Driver) unmakeNetwork(ctx context.Context, nw Network) error {
 	if err := d.deleteBridge(nw); err != nil {
 		return err
 	}
-	return d.erase(ctx, nw.key())
+	return d.eraseNetwork(ctx, nw)
 }
 
 // deleteBridge removes the network's bridge if it is weave's own, under the name that it has and under the one that it was

@@ -14,6 +14,7 @@ type plan struct {
 	dropEndpoints []Endpoint     // half made or half removed, or with no veth pair and no sandbox left
 	dropNetworks  []Network      // half made or half removed
 	strays        []netlink.Link // of this state, but nothing claims them
+	unknown       []netlink.Link // likewise, but a container uses them: their records were lost
 }
 
 // makePlan has no side effects. alive tells whether a sandbox is still there.
@@ -44,10 +45,15 @@ func makePlan(stateID string, networks []networkRecord, endpoints []endpointReco
 			p.dropEndpoints = append(p.dropEndpoints, r.Endpoint)
 		}
 	}
-	p.strays = slices.DeleteFunc(slices.Clone(links), func(link netlink.Link) bool {
-		a := link.Attrs()
-		return claimed[a.Name] || !ownAlias(stateID, a.Alias)
-	})
+	for _, link := range links {
+		switch a := link.Attrs(); {
+		case claimed[a.Name] || !ownAlias(stateID, a.Alias):
+		case link.Type() == "veth" && carrier(link):
+			p.unknown = append(p.unknown, link)
+		default:
+			p.strays = append(p.strays, link)
+		}
+	}
 	// Host ends before bridges, so that no bridge goes with ports.
 	slices.SortStableFunc(p.strays, func(a, b netlink.Link) int { return -strings.Compare(a.Type(), b.Type()) })
 	return p

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -33,7 +34,7 @@ func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("load networks: %w", err)
 	}
-	endpoints, err := store.Load[endpointRecord](ctx, d.store, endpointKeys)
+	endpoints, err := store.Load[endpointRecord](ctx, d.endpointStore, endpointKeys)
 	if err != nil {
 		return Report{}, fmt.Errorf("load endpoints: %w", err)
 	}
@@ -84,6 +85,9 @@ func (r *reconciliation) apply(ctx context.Context, p plan) {
 	}
 	for _, link := range p.strays {
 		r.note(removed, "link "+link.Attrs().Name, r.d.links.remove(link))
+	}
+	for _, link := range p.unknown {
+		r.problem("link "+link.Attrs().Name, errors.New("a container uses it, and its record is gone: it is left alone, and taken up if Docker knows its endpoint"))
 	}
 	for _, nw := range p.dropNetworks {
 		r.note(removed, "network "+string(nw.ID), r.d.unmakeNetwork(ctx, nw))

@@ -3,6 +3,7 @@ package driver
 import (
 	"bufio"
 	"errors"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -49,7 +50,7 @@ func checkConsistent(t *testing.T, d *Driver) {
 	if err != nil || len(networks) != len(d.Networks()) {
 		t.Errorf("network records %v, %v, want %d", networks, err, len(d.Networks()))
 	}
-	endpoints, err := store.Load[endpointRecord](t.Context(), d.store, endpointKeys)
+	endpoints, err := store.Load[endpointRecord](t.Context(), d.endpointStore, endpointKeys)
 	if err != nil || len(endpoints) != len(d.Endpoints()) {
 		t.Errorf("endpoint records %v, %v, want %d", endpoints, err, len(d.Endpoints()))
 	}
@@ -222,10 +223,10 @@ func TestReconcileRemovesStrays(t *testing.T) {
 	r := newRig(t)
 	r.createNetwork(newNetwork(netID))
 	id, _ := r.createEndpoint(netID, 1)
-	for _, key := range []string{networkKeys + string(netID), endpointKeys + string(id)} {
-		if err := r.erase(t.Context(), key); err != nil {
-			t.Fatal(err)
-		}
+	nw, _ := r.network(netID)
+	ep, _ := r.endpoint(id)
+	if err := errors.Join(r.eraseNetwork(t.Context(), nw), r.eraseEndpoint(t.Context(), ep)); err != nil {
+		t.Fatal(err)
 	}
 	r.stop()
 	report := r.start()
@@ -233,6 +234,41 @@ func TestReconcileRemovesStrays(t *testing.T) {
 		t.Errorf("report %+v, want two links removed", report)
 	}
 	checkConsistent(t, r.Driver)
+}
+
+// TestLostRecordsOfEndpoints: containers keep what they have, and weave takes it up again.
+func TestLostRecordsOfEndpoints(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	used, mac := r.createEndpoint(netID, 1)
+	r.createEndpoint(netID, 2) // in no container
+	sandbox := nstest.New(t)
+	r.attach(used, sandbox, "eth0")
+	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(used); return ep.State == Up })
+	ep, _ := r.endpoint(used)
+	r.stop()
+	if err := os.Remove(r.endpoints); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r.stop()
+		if report := r.start(); report.Endpoints != 0 || len(report.Problems) != 1 {
+			t.Errorf("report %+v, want the problem of one link", report)
+		}
+	}
+	if err := r.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: used, MAC: mac, Addresses: ep.Addresses, Sandbox: sandbox.Path()}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := r.endpoint(used); got.State != Up {
+		t.Errorf("got %+v, want an endpoint that is up", got)
+	}
+	links, err := netlink.LinkList()
+	if err != nil || len(links) != 3 { // lo, the bridge, and the host end
+		t.Errorf("links %v (%v)", links, err)
+	}
 }
 
 // TestAdopt: a plugin that was installed anew takes up what Docker says is its own, and the container notices nothing.

@@ -34,27 +34,34 @@ const (
 func (nw Network) key() string  { return networkKeys + string(nw.ID) }
 func (ep Endpoint) key() string { return endpointKeys + string(ep.ID) }
 
-// writeNetwork puts the record with this phase on disk.
+// writeNetwork puts the record with this phase into the store.
 func (d *Driver) writeNetwork(ctx context.Context, nw Network, p phase) error {
-	return d.put(ctx, "write network "+string(p), nw.key(), networkRecord{nw, p})
+	return d.put(ctx, d.store, "write network "+string(p), nw.key(), networkRecord{nw, p})
 }
 
-// writeEndpoint puts the record with this phase on disk.
+// writeEndpoint puts the record with this phase into the store.
 func (d *Driver) writeEndpoint(ctx context.Context, ep Endpoint, p phase) error {
-	return d.put(ctx, "write endpoint "+string(p), ep.key(), endpointRecord{ep, p})
+	return d.put(ctx, d.endpointStore, "write endpoint "+string(p), ep.key(), endpointRecord{ep, p})
 }
 
-func (d *Driver) put(ctx context.Context, step, key string, record any) error {
+func (d *Driver) put(ctx context.Context, into store.Store, step, key string, record any) error {
 	change, err := store.Put(key, record)
 	if err != nil {
 		return err
 	}
 	d.step(step)
-	return d.store.Apply(ctx, change)
+	return into.Apply(ctx, change)
 }
 
-// erase removes a record.
-func (d *Driver) erase(ctx context.Context, key string) error {
+func (d *Driver) eraseNetwork(ctx context.Context, nw Network) error {
+	return d.erase(ctx, d.store, nw.key())
+}
+
+func (d *Driver) eraseEndpoint(ctx context.Context, ep Endpoint) error {
+	return d.erase(ctx, d.endpointStore, ep.key())
+}
+
+func (d *Driver) erase(ctx context.Context, from store.Store, key string) error {
 	d.step("erase record")
-	return d.store.Apply(ctx, store.Delete(key))
+	return from.Apply(ctx, store.Delete(key))
 }

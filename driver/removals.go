@@ -103,5 +103,5 @@ func (d *Driver) unmakeEndpoint(ctx context.Context, ep Endpoint) error {
 	if err := d.links.deleteNamed(ep.HostEnd, "veth", endpointAlias(d.stateID, ep.ID)); err != nil {
 		return err
 	}
-	return d.erase(ctx, ep.key())
+	return d.eraseEndpoint(ctx, ep)
 }

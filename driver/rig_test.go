@@ -22,16 +22,18 @@ import (
 // rig is a driver on a host of its own: the namespaces of a test that nstest.Reexec has put itself into.
 type rig struct {
 	*Driver
-	t      *testing.T
-	nsproc string
-	state  string
-	stop   func()
+	t         *testing.T
+	nsproc    string
+	state     string
+	endpoints string
+	stop      func()
 }
 
 // newRigWith returns a rig whose nsproc is the program at path.
 func newRigWith(t *testing.T, nsproc string) *rig {
 	t.Helper()
-	r := &rig{t: t, nsproc: nsproc, state: filepath.Join(t.TempDir(), "weave.db")}
+	dir := t.TempDir()
+	r := &rig{t: t, nsproc: nsproc, state: filepath.Join(dir, "weave.db"), endpoints: filepath.Join(dir, "endpoints.db")}
 	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
@@ -45,7 +47,7 @@ func newRig(t *testing.T) *rig {
 // start opens the state, reconciles and runs, as the daemon does.
 func (r *rig) start() Report {
 	r.t.Helper()
-	d, done := openDriver(r.t, r.nsproc, r.state)
+	d, done := openDriver(r.t, r.nsproc, r.state, r.endpoints)
 	report, err := d.Reconcile(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
@@ -65,9 +67,13 @@ func (r *rig) start() Report {
 	return report
 }
 
-func openDriver(t testing.TB, nsproc, state string) (d *Driver, done func()) {
+func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done func()) {
 	t.Helper()
 	st, err := store.OpenBolt(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpointStore, err := store.OpenBolt(endpoints)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,12 +87,12 @@ func openDriver(t testing.TB, nsproc, state string) (d *Driver, done func()) {
 	}
 	log := logrus.New()
 	log.SetOutput(testWriter{t})
-	d, err = New(Options{Store: st, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500})
+	d, err = New(Options{Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d, func() {
-		if err := errors.Join(d.Close(), st.Close()); err != nil {
+		if err := errors.Join(d.Close(), endpointStore.Close(), st.Close()); err != nil {
 			t.Error(err)
 		}
 	}

@@ -316,9 +316,13 @@ func records(t *testing.T, h *lab.Host, p *lab.Plugin) []string {
 	t.Helper()
 	p.Stop(t)
 	defer p.Restart(t)
-	keys, err := recordsIn(h.Path(statePath))
-	if err != nil {
-		t.Fatal(err)
+	var keys []string
+	for _, path := range stateFiles(t, h) {
+		found, err := recordsIn(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, found...)
 	}
 	return keys
 }
@@ -326,15 +330,33 @@ func records(t *testing.T, h *lab.Host, p *lab.Plugin) []string {
 // recordsNow are the same of a plugin that goes on. An error may mean no more than that it wrote meanwhile.
 func recordsNow(t *testing.T, h *lab.Host) ([]string, error) {
 	t.Helper()
-	b, err := os.ReadFile(h.Path(statePath))
-	if err != nil {
-		return nil, err
-	}
 	copied := filepath.Join(t.TempDir(), "weave.db")
-	if err := os.WriteFile(copied, b, 0o600); err != nil {
-		return nil, err
+	var keys []string
+	for _, path := range stateFiles(t, h) {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(copied, b, 0o600); err != nil {
+			return nil, err
+		}
+		found, err := recordsIn(copied)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, found...)
 	}
-	return recordsIn(copied)
+	return keys, nil
+}
+
+// stateFiles are the paths of the plugin's state: of what outlives a reboot, and of endpoints.
+func stateFiles(t *testing.T, h *lab.Host) []string {
+	t.Helper()
+	endpoints, err := filepath.Glob(h.Path("/run/weave/endpoints-*.db"))
+	if err != nil || len(endpoints) != 1 {
+		t.Fatalf("files of endpoints %v (%v), want one", endpoints, err)
+	}
+	return append(endpoints, h.Path(statePath))
 }
 
 const statePath = "/var/lib/weave/weave.db"

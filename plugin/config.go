@@ -25,6 +25,7 @@ type config struct {
 	APISocket     string       // path of the socket of weave's own API
 	APIGroup      int          // id of the group that may use the API besides root; -1: none
 	State         string       // path of the state's file
+	RuntimeDir    string       // directory of what lives no longer than the host is up
 	Nsproc        string       // path of the nsproc binary
 	DockerSocket  string       // path of the Engine's API socket; empty: weave does without it
 	SandboxRoot   string       // put before the Engine's paths of sandboxes; empty: they are the same here
@@ -63,6 +64,8 @@ var settings = []setting{
 		func(c *config, v string) bool { return parseGroup(&c.APIGroup, v) }},
 	{"state", "/var/lib/weave/weave.db", "`path` of the state's file", wantPath,
 		func(c *config, v string) bool { return parsePath(&c.State, v) }},
+	{"runtime-dir", "/run/weave", "`path` of the directory for what lives no longer than the host is up: endpoints", wantPath,
+		func(c *config, v string) bool { return parsePath(&c.RuntimeDir, v) }},
 	{"nsproc", "", "`path` of the nsproc binary; empty: beside this one", "the absolute path of an executable file",
 		func(c *config, v string) bool { return parseNsproc(&c.Nsproc, v) }},
 	{"docker-socket", "/var/run/docker.sock", "`path` of the Engine's API socket; none: do without names of containers", wantPath + " or none",

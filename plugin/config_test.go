@@ -47,6 +47,7 @@ func TestDefaultConfig(t *testing.T) {
 		APISocket:     "/run/weave/weave.sock",
 		APIGroup:      -1,
 		State:         "/var/lib/weave/weave.db",
+		RuntimeDir:    "/run/weave",
 		Nsproc:        got.Nsproc,
 		DockerSocket:  "/var/run/docker.sock",
 		Range:         netip.MustParsePrefix("10.32.0.0/12"),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -52,11 +53,22 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 	if err != nil {
 		return nil, err
 	}
+	// What Docker waits for is written to memory, which lives as long as the links do. The id keeps a new state from taking
+	// an earlier one's endpoints for its own.
+	endpoints, err := store.OpenBolt(filepath.Join(cfg.RuntimeDir, "endpoints-"+id+".db"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, endpoints.Close())
+		}
+	}()
 	launcher, err := launch.New(launch.Options{Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot)})
 	if err != nil {
 		return nil, err
 	}
-	networks, err := driver.New(driver.Options{Store: st, StateID: id, Launcher: launcher, Log: log, MTU: cfg.MTU})
+	networks, err := driver.New(driver.Options{Store: st, Endpoints: endpoints, StateID: id, Launcher: launcher, Log: log, MTU: cfg.MTU})
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +125,7 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 	}
 	c.backend, c.api = drivers{networks, pools}, api.NewServer(listing)
 	c.run = func(ctx context.Context) error { return together(ctx, background) }
-	c.close = func() error { return errors.Join(networks.Close(), st.Close()) }
+	c.close = func() error { return errors.Join(networks.Close(), endpoints.Close(), st.Close()) }
 	return c, nil
 }
 

@@ -52,7 +52,7 @@ var crashLife = []struct{ call, body string }{
 // crashCore is the backend on a state, as openCore makes it, that says before each change what comes.
 type crashCore struct {
 	drivers
-	store store.Store
+	stores []store.Store
 }
 
 type steppingStore struct {
@@ -82,8 +82,13 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil {
 		t.Fatal(err)
 	}
+	endpoints, err := store.OpenBolt(state + ".endpoints")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { endpoints.Close() })
 	st := steppingStore{bolt, step}
-	networks, err := driver.New(driver.Options{Store: st, StateID: id, Launcher: launcher, Log: quiet(), MTU: 1500, Step: step})
+	networks, err := driver.New(driver.Options{Store: st, Endpoints: steppingStore{endpoints, step}, StateID: id, Launcher: launcher, Log: quiet(), MTU: 1500, Step: step})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +103,7 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil || len(report.Problems) != 0 {
 		t.Fatalf("reconcile: %+v, %v", report, err)
 	}
-	return crashCore{drivers{networks, pools}, bolt}
+	return crashCore{drivers{networks, pools}, []store.Store{bolt, endpoints}}
 }
 
 // TestCrashedCalls is no test of its own: TestKillBetweenCallsAndSteps runs it in a process that ends by SIGKILL before
@@ -210,14 +215,16 @@ func checkCrash(t *testing.T, state string, said []string) {
 	}
 	var left []string
 	eventually(t, "records gone", func() bool {
-		records, err := core.store.List(t.Context(), "")
-		if err != nil {
-			t.Fatal(err)
-		}
 		left = nil
-		for _, r := range records {
-			if r.Key != "identity" {
-				left = append(left, r.Key)
+		for _, st := range core.stores {
+			records, err := st.List(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range records {
+				if r.Key != "identity" {
+					left = append(left, r.Key)
+				}
 			}
 		}
 		return len(left) == 0

@@ -24,6 +24,7 @@ const hostRoot = "/host"
 var managedValues = map[string]string{
 	"plugin-socket": managedSocket + "," + hostRoot + "/run/docker/plugins/weave.sock",
 	"api-socket":    hostRoot + "/run/weave/weave.sock",
+	"runtime-dir":   hostRoot + "/run/weave",
 	"docker-socket": hostRoot + "/run/docker.sock",
 	"sandbox-root":  hostRoot,
 }

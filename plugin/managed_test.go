@@ -31,6 +31,7 @@ func TestManagedDefaults(t *testing.T) {
 	want.Managed = true
 	want.PluginSockets = []string{"/run/docker/plugins/weave.sock", "/host/run/docker/plugins/weave.sock"}
 	want.APISocket = "/host/run/weave/weave.sock"
+	want.RuntimeDir = "/host/run/weave"
 	want.DockerSocket = "/host/run/docker.sock"
 	want.SandboxRoot = "/host"
 	want.Nsproc = got.Nsproc

@@ -35,7 +35,7 @@ func newDaemonConfig(t *testing.T) config {
 	path := socketPath(t)
 	dir := filepath.Dir(filepath.Dir(path))
 	cfg, err := parseConfig(t, []string{"--plugin-socket=" + path, "--api-socket=" + filepath.Join(dir, "api", "weave.sock"),
-		"--state=" + filepath.Join(dir, "weave.db"), "--docker-socket=none"}, nil)
+		"--state=" + filepath.Join(dir, "weave.db"), "--runtime-dir=" + filepath.Join(dir, "api"), "--docker-socket=none"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func advice(err error) string {
 	case errors.Is(err, ErrFuture):
 		return "install that version of weave again"
 	case errors.Is(err, ErrDamaged):
-		return "move the file away and start weave again: it then takes up its networks from Docker"
+		return "move the file away and start weave again: it then takes up from Docker what was in it"
 	}
 	return "see that weave may read and write the file"
 }
