@@ -201,27 +201,47 @@ func kinds(keys []string) map[string]int {
 	return found
 }
 
-// descriptors counts the file descriptors of the plugin by what they are of, but for connections, of which Docker
-// keeps some for the next call.
+// descriptors counts the file descriptors of the plugin by what they are of; connections, of which Docker keeps some for
+// the next call, in hundreds.
 func (c *cycler) descriptors() map[string]int {
 	c.t.Helper()
+	connected, err := connectedSockets(c.plugin.PID)
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.plugin.PID))
 	if err != nil || len(links) == 0 {
 		c.t.Fatalf("descriptors of the plugin: %v, %v", links, err)
 	}
 	found := map[string]int{}
-	sockets := 0
+	connections := 0
 	for _, link := range links {
 		target, err := os.Readlink(link)
 		if err != nil {
 			continue // closed meanwhile
 		}
-		if strings.HasPrefix(target, "socket:") {
-			sockets++
+		if connected[target] {
+			connections++
 			continue
 		}
 		found["descriptor "+inode.ReplaceAllString(target, "")]++
 	}
-	found["descriptors of sockets, in tens"] = sockets / 10
+	found["connections, in hundreds"] = connections / 100
 	return found
+}
+
+// connectedSockets are the connected Unix sockets that process pid can see, as the links to their descriptors name them.
+func connectedSockets(pid int) (map[string]bool, error) {
+	list, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", pid))
+	if err != nil {
+		return nil, err
+	}
+	const connected = "03" // SS_CONNECTED
+	found := map[string]bool{}
+	for line := range strings.Lines(string(list)) {
+		if fields := strings.Fields(line); len(fields) >= 7 && fields[5] == connected {
+			found["socket:["+fields[6]+"]"] = true
+		}
+	}
+	return found, nil
 }
