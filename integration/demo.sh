@@ -104,7 +104,7 @@ if [ -S $socket ] && bin/weave status >/dev/null 2>&1; then
 	say "The plugin runs already"
 else
 	say "Starting the plugin"
-	background "$dir/plugin.log" bin/weave serve --state "$dir/weave.db"
+	background "$dir/plugin.log" bin/weave serve --state "$dir/weave.db" --runtime-dir "$dir"
 	poll bin/weave status
 fi
 
