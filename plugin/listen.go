@@ -28,11 +28,11 @@ type access struct {
 	dirs os.FileMode // of directories that are made for it
 }
 
-// Docker's own directories are root's, as Docker makes them; that of the API lets all pass, since its group may come later.
-var (
-	forRoot  = access{gid: -1, dirs: 0o700}
-	forGroup = func(gid int) access { return access{gid: gid, dirs: 0o711} }
-)
+// forRoot is for Docker's sockets; Docker makes its directories so, too.
+var forRoot = access{gid: -1, dirs: 0o700}
+
+// forGroup is for the API's socket. Its directory lets all pass, since the group may come later.
+func forGroup(gid int) access { return access{gid: gid, dirs: 0o711} }
 
 // listenUnix listens at path for those who have access. A socket that is there already is replaced if nobody answers on
 // it; one that somebody serves, or any other file, is an error and is left as it is. The directory is made if need be.
@@ -126,6 +126,9 @@ func (s *unixSocket) there() (bool, error) {
 
 // remove takes the socket out of the file system if it is still this one; connections go on.
 func (s *unixSocket) remove(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Dir(s.path)); errors.Is(err, os.ErrNotExist) {
+		return nil // it is gone with its directory
+	}
 	err := s.locked(ctx, func() error {
 		if there, err := s.there(); err != nil || !there {
 			return err

@@ -206,6 +206,22 @@ func TestRemoveLeavesSuccessorsSocketAlone(t *testing.T) {
 	}
 }
 
+// TestRemoveWithoutDirectory: somebody has removed it, with the socket.
+func TestRemoveWithoutDirectory(t *testing.T) {
+	path := socketPath(t)
+	s, err := listenUnix(t.Context(), path, forRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.remove(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOthersCantLock: who may only read the directory can't keep weave from making and removing sockets in it.
 func TestOthersCantLock(t *testing.T) {
 	path := socketPath(t)
