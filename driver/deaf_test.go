@@ -42,10 +42,7 @@ func TestHostIsDeaf(t *testing.T) {
 	sandbox := nstest.New(t)
 	r.attach(id, sandbox, "eth0")
 	sandbox.Do(t, func() error {
-		link, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
+		link := mustLink(t, "eth0")
 		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: addr.IPNet, Scope: netlink.SCOPE_LINK}); err != nil {
 			return err
 		}

@@ -281,7 +281,7 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, req *network.DeleteEndpoint
 	if !ok {
 		return nil
 	}
-	d.depart(ep)
+	d.depart(ep) // first: once it is untracked its addresses would look like nobody's
 	if err := d.retire(ctx, ep); err != nil {
 		return fmt.Errorf("delete endpoint %s: %w", ep.ID, err)
 	}

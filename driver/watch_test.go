@@ -68,10 +68,7 @@ func TestFlappingCarrier(t *testing.T) {
 	sandbox := nstest.New(t)
 	r.attach(id, sandbox, "eth0")
 	sandbox.Do(t, func() error {
-		link, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
+		link := mustLink(t, "eth0")
 		if err := netlink.LinkSetHardwareAddr(link, net.HardwareAddr{2, 0, 0, 0, 0, 1}); err != nil {
 			return err
 		}

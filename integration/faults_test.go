@@ -316,13 +316,9 @@ func records(t *testing.T, h *lab.Host, p *lab.Plugin) []string {
 	t.Helper()
 	p.Stop(t)
 	defer p.Restart(t)
-	var keys []string
-	for _, path := range stateFiles(t, h) {
-		found, err := recordsIn(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, found...)
+	keys, err := recordsIn(stateFiles(t, h))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return keys
 }
@@ -330,23 +326,20 @@ func records(t *testing.T, h *lab.Host, p *lab.Plugin) []string {
 // recordsNow are the same of a plugin that goes on. An error may mean no more than that it wrote meanwhile.
 func recordsNow(t *testing.T, h *lab.Host) ([]string, error) {
 	t.Helper()
-	copied := filepath.Join(t.TempDir(), "weave.db")
-	var keys []string
+	dir := t.TempDir()
+	var copies []string
 	for _, path := range stateFiles(t, h) {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
+		copied := filepath.Join(dir, filepath.Base(path))
 		if err := os.WriteFile(copied, b, 0o600); err != nil {
 			return nil, err
 		}
-		found, err := recordsIn(copied)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, found...)
+		copies = append(copies, copied)
 	}
-	return keys, nil
+	return recordsIn(copies)
 }
 
 // stateFiles are the paths of the plugin's state: of what outlives a reboot, and of endpoints.
@@ -361,22 +354,23 @@ func stateFiles(t *testing.T, h *lab.Host) []string {
 
 const statePath = "/var/lib/weave/weave.db"
 
-func recordsIn(path string) ([]string, error) {
-	s, err := store.OpenBolt(path)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	all, err := s.List(context.Background(), "")
-	if err != nil {
-		return nil, err
-	}
-	var keys []string
-	for _, r := range all {
-		if strings.HasPrefix(r.Key, "address/") && !bytes.Contains(r.Value, []byte(`"held":`)) {
-			continue // was freed: kept to be given out again only after the others
+func recordsIn(paths []string) (keys []string, err error) {
+	for _, path := range paths {
+		s, err := store.OpenBolt(path)
+		if err != nil {
+			return nil, err
 		}
-		keys = append(keys, r.Key)
+		defer s.Close()
+		all, err := s.List(context.Background(), "")
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range all {
+			if strings.HasPrefix(r.Key, "address/") && !bytes.Contains(r.Value, []byte(`"held":`)) {
+				continue // was freed: kept to be given out again only after the others
+			}
+			keys = append(keys, r.Key)
+		}
 	}
 	return keys, nil
 }

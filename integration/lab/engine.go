@@ -146,8 +146,12 @@ func (h *Host) CreateNetwork(t testing.TB, name string, options ...string) {
 	t.Cleanup(func() {
 		// An engine may still be letting go of the endpoints of containers that were removed while it started them.
 		Eventually(t, 10*time.Second, "removal of network "+name, func() error {
-			if _, err := h.DockerErr("network", "rm", name); err != nil && !gone(err) {
+			out, err := h.DockerErr("network", "rm", name)
+			if err != nil && strings.Contains(err.Error(), "has active endpoints") {
 				return err
+			}
+			if err != nil && !gone(err) {
+				t.Errorf("%v %s", err, out)
 			}
 			return nil
 		})

@@ -64,7 +64,7 @@ func BenchmarkKernel100(b *testing.B) {
 	}
 }
 
-// The same, with routes and neighbours, by nsproc.
+// The same by nsproc.
 func BenchmarkNsproc100(b *testing.B) {
 	paths := sandboxes(b, 100)
 	l, err := launch.New(launch.Options{Path: nstest.Nsproc(b)})
