@@ -145,17 +145,28 @@ func (h *Host) CreateNetwork(t testing.TB, name string, options ...string) {
 	h.Docker(t, append(args, name)...)
 	t.Cleanup(func() {
 		// An engine may still be letting go of the endpoints of containers that were removed while it started them.
-		Eventually(t, 10*time.Second, "removal of network "+name, func() error {
-			out, err := h.DockerErr("network", "rm", name)
-			if err != nil && strings.Contains(err.Error(), "has active endpoints") {
-				return err
-			}
-			if err != nil && !gone(err) {
-				t.Errorf("%v %s", err, out)
-			}
-			return nil
-		})
+		err := Poll(5*time.Second, func() error { return h.removeNetwork(t, name) })
+		switch {
+		case err == nil:
+		case h.Docker(t, "network", "inspect", "-f", "{{len .Containers}}", name) == "0":
+			t.Logf("the engine has no endpoint on network %s, but counts some (moby#42119)", name)
+		default:
+			t.Errorf("removal of network %s: %v", name, err)
+		}
 	})
+}
+
+// removeNetwork removes a network, if it is there. The error is that it is in use; any other fails t.
+func (h *Host) removeNetwork(t testing.TB, name string) error {
+	t.Helper()
+	out, err := h.DockerErr("network", "rm", name)
+	if err != nil && strings.Contains(err.Error(), "has active endpoints") {
+		return err
+	}
+	if err != nil && !gone(err) {
+		t.Errorf("%v %s", err, out)
+	}
+	return nil
 }
 
 // Run runs a container of the lab's image in the background, as long as t, and returns its id. The arguments are those

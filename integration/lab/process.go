@@ -21,11 +21,15 @@ const patience = 4
 // commandTimeout bounds a command that a test waits for.
 const commandTimeout = patience * time.Minute
 
+// maxPause is the longest pause between two looks at what has not come yet. What is looked at shares the processors with
+// those who look, and these start programs for it.
+const maxPause = 250 * time.Millisecond
+
 // Poll calls check until it returns nil. After the time limit it gives up with check's last error.
 func Poll(limit time.Duration, check func() error) error {
 	limit *= patience
 	deadline := time.Now().Add(limit)
-	for {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, maxPause) {
 		err := check()
 		if err == nil {
 			return nil
@@ -33,7 +37,7 @@ func Poll(limit time.Duration, check func() error) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("not within %v: %w", limit, err)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 
