@@ -28,7 +28,7 @@ build:
 DOCS ?= build/docs
 docs:
 	rm -rf $(DOCS)
-	$(GO) run -tags docs ./plugin $(DOCS)
+	CGO_ENABLED=0 $(GO) run -tags docs ./plugin $(DOCS)
 
 # Below PREFIX. Only what one types is in bin: weave, a link to the binary that has nsproc beside it. The docker command
 # finds the other link, for `docker weave`.

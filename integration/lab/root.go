@@ -17,15 +17,21 @@ const (
 	Engine28 = "forky"    // Docker 28.5
 )
 
+// Cache is the directory where that is kept which takes long to make and is the same for all runs of the tests:
+// $WEAVE_LAB_CACHE, by default /var/cache/weave-lab.
+func Cache() string {
+	if dir := os.Getenv("WEAVE_LAB_CACHE"); dir != "" {
+		return dir
+	}
+	return "/var/cache/weave-lab"
+}
+
 // Root is a root directory with the Docker Engine of a Debian release. The first call makes it with debootstrap, some
-// 30 s; it is kept in $WEAVE_LAB_CACHE, by default /var/cache/weave-lab, and hosts don't write to it.
+// 30 s; it is kept in Cache, and hosts don't write to it.
 func Root(t testing.TB, suite string) string {
 	t.Helper()
 	needRoot(t)
-	cache := os.Getenv("WEAVE_LAB_CACHE")
-	if cache == "" {
-		cache = "/var/cache/weave-lab"
-	}
+	cache := Cache()
 	root := filepath.Join(cache, suite)
 	if _, err := os.Stat(root); err == nil {
 		return root
