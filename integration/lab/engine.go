@@ -145,7 +145,7 @@ func (h *Host) CreateNetwork(t testing.TB, name string, options ...string) {
 	h.Docker(t, append(args, name)...)
 	t.Cleanup(func() {
 		// An engine may still be letting go of the endpoints of containers that were removed while it started them.
-		err := Poll(5*time.Second, func() error { return h.removeNetwork(t, name) })
+		err := Poll(10*time.Second, func() error { return h.removeNetwork(t, name) })
 		switch {
 		case err == nil:
 		case h.Docker(t, "network", "inspect", "-f", "{{len .Containers}}", name) == "0":

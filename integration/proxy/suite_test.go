@@ -97,11 +97,7 @@ func expectedDifferences(t *testing.T) []string {
 // composeTests is a directory with docker-compose's tests, which is kept where the lab keeps its roots.
 func composeTests(t *testing.T) string {
 	t.Helper()
-	cache := os.Getenv("WEAVE_LAB_CACHE")
-	if cache == "" {
-		cache = "/var/cache/weave-lab"
-	}
-	dir := filepath.Join(cache, "compose-tests")
+	dir := filepath.Join(lab.Cache(), "compose-tests")
 	if out, err := exec.CommandContext(t.Context(), "./compose-tests.sh", dir).CombinedOutput(); err != nil {
 		t.Fatalf("get docker-compose's tests: %v\n%s", err, out)
 	}
