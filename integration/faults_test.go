@@ -91,25 +91,29 @@ func awaitAgreement(t *testing.T, h *lab.Host, names []string) map[string]attach
 		for _, e := range endpoints(t, h, api.Query{Live: driver.Kernel}) {
 			listed[e.ID] = e
 		}
-		found = map[string]attachment{}
-		out, err := h.DockerErr(append([]string{"inspect", "-f", "{{.State.Running}} {{json .NetworkSettings.Networks}}"}, names...)...)
+		out, err := h.DockerErr(append([]string{"inspect"}, names...)...)
 		if err != nil {
 			return err
 		}
-		for i, line := range strings.Split(out, "\n") {
-			running, networks, _ := strings.Cut(line, " ")
-			var attached map[string]attachment
-			if err := json.Unmarshal([]byte(networks), &attached); err != nil {
-				return err
-			}
+		var containers []struct {
+			State           struct{ Status, Error string }
+			NetworkSettings struct{ Networks map[string]attachment }
+		}
+		if err := json.Unmarshal([]byte(out), &containers); err != nil {
+			return err
+		}
+		found = map[string]attachment{}
+		for i, c := range containers {
+			attached := c.NetworkSettings.Networks
 			for _, a := range attached {
 				found[names[i]] = a
 			}
 			a := found[names[i]]
 			e := listed[a.EndpointID]
-			if running != "true" || len(attached) != 1 || e.State != driver.Up || len(e.Drift) > 0 ||
+			if c.State.Status != "running" || len(attached) != 1 || e.State != driver.Up || len(e.Drift) > 0 ||
 				e.MAC != a.MacAddress || e.Addresses[0].Addr().String() != a.IPAddress {
-				return fmt.Errorf("%s: running: %s; Docker: %+v; weave: %+v", names[i], running, attached, e)
+				startGivenUp(t, h, names[i])
+				return fmt.Errorf("%s: Docker: %+v; weave: %+v", names[i], c, e)
 			}
 		}
 		return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -22,8 +23,32 @@ func awaitRunning(t *testing.T, h *lab.Host, names ...string) {
 	t.Helper()
 	for _, from := range names {
 		for _, to := range names {
-			lab.Eventually(t, 30*time.Second, from+" pings "+to, func() error { return pingErr(h, from, to) })
+			lab.Eventually(t, 30*time.Second, from+" pings "+to, func() error {
+				err := pingErr(h, from, to)
+				if err != nil {
+					startGivenUp(t, h, from, to)
+				}
+				return err
+			})
 		}
+	}
+}
+
+// staleTask is why an engine that was killed fails to start a container again: containerd has not let go of its last
+// process yet.
+var staleTask = regexp.MustCompile(`^(task [0-9a-f]+: already exists|id already in use)$`)
+
+// startGivenUp starts those of the containers that the engine has given up for a stale task: it tries but once, though
+// they are to be started always (moby#40613; restore in moby's daemon/daemon.go).
+func startGivenUp(t *testing.T, h *lab.Host, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		reason, err := h.DockerErr("inspect", "-f", "{{if not .State.Running}}{{.State.Error}}{{end}}", name)
+		if err != nil || !staleTask.MatchString(reason) {
+			continue
+		}
+		_, err = h.DockerErr("start", name)
+		t.Logf("the engine has given up %s (%s); started again: %v", name, reason, err)
 	}
 }
 
