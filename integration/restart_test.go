@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,21 +35,22 @@ func awaitRunning(t *testing.T, h *lab.Host, names ...string) {
 	}
 }
 
-// staleTask is why an engine that was killed fails to start a container again: containerd has not let go of its last
-// process yet.
+// staleTask is why an engine that was killed gives up a container that it is to start always: containerd still has the
+// container's last process, which the engine has lost sight of (moby#40613; restore in moby's daemon/daemon.go).
 var staleTask = regexp.MustCompile(`^(task [0-9a-f]+: already exists|id already in use)$`)
 
-// startGivenUp starts those of the containers that the engine has given up for a stale task: it tries but once, though
-// they are to be started always (moby#40613; restore in moby's daemon/daemon.go).
+// startGivenUp ends the stale tasks of those of the containers that the engine has given up for them, and starts them.
 func startGivenUp(t *testing.T, h *lab.Host, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		reason, err := h.DockerErr("inspect", "-f", "{{if not .State.Running}}{{.State.Error}}{{end}}", name)
+		given, err := h.DockerErr("inspect", "-f", "{{.Id}} {{if not .State.Running}}{{.State.Error}}{{end}}", name)
+		id, reason, _ := strings.Cut(given, " ")
 		if err != nil || !staleTask.MatchString(reason) {
 			continue
 		}
-		_, err = h.DockerErr("start", name)
-		t.Logf("the engine has given up %s (%s); started again: %v", name, reason, err)
+		_, ended := h.ExecErr("ctr", "-a", "/run/docker/containerd/containerd.sock", "-n", "moby", "task", "delete", "--force", id)
+		_, started := h.DockerErr("start", name)
+		t.Logf("the engine has given up %s: %s; its stale task is ended (%v) and it is started (%v)", name, reason, ended, started)
 	}
 }
 
