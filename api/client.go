@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	clientDeadline = 15 * time.Second // a little more than the server allows itself
+	clientDeadline = 35 * time.Second // a little more than the server allows itself
 	maxAnswer      = 64 << 20         // bytes; a bridge full of endpoints takes less than one
 )
 
 // Client asks weave over its unix socket. Its methods may be called from several goroutines at once; each ends by its
-// context's deadline, or after 15 seconds. Their errors say what to do next; a refusal by the server is an *Error.
+// context's deadline, or after 35 seconds. Their errors say what to do next; a refusal by the server is an *Error.
 type Client struct {
 	socket string
 	http   http.Client
