@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	clientDeadline = 35 * time.Second // a little more than the server allows itself
-	maxAnswer      = 64 << 20         // bytes; a bridge full of endpoints takes less than one
+	clientDeadline = requestDeadline + 5*time.Second
+	maxAnswer      = 64 << 20 // bytes; a bridge full of endpoints takes less than one
 )
 
 // Client asks weave over its unix socket. Its methods may be called from several goroutines at once; each ends by its

@@ -112,7 +112,6 @@ func awaitAgreement(t *testing.T, h *lab.Host, names []string) map[string]attach
 			e := listed[a.EndpointID]
 			if c.State.Status != "running" || len(attached) != 1 || e.State != driver.Up || len(e.Drift) > 0 ||
 				e.MAC != a.MacAddress || e.Addresses[0].Addr().String() != a.IPAddress {
-				startGivenUp(t, h, names[i])
 				return fmt.Errorf("%s: Docker: %+v; weave: %+v", names[i], c, e)
 			}
 		}

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,33 +22,8 @@ func awaitRunning(t *testing.T, h *lab.Host, names ...string) {
 	t.Helper()
 	for _, from := range names {
 		for _, to := range names {
-			lab.Eventually(t, 30*time.Second, from+" pings "+to, func() error {
-				err := pingErr(h, from, to)
-				if err != nil {
-					startGivenUp(t, h, from, to)
-				}
-				return err
-			})
+			lab.Eventually(t, 30*time.Second, from+" pings "+to, func() error { return pingErr(h, from, to) })
 		}
-	}
-}
-
-// staleTask is why an engine that was killed gives up a container that it is to start always: containerd still has the
-// container's last process, which the engine has lost sight of (moby#40613; restore in moby's daemon/daemon.go).
-var staleTask = regexp.MustCompile(`^(task [0-9a-f]+: already exists|id already in use)$`)
-
-// startGivenUp ends the stale tasks of those of the containers that the engine has given up for them, and starts them.
-func startGivenUp(t *testing.T, h *lab.Host, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		given, err := h.DockerErr("inspect", "-f", "{{.Id}} {{if not .State.Running}}{{.State.Error}}{{end}}", name)
-		id, reason, _ := strings.Cut(given, " ")
-		if err != nil || !staleTask.MatchString(reason) {
-			continue
-		}
-		_, ended := h.ExecErr("ctr", "-a", "/run/docker/containerd/containerd.sock", "-n", "moby", "task", "delete", "--force", id)
-		_, started := h.DockerErr("start", name)
-		t.Logf("the engine has given up %s: %s; its stale task is ended (%v) and it is started (%v)", name, reason, ended, started)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func (h *Host) LaunchEngine(t testing.TB) {
 	}
 }
 
-// AwaitEngine waits until the host's Docker Engine answers.
+// AwaitEngine waits until the host's Docker Engine answers, and starts the containers that it has given up.
 func (h *Host) AwaitEngine(t testing.TB) {
 	t.Helper()
 	Eventually(t, time.Minute, "engine of host "+h.options.Name, func() error {
@@ -52,6 +53,32 @@ func (h *Host) AwaitEngine(t testing.TB) {
 		defer cancel()
 		return h.ping(ctx)
 	})
+	h.startGivenUp(t)
+}
+
+// staleTask is why an engine that was killed gives up a container that it is to start always: containerd still has the
+// container's last process, which the engine has lost sight of (moby#40613).
+var staleTask = regexp.MustCompile(`^(task [0-9a-f]+: already exists|id already in use)$`)
+
+// startGivenUp ends the stale tasks of the containers that the engine has given up for them, and starts these. The engine
+// tries each of its starts once, before it answers (restore in moby's daemon/daemon.go).
+func (h *Host) startGivenUp(t testing.TB) {
+	t.Helper()
+	for _, id := range strings.Fields(h.Docker(t, "ps", "-aq", "--no-trunc", "--filter", "status=exited")) {
+		var c struct{ State struct{ Error string } }
+		h.Inspect(t, id, &c)
+		if !staleTask.MatchString(c.State.Error) {
+			continue
+		}
+		t.Logf("the engine has given up container %s: %s", id, c.State.Error)
+		Eventually(t, 10*time.Second, "start of "+id, func() error {
+			_, ended := h.ExecErr("ctr", "-a", "/run/docker/containerd/containerd.sock", "-n", "moby", "task", "delete", "--force", id)
+			if _, err := h.DockerErr("start", id); err != nil {
+				return errors.Join(ended, err)
+			}
+			return nil
+		})
+	}
 }
 
 // ping asks the engine whether it is there.
