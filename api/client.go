@@ -28,11 +28,16 @@ type Client struct {
 
 // NewClient returns a Client of the weave that listens at socket, a path, DefaultSocket as a rule. It does not connect.
 func NewClient(socket string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+	transport := UnixTransport(socket)
+	transport.DisableKeepAlives = true
+	return &Client{socket: socket, http: http.Client{Transport: transport}}
+}
+
+// UnixTransport returns a transport for HTTP over the Unix socket at path socket, whatever the host of a URL is. Client
+// uses one; programs that need more of HTTP than Client has can make their own client with it.
+func UnixTransport(socket string) *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}
-	return &Client{socket: socket, http: http.Client{
-		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
 	}}
 }
 
