@@ -363,7 +363,7 @@ func recordsIn(paths []string) (keys []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		defer s.Close()
+		defer func() { _ = s.Close() }() // it was only read
 		all, err := s.List(context.Background(), "")
 		if err != nil {
 			return nil, err

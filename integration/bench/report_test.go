@@ -133,7 +133,7 @@ func (r *report) table() []byte {
 		}
 		fmt.Fprintln(w, strings.Join([]string{x.Question, x.Case, quantity(x.Value, x.Unit), against, ratio, target, met}, "\t"))
 	}
-	w.Flush()
+	_ = w.Flush() // into memory
 	return b.Bytes()
 }
 

@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -52,8 +54,15 @@ var imageTar = sync.OnceValues(func() ([]byte, error) {
 	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
+	var errs []error
+	add := func(header tar.Header, content string) {
+		header.Mode, header.Size = 0o755, int64(len(content))
+		errs = append(errs, w.WriteHeader(&header))
+		_, err := io.WriteString(w, content)
+		errs = append(errs, err)
+	}
 	for _, dir := range []string{"bin", "etc", "proc", "root", "sys", "tmp", "var", "www"} {
-		w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755})
+		add(tar.Header{Name: dir + "/", Typeflag: tar.TypeDir}, "")
 	}
 	for name, content := range map[string]string{
 		"bin/busybox":    string(binary),
@@ -62,15 +71,14 @@ var imageTar = sync.OnceValues(func() ([]byte, error) {
 		"etc/group":      "root:x:0:\n",
 		"www/index.html": Page,
 	} {
-		w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content))})
-		w.Write([]byte(content))
+		add(tar.Header{Name: name, Typeflag: tar.TypeReg}, content)
 	}
 	for _, applet := range strings.Fields(string(applets)) {
 		if applet != "busybox" {
-			w.WriteHeader(&tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox"})
+			add(tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox"}, "")
 		}
 	}
-	if err := w.Close(); err != nil { // an error of an earlier call stays with the writer
+	if err := errors.Join(append(errs, w.Close())...); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

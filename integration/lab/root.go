@@ -43,7 +43,7 @@ func Root(t testing.TB, suite string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(fresh)
+	defer func() { _ = os.RemoveAll(fresh) }() // it is still there only after a failure
 	if err := debootstrap(suite, fresh); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -68,7 +69,12 @@ func through(t *testing.T, handler http.HandlerFunc) net.Conn {
 		s := &http.Server{Handler: h}
 		served := make(chan error)
 		go func() { served <- s.Serve(l) }()
-		t.Cleanup(func() { _ = s.Close(); <-served })
+		t.Cleanup(func() {
+			_ = s.Close()
+			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
+		})
 	}
 	client, err := net.Dial("unix", engine+".proxy")
 	if err != nil {
@@ -78,6 +84,14 @@ func through(t *testing.T, handler http.HandlerFunc) net.Conn {
 	return client
 }
 
+// send writes text to a connection.
+func send(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNetworkCreateIsTranslated(t *testing.T) {
 	for _, path := range []string{"/networks/create", "/v1.41/networks/create"} {
 		c := through(t, func(w http.ResponseWriter, r *http.Request) {
@@ -85,7 +99,7 @@ func TestNetworkCreateIsTranslated(t *testing.T) {
 			fmt.Fprintf(w, "%s %d %s %v", r.URL, r.ContentLength-int64(len(body)), body, err)
 		})
 		request := `{"Name":"n"}`
-		fmt.Fprintf(c, "POST %s?a=b HTTP/1.1\r\nHost: docker\r\nContent-Length: %d\r\n\r\n%s", path, len(request), request)
+		send(t, c, fmt.Sprintf("POST %s?a=b HTTP/1.1\r\nHost: docker\r\nContent-Length: %d\r\n\r\n%s", path, len(request), request))
 		response, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -106,17 +120,18 @@ func TestConnectionIsUpgraded(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+		send(t, conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n"+
+			"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
 		input, err := io.ReadAll(buffered)
-		fmt.Fprintf(conn, "%s to %s, %v", input, r.URL.Path, err)
+		send(t, conn, fmt.Sprintf("%s to %s, %v", input, r.URL.Path, err))
 	})
-	fmt.Fprint(c, "POST /v1.41/exec/1/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
+	send(t, c, "POST /v1.41/exec/1/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
 	r := bufio.NewReader(c)
 	response, err := http.ReadResponse(r, nil)
 	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("answer %+v, %v", response, err)
 	}
-	fmt.Fprint(c, "hello")
+	send(t, c, "hello")
 	if err := c.(*net.UnixConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +149,7 @@ func TestStreamIsFlushed(t *testing.T) {
 		<-read
 		fmt.Fprintln(w, "second")
 	})
-	fmt.Fprint(c, "GET /events HTTP/1.1\r\nHost: docker\r\n\r\n")
+	send(t, c, "GET /events HTTP/1.1\r\nHost: docker\r\n\r\n")
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +166,7 @@ func TestStreamIsFlushed(t *testing.T) {
 
 func TestEngineIsAway(t *testing.T) {
 	c := through(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
-	fmt.Fprint(c, "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n")
+	send(t, c, "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n")
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
