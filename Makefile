@@ -124,29 +124,12 @@ fuzz:
 		done; \
 	done
 
-# What golangci-lint with depguard would look at, by single tools, which are quicker to build: their versions are pinned in
-# tools/go.mod, what errcheck passes over is in tools/errcheck.txt, and internal/rules says who may import what. The first
-# run builds the tools, in a minute or two.
-TOOL = $(GO) tool -modfile=tools/go.mod
-MISSPELLED = contianer # on purpose, in a test
-VULNDB = https://vuln.go.dev
+# The first run builds the tools, in a minute or two.
 lint:
-	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
-	$(GO) vet ./...
-	$(GO) vet -tags docs ./...
-	$(TOOL) staticcheck ./...
-	$(TOOL) staticcheck -tags docs ./plugin/...
-	$(TOOL) errcheck -exclude tools/errcheck.txt ./...
-	$(TOOL) unparam ./...
-	@wrong=$$($(TOOL) goimports -l -local github.com/weaveplugin/weave $$(git grep -l --untracked '' '*.go')); \
-		test -z "$$wrong" || { echo "goimports, in groups of the standard library, others, and this module: $$wrong"; exit 1; }
-	@$(TOOL) misspell -error -i $(MISSPELLED) $$(git grep -Il --untracked '')
-	$(GO) test ./internal/rules
-	@if curl -sf -o /dev/null --max-time 3 $(VULNDB)/index/db.json; then $(TOOL) govulncheck -db $(VULNDB) ./...; \
-		else echo "govulncheck: skipped, since $(VULNDB) can't be reached from here"; fi
+	GO=$(GO) tools/lint.sh
 
 fmt:
-	$(TOOL) goimports -w -local github.com/weaveplugin/weave $$(git grep -l --untracked '' '*.go')
+	gofmt -w .
 
 generate:
 	$(GO) generate ./...
