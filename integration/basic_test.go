@@ -113,7 +113,7 @@ func TestConnectAndDisconnectRunningContainer(t *testing.T) {
 // statsNetworks is of how many links the engine has statistics.
 func statsNetworks(t *testing.T, h *lab.Host, container string) int {
 	t.Helper()
-	out := h.Exec(t, "curl", "-s", "--unix-socket", "/run/docker.sock", "http://docker/containers/"+container+"/stats?stream=false&one-shot=true")
+	out := h.Exec(t, "curl", "-s", "--unix-socket", lab.DockerSocket, "http://docker/containers/"+container+"/stats?stream=false&one-shot=true")
 	var stats struct{ Networks map[string]any }
 	if err := json.Unmarshal([]byte(out), &stats); err != nil {
 		t.Fatalf("statistics of %s: %v", container, err)

@@ -155,7 +155,7 @@ ExecStart=/usr/sbin/dockerd -H unix:///run/docker.sock --exec-opt native.cgroupd
 // engine mounts later, and its nsproc may enter and configure them.
 func TestUnitRuns(t *testing.T) {
 	t.Parallel()
-	h := lab.Start(t, lab.Options{Name: "systemd", NoEngine: true})
+	h := lab.Start(t, lab.Options{Name: "systemd", NoDocker: true})
 	s := h.StartSystemd(t)
 	makeInstall(t, h.Path("/"), "/usr/local")
 	if err := os.WriteFile(h.Path("/etc/systemd/system/docker.service"), []byte(dockerUnit), 0o644); err != nil {

@@ -53,7 +53,7 @@ func compose(h *lab.Host, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "docker-compose", append([]string{"-p", "shop", "-f", "testdata/compose.yml"}, args...)...)
-	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+h.Path("/run/docker.sock"))
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+h.Path(lab.DockerSocket))
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -127,8 +127,8 @@ func (c *cycler) cycle(f fault) {
 		c.plugin.Kill()
 		c.plugin.Restart(c.t)
 	case engineKilled:
-		c.host.KillEngine(c.t)
-		c.host.StartEngine(c.t)
+		c.host.KillDocker(c.t)
+		c.host.StartDocker(c.t)
 	}
 	refused := <-done
 	c.refused += len(refused)

@@ -27,8 +27,8 @@ var engineEnds = []struct {
 	name string
 	end  func(*lab.Host, testing.TB)
 }{
-	{"stopped", (*lab.Host).StopEngine},
-	{"killed", (*lab.Host).KillEngine},
+	{"stopped", (*lab.Host).StopDocker},
+	{"killed", (*lab.Host).KillDocker},
 }
 
 // Containers that the engine starts again have the addresses and MACs that their user chose, and are as weave lists
@@ -68,7 +68,7 @@ func TestContainersComeBackWithTheEngine(t *testing.T) {
 
 	for _, engine := range engineEnds {
 		engine.end(h, t)
-		h.StartEngine(t)
+		h.StartDocker(t)
 		for name, a := range awaitAgreement(t, h, names) {
 			wanted := chosen[name]
 			if wanted.IPAddress != "" && a.IPAddress != wanted.IPAddress || wanted.MacAddress != "" && a.MacAddress != wanted.MacAddress {
@@ -123,7 +123,7 @@ func awaitAgreement(t *testing.T, h *lab.Host, names []string) map[string]attach
 // With live-restore the containers outlast their engine, and not one packet notices.
 func TestLiveRestore(t *testing.T) {
 	t.Parallel()
-	h := lab.Start(t, lab.Options{Name: "live", Engine: []string{"--live-restore"}})
+	h := lab.Start(t, lab.Options{Name: "live", DockerArgs: []string{"--live-restore"}})
 	p := h.StartPlugin(t)
 	// Not --internal: of a container without a gateway the engine forgets the links (libnetwork's restoreOslSandbox), and
 	// it then can't be connected to another network.
@@ -134,7 +134,7 @@ func TestLiveRestore(t *testing.T) {
 	for _, engine := range engineEnds {
 		stream := pingFast(t, h, before[0], before[1])
 		engine.end(h, t)
-		h.StartEngine(t)
+		h.StartDocker(t)
 		after := tracked(t, h)
 		stream.stop(t, "engine "+engine.name)
 		if diff := cmp.Diff(before, after, cmpAddresses); diff != "" {
@@ -150,10 +150,10 @@ func TestLiveRestore(t *testing.T) {
 
 	// Both at once: what is running needs neither.
 	stream := pingFast(t, h, before[0], before[1])
-	h.KillEngine(t)
+	h.KillDocker(t)
 	p.Kill()
 	p.Restart(t)
-	h.StartEngine(t)
+	h.StartDocker(t)
 	awaitEndpoints(t, h, 2)
 	stream.stop(t, "engine and plugin killed")
 	h.Docker(t, "rm", "-f", "one", "two")
@@ -172,7 +172,7 @@ func TestPluginStartsWhileDockerWaits(t *testing.T) {
 	h := lab.Start(t, lab.Options{Name: "late"})
 	created := inBackground(h, "network", "create", "-d", "weave", "--ipam-driver", "weave", "--internal", "app")
 	lab.Eventually(t, 10*time.Second, "Docker waits for the plugin", func() error {
-		if !strings.Contains(h.EngineLogged(t), "retrying in") {
+		if !strings.Contains(h.DockerLogged(t), "retrying in") {
 			return errors.New("the engine's log doesn't say so")
 		}
 		return nil

@@ -60,11 +60,11 @@ func TestForwardPolicyDrop(t *testing.T) {
 func firewalledHost(t *testing.T, backend string) *lab.Host {
 	t.Helper()
 	t.Parallel()
-	h := lab.Start(t, lab.Options{Name: "fw-" + backend, NoEngine: true})
+	h := lab.Start(t, lab.Options{Name: "fw-" + backend, NoDocker: true})
 	for _, table := range []string{"iptables", "ip6tables"} {
 		h.Exec(t, "update-alternatives", "--set", table, "/usr/sbin/"+table+"-"+backend)
 	}
-	h.StartEngine(t)
+	h.StartDocker(t)
 	h.ImportImage(t)
 	h.Exec(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
 	// An engine does so itself, for IPv6 a newer one, but only if it was it that turned forwarding on.

@@ -95,7 +95,7 @@ func TestIPv6Only(t *testing.T) {
 	if major, _, _ := strings.Cut(h.Docker(t, "version", "-f", "{{.Server.Version}}"), "."); len(major) < 2 || major < "28" {
 		t.Skip("engines before 28 have no networks without IPv4")
 	}
-	h.Exec(t, "curl", "-fsS", "--unix-socket", "/run/docker.sock", "-H", "Content-Type: application/json", "http://docker/networks/create",
+	h.Exec(t, "curl", "-fsS", "--unix-socket", lab.DockerSocket, "-H", "Content-Type: application/json", "http://docker/networks/create",
 		"-d", `{"Name":"only6","Driver":"weave","IPAM":{"Driver":"weave"},"EnableIPv4":false,"EnableIPv6":true}`)
 	t.Cleanup(func() { h.Docker(t, "network", "rm", "only6") })
 	h.Run(t, "--network", "only6", "--name", "one")

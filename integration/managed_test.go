@@ -55,13 +55,13 @@ func newManagedLab(t *testing.T) managedLab {
 func (m managedLab) host(t *testing.T, name, address string) *lab.Host {
 	t.Helper()
 	return lab.Start(t, lab.Options{Name: name, Underlay: m.underlay, Address: netip.MustParsePrefix(address),
-		Engine: []string{"--insecure-registry", registry}})
+		DockerArgs: []string{"--insecure-registry", registry}})
 }
 
 // startRegistry runs Debian's registry on a host of its own, of this machine's software.
 func (m managedLab) startRegistry(t *testing.T) {
 	t.Helper()
-	h := lab.Start(t, lab.Options{Name: "registry", Root: "/", NoEngine: true,
+	h := lab.Start(t, lab.Options{Name: "registry", Root: "/", NoDocker: true,
 		Underlay: m.underlay, Address: netip.MustParsePrefix("192.0.2.19/24")})
 	const config = "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n" +
 		"storage: {filesystem: {rootdirectory: /run/registry}}\nhttp: {addr: ':5000'}\n"

@@ -81,13 +81,13 @@ func testUpgrade(t *testing.T, m managedLab) {
 		awaitRunning(t, h, "c0", "c1", "c2")
 		awaitEndpoints(t, h, len(before))
 	}
-	h.StopEngine(t)
-	h.StartEngine(t)
+	h.StopDocker(t)
+	h.StartDocker(t)
 	awaitAllRunning()
 	id := status(t, h).StateID
 	h.PowerOff(t)
 	h.PowerOn(t)
-	h.StartEngine(t)
+	h.StartDocker(t)
 	awaitAllRunning()
 	if now := status(t, h).StateID; now != id {
 		t.Errorf("the state is %s after a reboot, and was %s", now, id)

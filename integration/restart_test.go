@@ -119,8 +119,8 @@ func TestEndpointsThatDockerForgotAreReplaced(t *testing.T) {
 	h.Run(t, "--network", "app", "--name", "back", "--ip", "10.57.0.51", "--restart", "always")
 	awaitEndpoints(t, h, 2)
 
-	h.KillEngine(t)
-	h.StartEngine(t)
+	h.KillDocker(t)
+	h.StartDocker(t)
 	h.Docker(t, "start", "one")
 	awaitRunning(t, h, "one", "back")
 	awaitEndpoints(t, h, 2)
@@ -138,9 +138,9 @@ func TestEngineRestartsCleanly(t *testing.T) {
 	h.Run(t, "--network", "app", "--name", "one", "--restart", "always")
 	h.Run(t, "--network", "app", "--name", "two", "--restart", "always")
 	awaitRunning(t, h, "one", "two")
-	h.StopEngine(t)
+	h.StopDocker(t)
 	awaitNothingLeft(t, h)
-	h.StartEngine(t)
+	h.StartDocker(t)
 	awaitRunning(t, h, "one", "two")
 	awaitEndpoints(t, h, 2)
 }
@@ -152,13 +152,13 @@ func TestReboot(t *testing.T) {
 	}{
 		{"plugin first", func(t *testing.T, h *lab.Host, p *lab.Plugin) {
 			p.Restart(t)
-			h.StartEngine(t)
+			h.StartDocker(t)
 		}},
 		{"engine first", func(t *testing.T, h *lab.Host, p *lab.Plugin) {
-			h.LaunchEngine(t)
+			h.LaunchDocker(t)
 			// The engine waits for a plugin for some seconds, and may not listen before it has it.
 			p.Restart(t)
-			h.AwaitEngine(t)
+			h.AwaitDocker(t)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -191,12 +191,12 @@ func TestReboot(t *testing.T) {
 // The plugin works before there has ever been an engine, and without its API.
 func TestPluginStartsBeforeTheEngine(t *testing.T) {
 	t.Parallel()
-	h := lab.Start(t, lab.Options{Name: "early", NoEngine: true})
+	h := lab.Start(t, lab.Options{Name: "early", NoDocker: true})
 	h.StartPlugin(t)
 	if s := status(t, h); s.Docker.Reachable {
 		t.Errorf("status without an engine: %+v", s.Docker)
 	}
-	h.StartEngine(t)
+	h.StartDocker(t)
 	h.ImportImage(t)
 	weaveNetwork(t, h, "app")
 	h.Run(t, "--network", "app", "--name", "one")

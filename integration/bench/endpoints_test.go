@@ -39,7 +39,7 @@ type alone struct {
 
 func startAlone(b *testing.B) *alone {
 	b.Helper()
-	h := lab.Start(b, lab.Options{Name: "alone", Root: "/", NoEngine: true})
+	h := lab.Start(b, lab.Options{Name: "alone", Root: "/", NoDocker: true})
 	p := h.StartPlugin(b, quiet, "--docker-socket=none")
 	return &alone{Host: h, plugin: p, calls: unixClient(h.Path(lab.PluginSocket))}
 }

@@ -24,8 +24,8 @@ func TestEndpointsThatDockerForgotAreReleased(t *testing.T) {
 		t.Fatalf("endpoints %v, %v", before, err)
 	}
 
-	h.KillEngine(t)
-	h.StartEngine(t)
+	h.KillDocker(t)
+	h.StartDocker(t)
 	lab.Eventually(t, 5*time.Minute, "only the living endpoint", func() error {
 		found, err := client.Endpoints(t.Context(), api.Query{Live: "kernel"})
 		if err != nil {

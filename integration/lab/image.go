@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// Image is the image that every host has: a static busybox with its applets, a page in /www, and as its command a
-// shell that idles until it is told to stop.
+// Image is the image that every host has: a static busybox with its applets and a page in /www. Its command idles until it
+// gets SIGTERM.
 const Image = "busybox"
 
 // Page is the content of the image's /www/index.html.
@@ -23,10 +23,11 @@ const Page = "hello from weave\n"
 
 const busybox = "/bin/busybox" // Debian's package busybox-static
 
-// idle ends at once on SIGTERM, unlike a plain sleep as a container's first process.
+// idle ends at once on SIGTERM. A plain sleep would not, since the kernel ignores SIGTERM for a first process without a
+// handler.
 const idle = "#!/bin/sh\ntrap 'exit 0' TERM\nwhile :; do sleep 3600 & wait $!; done\n"
 
-// ImportImage gives the host's engine the image.
+// ImportImage imports the image into the host's Docker.
 func (h *Host) ImportImage(t testing.TB) {
 	t.Helper()
 	image, err := imageTar()
@@ -42,7 +43,7 @@ func (h *Host) ImportImage(t testing.TB) {
 	}
 }
 
-// imageTar is the image's file system.
+// imageTar returns the image's file system as a tar archive.
 var imageTar = sync.OnceValues(func() ([]byte, error) {
 	binary, err := os.ReadFile(busybox)
 	if err != nil {

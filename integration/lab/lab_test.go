@@ -42,7 +42,7 @@ func TestRebootKeepsTheDisk(t *testing.T) {
 
 	h.PowerOff(t)
 	h.PowerOn(t)
-	h.StartEngine(t)
+	h.StartDocker(t)
 
 	if got := h.Exec(t, "cat", "/var/lib/weave/file"); got != "kept" {
 		t.Errorf("after the reboot the file on the disk reads %q", got)
@@ -60,14 +60,14 @@ func TestRebootKeepsTheDisk(t *testing.T) {
 
 func TestEngineStopsAndIsKilled(t *testing.T) {
 	h := lab.Start(t, lab.Options{Name: "engine"})
-	h.StopEngine(t)
+	h.StopDocker(t)
 	if out, err := h.DockerErr("version"); err == nil {
 		t.Errorf("a stopped engine answers: %s", out)
 	}
-	h.StartEngine(t)
+	h.StartDocker(t)
 	h.Docker(t, "version")
-	h.KillEngine(t)
-	h.StartEngine(t)
+	h.KillDocker(t)
+	h.StartDocker(t)
 	h.Docker(t, "version")
 }
 

@@ -45,7 +45,7 @@ func TestComposeSuite(t *testing.T) {
 		t.Run("bridge", func(t *testing.T) {
 			t.Parallel()
 			h := suiteHost(t, "bridge")
-			bridge = runSuite(t, dir, h.Path("/run/docker.sock"))
+			bridge = runSuite(t, dir, h.Path(lab.DockerSocket))
 		})
 		t.Run("weave", func(t *testing.T) {
 			t.Parallel()
@@ -122,7 +122,7 @@ func startProxy(t *testing.T, h *lab.Host) string {
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() {
-		served <- serve(ctx, socket, newProxy(h.Path("/run/docker.sock"), "weave", logrus.NewEntry(log)))
+		served <- serve(ctx, socket, newProxy(h.Path(lab.DockerSocket), "weave", logrus.NewEntry(log)))
 	}()
 	t.Cleanup(func() {
 		stop()

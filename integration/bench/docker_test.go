@@ -11,7 +11,7 @@ import (
 )
 
 // suites are the Debian releases whose engines are measured.
-var suites = []string{lab.Engine20, lab.Engine26, lab.Engine28}
+var suites = []string{lab.Docker20, lab.Docker26, lab.Docker28}
 
 // The drivers that are compared.
 var drivers = []string{"weave", "bridge"}
@@ -35,7 +35,7 @@ func startEngine(b *testing.B, root string) *engine {
 	b.Helper()
 	h := lab.Start(b, lab.Options{Name: "engine", Root: root})
 	h.StartPlugin(b, quiet)
-	e := &engine{Host: h, api: unixClient(h.Path("/run/docker.sock"))}
+	e := &engine{Host: h, api: unixClient(h.Path(lab.DockerSocket))}
 	var version struct{ Version string }
 	if err := get(e.api, "http://docker/version", &version); err != nil {
 		b.Fatal(err)
