@@ -14,7 +14,8 @@ import (
 
 const capSysAdmin = 21 // capabilities(7)
 
-// The kernel refuses setns(2) to the plugin, whatever a thread of it tries; nsproc, which it executes, regains the right.
+// The kernel refuses setns(2) to the plugin, whatever a thread of it tries; nsproc, which it executes, regains the
+// right.
 func TestPluginCanNotEnterNamespaces(t *testing.T) {
 	h := sharedHost(t)
 	weaveNetwork(t, h, "app", "--internal")

@@ -144,8 +144,8 @@ func (c *cycler) cycle(f fault) {
 func (c *cycler) recover(network, container string) {
 	c.t.Helper()
 	lab.Eventually(c.t, time.Minute, "containers that run, on no network but their own", func() error {
-		// Docker may have an endpoint of a container's that it does not know to be connected, which this removes, or, after
-		// a crash, say of a container that is on a network and on none, which the connect below puts right.
+		// Docker may have an endpoint of a container's that it does not know to be connected, which this removes, or,
+		// after a crash, say of a container that is on a network and on none, which the connect below puts right.
 		_, refused := c.host.DockerErr("network", "disconnect", "-f", network, container)
 		out, err := c.host.DockerErr(append([]string{"inspect", "-f", "{{.State.Running}}{{range $n, $_ := .NetworkSettings.Networks}} {{$n}}{{end}}"}, c.containers...)...)
 		if err == nil && strings.Count(out, "true home") != len(c.containers) {
@@ -201,8 +201,8 @@ func kinds(keys []string) map[string]int {
 	return found
 }
 
-// descriptors counts the file descriptors of the plugin by what they are of; connections, of which Docker keeps some for
-// the next call, in hundreds.
+// descriptors counts the file descriptors of the plugin by what they are of; connections, of which Docker keeps some
+// for the next call, in hundreds.
 func (c *cycler) descriptors() map[string]int {
 	c.t.Helper()
 	connected, err := connectedSockets(c.plugin.PID)
@@ -230,7 +230,8 @@ func (c *cycler) descriptors() map[string]int {
 	return found
 }
 
-// connectedSockets are the connected Unix sockets that process pid can see, as the links to their descriptors name them.
+// connectedSockets are the connected Unix sockets that process pid can see, as the links to their descriptors name
+// them.
 func connectedSockets(pid int) (map[string]bool, error) {
 	list, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/unix", pid))
 	if err != nil {

@@ -125,8 +125,8 @@ func TestLiveRestore(t *testing.T) {
 	t.Parallel()
 	h := lab.Start(t, lab.Options{Name: "live", DockerArgs: []string{"--live-restore"}})
 	p := h.StartPlugin(t)
-	// Not --internal: of a container without a gateway the engine forgets the links (libnetwork's restoreOslSandbox), and
-	// it then can't be connected to another network.
+	// Not --internal: of a container without a gateway the engine forgets the links (libnetwork's restoreOslSandbox),
+	// and it then can't be connected to another network.
 	ipamNetwork(t, h, "app")
 	h.Run(t, "--network", "app", "--name", "one")
 	h.Run(t, "--network", "app", "--name", "two")

@@ -56,7 +56,8 @@ func TestForwardPolicyDrop(t *testing.T) {
 	}
 }
 
-// firewalledHost starts a host whose engine uses the given back end of iptables and whose bridges pass frames through it.
+// firewalledHost starts a host whose engine uses the given back end of iptables and whose bridges pass frames through
+// it.
 func firewalledHost(t *testing.T, backend string) *lab.Host {
 	t.Helper()
 	t.Parallel()

@@ -15,7 +15,7 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-var cmpAddresses = cmpopts.EquateComparable(netip.Prefix{})
+var cmpAddresses = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
 // awaitRunning waits until the containers run and reach each other by name.
 func awaitRunning(t *testing.T, h *lab.Host, names ...string) {
@@ -110,8 +110,8 @@ func sameSet(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-// The engine that starts after a crash forgets its endpoints without a word to a plugin on a legacy socket. A new one with
-// the same address and MAC takes the old one's place.
+// The engine that starts after a crash forgets its endpoints without a word to a plugin on a legacy socket. A new one
+// with the same address and MAC takes the old one's place.
 func TestEndpointsThatDockerForgotAreReplaced(t *testing.T) {
 	h, _ := startHost(t, "replace")
 	weaveNetwork(t, h, "app", "--subnet", "10.57.0.0/24")

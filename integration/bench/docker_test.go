@@ -76,8 +76,8 @@ func networkName(driver string, internal bool) string {
 	return fmt.Sprintf("%s-%t", driver, internal)
 }
 
-// addNetworks makes a network of each driver and both kinds. They go with the host: Docker 20.10 sometimes takes one for in
-// use, whose endpoints came and went many at once (moby#42119), though it has had all of them deleted.
+// addNetworks makes a network of each driver and both kinds. They go with the host: Docker 20.10 sometimes takes one
+// for in use, whose endpoints came and went many at once (moby#42119), though it has had all of them deleted.
 func (e *engine) addNetworks(b *testing.B) {
 	b.Helper()
 	for _, driver := range drivers {

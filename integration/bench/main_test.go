@@ -1,6 +1,6 @@
 // Package bench measures what weave promises, against what its user has without it: nsproc against nsenter, a weave
-// network against Docker's own bridge and against one made by hand. Each file asks one question. Whatever is compared is
-// measured in turns in one run, because only ratios carry over from one machine to another. Nothing here passes or
+// network against Docker's own bridge and against one made by hand. Each file asks one question. Whatever is compared
+// is measured in turns in one run, because only ratios carry over from one machine to another. Nothing here passes or
 // fails by speed: the table at the end says which targets are met.
 //
 // `make bench` runs all of it, `make bench BENCH=Listing` one question. The benchmarks need root, since they start test

@@ -57,8 +57,8 @@ func waysIn(b *testing.B) (direct, through []string) {
 	return []string{filepath.Join(lab.Binaries(b), "nsproc")}, []string{"nsenter", descriptor, plain}
 }
 
-// list asks a namespace for its links and addresses, by one of the ways in, as the plugin does: the request is there when the
-// program starts, and its output goes to a file in memory.
+// list asks a namespace for its links and addresses, by one of the ways in, as the plugin does: the request is there
+// when the program starts, and its output goes to a file in memory.
 func list(b *testing.B, way []string, namespace *os.File) {
 	request, err := json.Marshal(protocol.Request{Version: protocol.Version, List: &protocol.List{}})
 	if err != nil {

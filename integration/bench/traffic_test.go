@@ -150,8 +150,8 @@ func udpSocket(namespace string, from, to netip.Addr) (fd int, err error) {
 	return fd, err
 }
 
-// roundTrip is what the path takes there and back, in microseconds: the median of many. One thread sends and receives on
-// both sides, so that it is the path that is measured and not the scheduler.
+// roundTrip is what the path takes there and back, in microseconds: the median of many. One thread sends and receives
+// on both sides, so that it is the path that is measured and not the scheduler.
 func roundTrip(b *testing.B, p *path) float64 {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -173,8 +173,8 @@ func roundTrip(b *testing.B, p *path) float64 {
 	return median(sample)
 }
 
-// throughput is what one TCP connection gets through, in Gbit/s. Single runs differ much, by where the scheduler puts the
-// two ends: many short ones are better than few long ones.
+// throughput is what one TCP connection gets through, in Gbit/s. Single runs differ much, by where the scheduler puts
+// the two ends: many short ones are better than few long ones.
 func (e *engine) throughput(b *testing.B, p *path) float64 {
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()

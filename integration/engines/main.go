@@ -1,4 +1,5 @@
-// Command engines turns the output of the integration tests, run with -json on several engines, into the README's table:
+// Command engines turns the output of the integration tests, run with -json on several engines, into the README's
+// table:
 //
 //	engines README.md bookworm.json trixie.json forky.json
 //

@@ -10,8 +10,8 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// The engine that starts after a crash forgets its endpoints without a word to a plugin on a legacy socket (unless it has
-// used that plugin's IPAM before). Weave gives up those that Docker has been seen not to know for a while.
+// The engine that starts after a crash forgets its endpoints without a word to a plugin on a legacy socket (unless it
+// has used that plugin's IPAM before). Weave gives up those that Docker has been seen not to know for a while.
 func TestEndpointsThatDockerForgotAreReleased(t *testing.T) {
 	h := lab.Start(t, lab.Options{Name: "forget"})
 	h.StartPlugin(t)

@@ -42,8 +42,8 @@ func (h *Host) StartDocker(t testing.TB) {
 // LaunchDocker starts the host's Docker Engine and doesn't wait for it.
 func (h *Host) LaunchDocker(t testing.TB) {
 	t.Helper()
-	// Docker does not start if this file names a process that runs. After a kill the file is left, and its process id may
-	// belong to another process by now.
+	// Docker does not start if this file names a process that runs. After a kill the file is left, and its process id
+	// may belong to another process by now.
 	if err := os.RemoveAll(h.Path("/run/docker.pid")); err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +55,8 @@ func (h *Host) LaunchDocker(t testing.TB) {
 	}
 }
 
-// AwaitDocker waits until the API of the host's Docker Engine answers. It also starts the containers that Docker did not
-// manage to restart, see startGivenUp.
+// AwaitDocker waits until the API of the host's Docker Engine answers. It also starts the containers that Docker did
+// not manage to restart, see startGivenUp.
 func (h *Host) AwaitDocker(t testing.TB) {
 	t.Helper()
 	Eventually(t, time.Minute, "Docker on host "+h.options.Name, func() error {
@@ -74,8 +74,8 @@ func (h *Host) AwaitDocker(t testing.TB) {
 // policy: containerd still has a task for the container's last process, which Docker no longer tracks (moby#40613).
 var staleTask = regexp.MustCompile(`^(task [0-9a-f]+: already exists|id already in use)$`)
 
-// startGivenUp starts the containers that Docker failed to restart because of a stale task, after it has deleted the task,
-// as a user would. Docker tries each restart once, before its API answers (restore in moby's daemon/daemon.go).
+// startGivenUp starts the containers that Docker failed to restart because of a stale task, after it has deleted the
+// task, as a user would. Docker tries each restart once, before its API answers (restore in moby's daemon/daemon.go).
 func (h *Host) startGivenUp(t testing.TB) {
 	t.Helper()
 	for _, id := range strings.Fields(h.Docker(t, "ps", "-aq", "--no-trunc", "--filter", "status=exited")) {
@@ -129,8 +129,9 @@ func (h *Host) KillDocker(t testing.TB) {
 	h.dockerd.kill()
 }
 
-// dockerCLI returns the path of the docker command of Debian's package, which works with every version of the Docker Engine.
-// Another one in the PATH may be newer and refuse some options for an older Engine (a MAC address below API 1.44).
+// dockerCLI returns the path of the docker command of Debian's package, which works with every version of the Docker
+// Engine. Another one in the PATH may be newer and refuse some options for an older Engine (a MAC address below API
+// 1.44).
 func dockerCLI() string {
 	const packaged = "/usr/bin/docker"
 	if _, err := os.Stat(packaged); err == nil {
@@ -177,7 +178,8 @@ func (h *Host) Inspect(t testing.TB, name string, v any) {
 	}
 }
 
-// CreateNetwork creates a Docker network with the given options of `docker network create`. It is removed at the end of t.
+// CreateNetwork creates a Docker network with the given options of `docker network create`. It is removed at the end
+// of t.
 func (h *Host) CreateNetwork(t testing.TB, name string, options ...string) {
 	t.Helper()
 	args := append([]string{"network", "create"}, options...)
@@ -208,14 +210,15 @@ func (h *Host) removeNetwork(t testing.TB, name string) error {
 	return nil
 }
 
-// Run starts a container of the lab's image, which idles, and returns its id. The arguments are those of `docker run` before
-// the image's name. The container is removed at the end of t.
+// Run starts a container of the lab's image, which idles, and returns its id. The arguments are those of `docker run`
+// before the image's name. The container is removed at the end of t.
 func (h *Host) Run(t testing.TB, args ...string) string {
 	t.Helper()
 	return h.RunCommand(t, args)
 }
 
-// RunCommand is like Run for a container with a command of its own: args come before the image's name, command after it.
+// RunCommand is like Run for a container with a command of its own: args come before the image's name, command after
+// it.
 func (h *Host) RunCommand(t testing.TB, args []string, command ...string) string {
 	t.Helper()
 	full := append([]string{"run", "-d"}, args...)

@@ -1,6 +1,6 @@
-// Package lab starts test hosts on one machine. Each host is a set of namespaces (network, mount, pid, uts, ipc) with an
-// init, a disk and a Docker Engine of its own, in a version of the test's choice. Nothing is left of a host when it ends.
-// The package is for tests and benchmarks only.
+// Package lab starts test hosts on one machine. Each host is a set of namespaces (network, mount, pid, uts, ipc) with
+// an init, a disk and a Docker Engine of its own, in a version of the test's choice. Nothing is left of a host when
+// it ends. The package is for tests and benchmarks only.
 //
 // Its code runs in the machine's own namespaces and enters those of a host only by running nsenter.
 package lab
@@ -40,8 +40,8 @@ type Options struct {
 	Binaries   string       // directory with the weave and nsproc that run on the host; default: Binaries()
 }
 
-// Host is a test host. Only one goroutine may power it on and off and start and end its Docker; all other methods may be
-// called concurrently.
+// Host is a test host. Only one goroutine may power it on and off and start and end its Docker; all other methods may
+// be called concurrently.
 type Host struct {
 	options Options
 	dir     string // its disk, and its logs
@@ -222,8 +222,8 @@ func (h *Host) PID() int { return h.init.pid }
 // cgroup returns the name of the cgroup below which the host's containers are.
 func (h *Host) cgroup() string { return filepath.Base(h.dir) }
 
-// removeCgroups removes a cgroup and those below it, in every hierarchy. It retries, because a cgroup can be removed only a
-// moment after its last process has ended.
+// removeCgroups removes a cgroup and those below it, in every hierarchy. It retries, because a cgroup can be removed
+// only a moment after its last process has ended.
 func removeCgroups(name string) error {
 	roots, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
 	for _, root := range append(roots, "/sys/fs/cgroup/"+name) {

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// Image is the image that every host has: a static busybox with its applets and a page in /www. Its command idles until it
-// gets SIGTERM.
+// Image is the image that every host has: a static busybox with its applets and a page in /www. Its command idles
+// until it gets SIGTERM.
 const Image = "busybox"
 
 // Page is the content of the image's /www/index.html.

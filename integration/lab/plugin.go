@@ -22,15 +22,15 @@ const (
 // Weave is where a host has the weave binary of Options.Binaries.
 const Weave = "/opt/weave/weave"
 
-// Binaries builds weave and nsproc, once for each test process, and returns their directory. If $WEAVE_LAB_BIN is set, it
-// returns that directory instead.
+// Binaries builds weave and nsproc, once for each test process, and returns their directory. If $WEAVE_LAB_BIN is
+// set, it returns that directory instead.
 func Binaries(t testing.TB) string {
 	t.Helper()
 	return built(t, binaries)
 }
 
-// RaceBinaries is like Binaries, but weave is built with the race detector: it logs "WARNING: DATA RACE" for each race and
-// ends with status 66. It needs a C compiler.
+// RaceBinaries is like Binaries, but weave is built with the race detector: it logs "WARNING: DATA RACE" for each
+// race and ends with status 66. It needs a C compiler.
 func RaceBinaries(t testing.TB) string {
 	t.Helper()
 	return built(t, raceBinaries)
@@ -79,8 +79,8 @@ type Plugin struct {
 	process *process
 }
 
-// StartPlugin runs `weave serve` on the host, with the given arguments, and waits until it listens. It is killed at the end
-// of t.
+// StartPlugin runs `weave serve` on the host, with the given arguments, and waits until it listens. It is killed at
+// the end of t.
 func (h *Host) StartPlugin(t testing.TB, args ...string) *Plugin {
 	t.Helper()
 	p := h.BootPlugin(t, args...)
@@ -134,8 +134,8 @@ func (p *Plugin) await(t testing.TB) {
 // Kill ends the plugin with SIGKILL. It does nothing if the plugin has ended already.
 func (p *Plugin) Kill() { p.process.kill() }
 
-// Stop ends the plugin with SIGTERM. It fails t if the plugin does not end within the 10 s that Docker gives a managed plugin,
-// or not with status 0.
+// Stop ends the plugin with SIGTERM. It fails t if the plugin does not end within the 10 s that Docker gives a
+// managed plugin, or not with status 0.
 func (p *Plugin) Stop(t testing.TB) {
 	t.Helper()
 	if err := p.process.terminate(10 * time.Second); err != nil {
@@ -158,8 +158,8 @@ func (p *Plugin) signal(t testing.TB, s syscall.Signal) {
 	}
 }
 
-// Restart runs the plugin again with the same arguments, after Kill, Stop or a reboot, and waits until it listens. It kills a
-// plugin that still runs.
+// Restart runs the plugin again with the same arguments, after Kill, Stop or a reboot, and waits until it listens. It
+// kills a plugin that still runs.
 func (p *Plugin) Restart(t testing.TB) {
 	t.Helper()
 	p.Kill()

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// patience multiplies every time limit. The limits are those of a fast idle machine; on a slow or busy one all takes longer,
-// and a longer limit only delays the end of a test that fails.
+// patience multiplies every time limit. The limits are those of a fast idle machine; on a slow or busy one all takes
+// longer, and a longer limit only delays the end of a test that fails.
 const patience = 4
 
 // commandTimeout is the limit for a single command.
 const commandTimeout = patience * time.Minute
 
-// maxPause is the longest pause between two checks of Poll. Checks often start programs, which take processor time from what
-// they wait for; hence the pauses grow up to this.
+// maxPause is the longest pause between two checks of Poll. Checks often start programs, which take processor time
+// from what they wait for; hence the pauses grow up to this.
 const maxPause = 250 * time.Millisecond
 
 // Poll calls check until it returns nil, and returns check's last error if it does not within the limit.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -17,8 +18,8 @@ const (
 	Docker28 = "forky"    // Docker 28.5
 )
 
-// Cache returns the directory for files that take long to make and that later test runs can use again: $WEAVE_LAB_CACHE, by
-// default /var/cache/weave-lab.
+// Cache returns the directory for files that take long to make and that later test runs can use again:
+// $WEAVE_LAB_CACHE, by default /var/cache/weave-lab.
 func Cache() string {
 	if dir := os.Getenv("WEAVE_LAB_CACHE"); dir != "" {
 		return dir
@@ -26,18 +27,22 @@ func Cache() string {
 	return "/var/cache/weave-lab"
 }
 
-// Root returns a root directory with the Docker Engine of a Debian suite, which hosts don't write to. The first call for a
-// suite makes it with debootstrap, in some 30 s, and keeps it in Cache.
+// Root returns a root directory with the Docker Engine of a Debian suite, which hosts don't write to. The first call
+// for a suite makes it with debootstrap, in some 30 s, and keeps it in Cache.
 func Root(t testing.TB, suite string) string {
 	t.Helper()
 	needRoot(t)
 	return Cached(t, suite, func(dir string) error { return debootstrap(suite, dir) })
 }
 
+var cacheMu sync.Mutex // so that no two tests fill the same directory at the same time
+
 // Cached returns the directory with the given name in Cache. If it is not there, fill makes its contents in another
 // directory, which gets the name when it is complete.
 func Cached(t testing.TB, name string, fill func(dir string) error) string {
 	t.Helper()
+	cacheMu.Lock()
+	defer cacheMu.Unlock()
 	path := filepath.Join(Cache(), name)
 	if _, err := os.Stat(path); err == nil {
 		return path

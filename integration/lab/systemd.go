@@ -24,8 +24,8 @@ type Systemd struct {
 // lastOnV1 is the last version of systemd that runs with cgroup v1.
 const lastOnV1 = 257
 
-// StartSystemd starts systemd on the host and waits until it answers. It ends with the host. StartSystemd skips t if the host
-// has no systemd, this machine no cgroup hierarchy for systemd, or if the host's systemd needs cgroup v2.
+// StartSystemd starts systemd on the host and waits until it answers. It ends with the host. StartSystemd skips t if
+// the host has no systemd, this machine no cgroup hierarchy for systemd, or if the host's systemd needs cgroup v2.
 func (h *Host) StartSystemd(t testing.TB) *Systemd {
 	t.Helper()
 	for _, path := range []string{h.Path("/lib/systemd/systemd"), "/sys/fs/cgroup/systemd/cgroup.procs"} {

@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-// Underlay is the network between hosts: a network namespace with a bridge to which hosts are attached. The bridge has an
-// address, so that the namespace is also the world outside of the hosts.
+// Underlay is the network between hosts: a network namespace with a bridge to which hosts are attached. The bridge
+// has an address, so that the namespace is also the world outside of the hosts.
 type Underlay struct {
 	address netip.Prefix
 	holder  *process // keeps the namespace alive
 }
 
-// NewUnderlay makes an underlay whose bridge has the given address, and closes it at the end of t. It has to outlive the
-// hosts on it, so make it before them.
+// NewUnderlay makes an underlay whose bridge has the given address, and closes it at the end of t. It has to outlive
+// the hosts on it, so make it before them.
 func NewUnderlay(t testing.TB, address netip.Prefix) *Underlay {
 	t.Helper()
 	u := BootUnderlay(t, address)

@@ -7,8 +7,8 @@ import (
 )
 
 // options says what becomes of the bridge driver's options: the option of weave's that means the same or, if empty,
-// nothing, since weave has no such thing. Options that are not here are passed on as they are: Docker's MTU option means
-// the same to both.
+// nothing, since weave has no such thing. Options that are not here are passed on as they are: Docker's MTU option
+// means the same to both.
 var options = map[string]string{
 	"com.docker.network.bridge.name":                    "works.weave.bridge",
 	"com.docker.network.bridge.enable_icc":              "", // containers on one network reach each other
