@@ -116,7 +116,9 @@ func removeSetting(t *testing.T, dir, variable string) {
 	if err := json.Unmarshal(b, &config); err != nil {
 		t.Fatal(err)
 	}
-	config["env"] = slices.DeleteFunc(config["env"].([]any), func(v any) bool { return v.(map[string]any)["name"] == variable })
+	config["env"] = slices.DeleteFunc(config["env"].([]any), func(v any) bool {
+		return v.(map[string]any)["name"] == variable
+	})
 	if b, err = json.Marshal(config); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func TestManagedPluginRootFS(t *testing.T) {
 		}
 		size += info.Size()
 		if filepath.Base(filepath.Dir(path)) == "xtables" || strings.HasPrefix(entry.Name(), "xtables-") {
-			needed[entry.Name()] = true // loaded by name, and started
+			needed[entry.Name()] = true // iptables loads these by name, and the plugin starts them
 		}
 		have[entry.Name()] = true
 		return addNeeded(needed, path)
@@ -60,7 +60,7 @@ func TestManagedPluginRootFS(t *testing.T) {
 	}
 }
 
-// addNeeded adds the libraries and the interpreter that an ELF file names.
+// addNeeded adds the names of the libraries and of the interpreter of an ELF file to needed.
 func addNeeded(needed map[string]bool, path string) error {
 	f, err := elf.Open(path)
 	if err != nil {

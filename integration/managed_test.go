@@ -20,7 +20,7 @@ func TestManagedPlugin(t *testing.T) {
 	t.Run("upgrade", func(t *testing.T) { t.Parallel(); testUpgrade(t, m) })
 }
 
-// testRoundTrip is what a user does on an engine that has never had the plugin.
+// testRoundTrip installs the plugin on a new host, uses it, and removes it.
 func testRoundTrip(t *testing.T, m managedLab) {
 	h := m.host(t, "user", "192.0.2.21/24")
 	install(t, h, managedName)
@@ -29,9 +29,10 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	h.Run(t, "--network", "app", "--name", "two")
 	awaitRunning(t, h, "one", "two")
 	awaitEndpoints(t, h, 2)
-	lab.Eventually(t, 30*time.Second, "names in the listing, names of the drivers", func() error {
+	lab.Eventually(t, 30*time.Second, "names of containers and of drivers", func() error {
 		ps, status := h.Weave(t, "ps"), h.Weave(t, "status")
-		if strings.Contains(ps, "one") && strings.Contains(ps, "two") && strings.Contains(status, "weave, "+managedName) {
+		drivers := "weave, " + managedName
+		if strings.Contains(ps, "one") && strings.Contains(ps, "two") && strings.Contains(status, drivers) {
 			return nil
 		}
 		return fmt.Errorf("\n%s\n%s", ps, status)
@@ -40,7 +41,7 @@ func testRoundTrip(t *testing.T, m managedLab) {
 		t.Errorf("warnings: %q", s.Warnings)
 	}
 
-	// The other name, with the same state. Docker counts networks of this one as uses.
+	// Networks by the plugin's full name have the same state. Docker counts only these as uses of the plugin.
 	h.Exec(t, "iptables-legacy", "-N", "DOCKER-USER")
 	h.CreateNetwork(t, "full", "-d", managedName, "--ipam-driver", managedName, "--ipv6")
 	h.Run(t, "--network", "full", "--name", "three")
@@ -50,10 +51,10 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 	testRules(t, h)
 	testConfinement(t, h)
-	// Although /proc/sys is read-only in a plugin: containers take no router advertisements, and the host nothing at
-	// all.
+	// Although /proc/sys is read-only in a plugin, containers accept no router advertisements, and the host no IPv6
+	// at all.
 	lab.Eventually(t, 10*time.Second, "accept_ra of three is 0", func() error {
-		if got := strings.TrimSpace(h.Docker(t, "exec", "three", "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra")); got != "0" {
+		if got := h.Docker(t, "exec", "three", "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"); got != "0" {
 			return fmt.Errorf("it is %s", got)
 		}
 		return nil
@@ -65,7 +66,7 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 
 	h.Docker(t, "rm", "-f", "one", "two", "three")
-	awaitNothingLeft(t, h)
+	awaitNoEndpoints(t, h)
 	h.Docker(t, "network", "rm", "app", "full")
 	h.Docker(t, "plugin", "disable", managedName)
 	for _, socket := range []string{lab.PluginSocket, lab.APISocket} {
@@ -79,8 +80,8 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 }
 
-// testRules looks for the firewall rules of all networks in both back ends, since both have a chain of the Engine's:
-// the plugin's own tools write them, the host's read them, and both take the host's lock.
+// testRules checks that all networks have their firewall rules in both back ends, because Docker's chain is in both.
+// The plugin writes them with its own tools and the host reads them with the host's; both use the host's lock.
 func testRules(t *testing.T, h *lab.Host) {
 	t.Helper()
 	for _, command := range []string{"iptables-nft", "iptables-legacy"} {
@@ -91,11 +92,11 @@ func testRules(t *testing.T, h *lab.Host) {
 	}
 	h.Exec(t, "test", "-e", "/run/xtables.lock")
 	if _, err := h.ExecErr("test", "-e", "/proc/"+managedPID(t, h)+"/root/run/xtables.lock"); err == nil {
-		t.Error("the plugin's legacy iptables took a lock of its own")
+		t.Error("the plugin's legacy iptables uses a lock of its own")
 	}
 }
 
-// testConfinement looks at the plugin from outside.
+// testConfinement checks the plugin's capabilities, namespaces and mounts from outside.
 func testConfinement(t *testing.T, h *lab.Host) {
 	t.Helper()
 	pid := managedPID(t, h)
@@ -108,14 +109,16 @@ func testConfinement(t *testing.T, h *lab.Host) {
 	if capability(t, status, "CapEff", capSysAdmin) || !capability(t, status, "CapBnd", capSysAdmin) {
 		t.Errorf("CAP_SYS_ADMIN must be in the bounding set and in no other:\n%s", status)
 	}
-	for number, name := range map[int]string{16: "SYS_MODULE", 19: "SYS_PTRACE", 2: "DAC_READ_SEARCH", 17: "SYS_RAWIO"} {
+	dangerous := map[int]string{16: "SYS_MODULE", 19: "SYS_PTRACE", 2: "DAC_READ_SEARCH", 17: "SYS_RAWIO"}
+	for number, name := range dangerous {
 		if capability(t, status, "CapBnd", number) {
 			t.Errorf("the plugin has CAP_%s", name)
 		}
 	}
-	for namespace, shared := range map[string]bool{"net": true, "mnt": false, "pid": false, "ipc": false, "uts": false} {
-		own, host := h.Exec(t, "readlink", "/proc/"+pid+"/ns/"+namespace), h.Exec(t, "readlink", "/proc/1/ns/"+namespace)
-		if (own == host) != shared {
+	for _, namespace := range []string{"net", "mnt", "pid", "ipc", "uts"} {
+		own := h.Exec(t, "readlink", "/proc/"+pid+"/ns/"+namespace)
+		host := h.Exec(t, "readlink", "/proc/1/ns/"+namespace)
+		if (own == host) != (namespace == "net") {
 			t.Errorf("%s namespace: the plugin's %s, the host's %s", namespace, own, host)
 		}
 	}
@@ -130,25 +133,27 @@ func testConfinement(t *testing.T, h *lab.Host) {
 	}
 }
 
-// testAliasAndSettings is what a user does who did not read everything.
+// testAliasAndSettings makes a user's likely mistakes: an alias that hides -d weave, a bad setting, private mounts, a
+// second plugin on the same socket.
 func testAliasAndSettings(t *testing.T, m managedLab) {
 	h := m.host(t, "alias", "192.0.2.22/24")
 	install(t, h, managedName, "--alias=weave")
-	lab.Eventually(t, 30*time.Second, "status tells what to type", func() error {
-		if s := h.Weave(t, "status"); !strings.Contains(s, "type -d weave:latest") || !strings.Contains(s, "Drivers:     weave:latest\n") {
-			return fmt.Errorf("status:\n%s", s)
+	lab.Eventually(t, 30*time.Second, "status shows what to type", func() error {
+		s := h.Weave(t, "status")
+		if strings.Contains(s, "type -d weave:latest") && strings.Contains(s, "Drivers:     weave:latest\n") {
+			return nil
 		}
-		return nil
+		return fmt.Errorf("status:\n%s", s)
 	})
 	if _, err := h.DockerErr("network", "create", "-d", "weave", "app"); err == nil {
-		t.Error("-d weave works beside an alias weave: the warning is no longer true")
+		t.Error("-d weave works although the plugin has the alias weave: the warning in the status is no longer true")
 	}
 	h.CreateNetwork(t, "app", "-d", "weave:latest")
 	h.Docker(t, "network", "rm", "app")
 	h.Docker(t, "plugin", "disable", "weave")
 	h.Docker(t, "plugin", "rm", "weave")
 
-	// A bad value can't be told by `docker plugin enable`.
+	// `docker plugin enable` can't show that a value is bad; the first call to the plugin does.
 	install(t, h, managedName, "--disable", "WEAVE_RANGE=10.99.0.0")
 	h.Docker(t, "plugin", "enable", managedName)
 	for _, name := range []string{"weave", managedName} {
@@ -161,9 +166,10 @@ func testAliasAndSettings(t *testing.T, m managedLab) {
 		t.Errorf("status with a bad range: %v", err)
 	}
 	h.Docker(t, "plugin", "disable", managedName)
-	h.Docker(t, "plugin", "set", managedName, "WEAVE_RANGE=10.99.0.0/16", "WEAVE_SUBNET_BITS=24", "WEAVE_API_GROUP=4711")
+	h.Docker(t, "plugin", "set", managedName,
+		"WEAVE_RANGE=10.99.0.0/16", "WEAVE_SUBNET_BITS=24", "WEAVE_API_GROUP=4711")
 
-	// A host whose mounts are private: sandboxes are not seen, all else goes on.
+	// On a host with private mounts the plugin can't see sandboxes; all else works.
 	h.Exec(t, "mount", "--make-private", "/run")
 	h.Docker(t, "plugin", "enable", managedName)
 	want(t, h.Weave(t, "status"), "10.99.0.0/16")
@@ -182,7 +188,7 @@ func testAliasAndSettings(t *testing.T, m managedLab) {
 	h.Docker(t, "rm", "-f", "one", "two")
 	h.Docker(t, "network", "rm", "private")
 
-	// Somebody has the socket on the host already, as Weave Net's own plugin would.
+	// Another process serves the plugin's socket on the host already, as Weave Net's plugin would.
 	h.Docker(t, "plugin", "disable", managedName)
 	listener, err := net.Listen("unix", h.Path(lab.PluginSocket))
 	if err != nil {
@@ -192,6 +198,6 @@ func testAliasAndSettings(t *testing.T, m managedLab) {
 	h.Docker(t, "plugin", "enable", managedName)
 	_, err = h.DockerErr("network", "create", "-d", managedName, "full")
 	if err == nil || !strings.Contains(err.Error(), "another process serves it") {
-		t.Errorf("with the socket taken: %v", err)
+		t.Errorf("beside another process on the socket: %v", err)
 	}
 }

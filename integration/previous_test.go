@@ -25,7 +25,7 @@ func previousPlugin(t *testing.T) string {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("CI needs a clone with the whole history, for commit %s: %v\n%s", previousCommit, err, out)
 		}
-		t.Skipf("git does not have commit %s, to upgrade from (git fetch --unshallow gets it): %v\n%s", previousCommit, err, out)
+		t.Skipf("git does not have commit %s (git fetch --unshallow gets it): %v\n%s", previousCommit, err, out)
 	}
 	return lab.Cached(t, "weave-"+previousCommit[:12]+"-"+runtime.GOARCH, buildPrevious)
 }

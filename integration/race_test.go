@@ -43,8 +43,8 @@ func TestDataRaces(t *testing.T) {
 	p.Restart(t) // for the removal of the networks
 }
 
-// useAtOnce has several users of weave work at the same time: containers and networks that come and go, listings, and an
-// administrator who flushes firewall rules.
+// useAtOnce has several users of weave work at the same time: containers and networks that come and go, listings, and
+// an administrator who flushes firewall rules.
 func useAtOnce(t *testing.T, h *lab.Host) {
 	t.Helper()
 	const rounds = 4

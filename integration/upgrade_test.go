@@ -114,12 +114,13 @@ func testUpgrade(t *testing.T, m managedLab) {
 // does not pass it to an upgraded plugin.
 func testSettingsAfterUpgrade(t *testing.T, h *lab.Host) {
 	t.Helper()
-	environment := h.Docker(t, "plugin", "inspect", "-f", "{{.Settings.Env}}", managedName)
-	if !strings.Contains(environment, "WEAVE_RANGE=10.99.0.0/16") || strings.Contains(environment, "WEAVE_MTU") {
-		t.Errorf("environment after the upgrade: %s; want the range that was set, and no variable that is new", environment)
+	settings := h.Docker(t, "plugin", "inspect", "-f", "{{.Settings.Env}}", managedName)
+	if !strings.Contains(settings, "WEAVE_RANGE=10.99.0.0/16") || strings.Contains(settings, "WEAVE_MTU") {
+		t.Errorf("settings after the upgrade: %s; want the range that was set, and not the new setting", settings)
 	}
-	if s := status(t, h); !strings.Contains(run(t, filepath.Join(managedDir(t), "rootfs/weave"), "version"), "weave "+s.Version+" ") {
-		t.Errorf("after the upgrade the version is %s", s.Version)
+	version := run(t, filepath.Join(managedDir(t), "rootfs/weave"), "version")
+	if s := status(t, h); !strings.HasPrefix(version, "weave "+s.Version+" ") {
+		t.Errorf("after the upgrade weave %s runs, want %s", s.Version, version)
 	}
 	want(t, h.Weave(t, "status"), "10.99.0.0/16")
 	weaveNetwork(t, h, "later", "--internal")
@@ -186,8 +187,9 @@ func TestUpgradeOfAnInstalledWeave(t *testing.T) {
 	h.Exec(t, "ip", "link", "add", "mine", "type", "bridge")
 	h.Exec(t, "ip", "link", "set", "mine", "up")
 	for name, options := range map[string][]string{
-		"plain":   {"--ipam-driver", "weave"},
-		"dual":    {"--ipam-driver", "weave", "--ipv6", "--subnet", "10.65.0.0/24", "--subnet", "fd65::/64", "-o", "works.weave.mtu=1400"},
+		"plain": {"--ipam-driver", "weave"},
+		"dual": {"--ipam-driver", "weave", "--ipv6", "--subnet", "10.65.0.0/24", "--subnet", "fd65::/64",
+			"-o", "works.weave.mtu=1400"},
 		"dockers": {"--subnet", "10.66.0.0/24", "--internal", "-o", "works.weave.multicast=true"},
 		"foreign": {"--subnet", "10.67.0.0/24", "-o", "works.weave.bridge=mine"},
 	} {
@@ -200,12 +202,14 @@ func TestUpgradeOfAnInstalledWeave(t *testing.T) {
 	streams := pingAll(t, h, before)
 	p.Stop(t)
 	p.Weave = "/usr/local/bin/weave"
-	run(t, "cp", filepath.Join(lab.Binaries(t), "weave"), filepath.Join(lab.Binaries(t), "nsproc"), h.Path("/usr/local/bin"))
+	for _, binary := range []string{"weave", "nsproc"} {
+		run(t, "cp", filepath.Join(lab.Binaries(t), binary), h.Path("/usr/local/bin"))
+	}
 	p.Restart(t)
 	after := awaitEndpoints(t, h, len(before))
 	streams.stop(t, "upgrade")
 	if s := status(t, h); s.Version == previousVersion || s.StateID != id {
-		t.Errorf("after the upgrade version %s with state %s, want another version than %s with state %s", s.Version, s.StateID, previousVersion, id)
+		t.Errorf("after the upgrade weave %s with state %s, want another version, state %s", s.Version, s.StateID, id)
 	}
 	if diff := cmp.Diff(stripped(before), stripped(after), cmpAddresses); diff != "" {
 		t.Errorf("endpoints (-before +after):\n%s", diff)

@@ -86,7 +86,8 @@ func (h *Host) startGivenUp(t testing.TB) {
 		}
 		t.Logf("Docker failed to restart container %s: %s", id, c.State.Error)
 		Eventually(t, 10*time.Second, "start of "+id, func() error {
-			_, ended := h.ExecErr("ctr", "-a", "/run/docker/containerd/containerd.sock", "-n", "moby", "task", "delete", "--force", id)
+			_, ended := h.ExecErr("ctr", "-a", "/run/docker/containerd/containerd.sock", "-n", "moby",
+				"task", "delete", "--force", id)
 			if _, err := h.DockerErr("start", id); err != nil {
 				return errors.Join(ended, err)
 			}

@@ -31,8 +31,12 @@ const initScript = `echo ready >&3; exec 3>&-; while :; do sleep 86400; done`
 
 // Options describes a host.
 type Options struct {
-	Name       string       // the host name: required, at most 12 characters
-	Root       string       // root directory of the host's software; default: Root of the suite $WEAVE_LAB_SUITE, or this machine's own
+	// Name is the host name: required, at most 12 characters.
+	Name string
+	// Root is the root directory of the host's software. Default: that of the suite $WEAVE_LAB_SUITE, or this
+	// machine's own.
+	Root string
+
 	DockerArgs []string     // further options of dockerd
 	NoDocker   bool         // Docker does not run until StartDocker
 	Underlay   *Underlay    // the network of the host's eth0; nil: the host has no eth0
@@ -149,8 +153,9 @@ func (h *Host) PowerOn(t testing.TB) {
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.ExtraFiles = []*os.File{readyWriter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-		Pdeathsig:  syscall.SIGKILL,
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS |
+			syscall.CLONE_NEWIPC,
+		Pdeathsig: syscall.SIGKILL,
 	}
 	h.init, err = startProcess(cmd)
 	readyWriter.Close()

@@ -62,7 +62,8 @@ func makeBinaries(folder string, variables ...string) (string, error) {
 	}
 	top := filepath.Dir(strings.TrimSpace(string(mod)))
 	dir := filepath.Join(top, folder)
-	if out, err := exec.Command("make", append([]string{"-C", top, "build", "BIN=" + dir}, variables...)...).CombinedOutput(); err != nil {
+	args := append([]string{"-C", top, "build", "BIN=" + dir}, variables...)
+	if out, err := exec.Command("make", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("make build: %w\n%s", err, out)
 	}
 	return dir, nil
@@ -106,8 +107,9 @@ func (h *Host) LaunchPlugin(t testing.TB, args ...string) *Plugin {
 
 func (p *Plugin) launch(t testing.TB) {
 	t.Helper()
+	command := append([]string{p.Weave, "serve"}, p.args...)
 	var err error
-	p.process, err = p.host.start(p.Log, []string{"WEAVE_LOG_LEVEL=debug"}, append([]string{p.Weave, "serve"}, p.args...)...)
+	p.process, err = p.host.start(p.Log, []string{"WEAVE_LOG_LEVEL=debug"}, command...)
 	if err != nil {
 		t.Fatalf("start the plugin: %v\n%s", err, tail(p.Log, 0))
 	}

@@ -34,7 +34,8 @@ func (h *Host) StartSystemd(t testing.TB) *Systemd {
 		}
 	}
 	var version int
-	if _, err := fmt.Sscanf(h.Exec(t, "systemctl", "--version"), "systemd %d", &version); err != nil || version > lastOnV1 {
+	_, err := fmt.Sscanf(h.Exec(t, "systemctl", "--version"), "systemd %d", &version)
+	if err != nil || version > lastOnV1 {
 		t.Skipf("systemd %d (error %v) can't be started here: versions after %d need cgroup v2", version, err, lastOnV1)
 	}
 	log := filepath.Join(h.dir, "systemd.log")

@@ -55,7 +55,12 @@ func (u *Underlay) Address() netip.Addr { return u.address.Addr() }
 
 // Command returns a command that runs in the underlay's network namespace, outside of every host.
 func (u *Underlay) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", strconv.Itoa(u.holder.pid), "-n", "--", name}, args...)...)
+	return exec.CommandContext(ctx, "nsenter", append(u.enter(name), args...)...)
+}
+
+// enter returns the arguments with which nsenter runs a command in the underlay's network namespace.
+func (u *Underlay) enter(command ...string) []string {
+	return append([]string{"-t", strconv.Itoa(u.holder.pid), "-n", "--"}, command...)
 }
 
 // Exec runs a command in the underlay's network namespace and returns its output. It fails t if the command fails.
@@ -75,7 +80,7 @@ func (u *Underlay) attach(t testing.TB, h *Host) {
 	t.Helper()
 	name := h.options.Name
 	// After a power-off the old eth0's peer exists until the kernel has removed the host's namespace.
-	_, _ = output(exec.Command("nsenter", "-t", strconv.Itoa(u.holder.pid), "-n", "--", "ip", "link", "delete", "u-"+name))
+	_, _ = output(exec.Command("nsenter", u.enter("ip", "link", "delete", "u-"+name)...))
 	add := exec.Command("ip", "link", "add", "name", "eth0", "netns", strconv.Itoa(h.PID()), "type", "veth",
 		"peer", "name", "u-"+name, "netns", strconv.Itoa(u.holder.pid))
 	if _, err := output(add); err != nil {
