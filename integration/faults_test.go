@@ -33,7 +33,7 @@ var dockerEnds = []struct {
 
 // Containers that Docker restarts have the addresses and MACs that their user chose, and weave lists them with these,
 // whether their addresses come from weave or from Docker.
-func TestContainersComeBackWithTheEngine(t *testing.T) {
+func TestContainersComeBackWithDocker(t *testing.T) {
 	const each = 10 // containers on each of the two networks
 	h, _ := startHost(t, "comeback")
 	ipamNetwork(t, h, "ours", "--subnet", "10.71.0.0/24")
