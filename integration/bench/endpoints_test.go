@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -111,12 +110,9 @@ func newID() string {
 
 // unixClient is a client of the server that listens on a Unix socket.
 func unixClient(socket string) *http.Client {
-	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
-		MaxIdleConnsPerHost: 64,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}}
+	transport := api.UnixTransport(socket)
+	transport.MaxIdleConnsPerHost = 64
+	return &http.Client{Timeout: time.Minute, Transport: transport}
 }
 
 // post posts a request as JSON and decodes the response, unless that is nil.
