@@ -30,8 +30,8 @@ func serve(t testing.TB, h http.Handler) string {
 	return socket
 }
 
-// TestClientReadsRecordedAnswers: the answers in testdata, which the server's tests hold to, lose nothing in the
-// client.
+// TestClientReadsRecordedAnswers: the client decodes all that is in the answers in testdata. The server's tests compare
+// what it answers with the same files.
 func TestClientReadsRecordedAnswers(t *testing.T) {
 	for name, tt := range map[string]struct {
 		url  string

@@ -56,9 +56,8 @@ func (i *Inspector) Observe(
 	ctx context.Context, endpoints []driver.Endpoint, source api.Source,
 ) map[driver.EndpointID]Observation {
 	sandboxes := i.lookIntoAll(ctx, endpoints, source)
-	// The host's links are read last. So the host end of each container end that was found is among them, or the
-	// endpoint was removed meanwhile. In the other order an endpoint that was just made would seem to lack its host
-	// end.
+	// The host's links are read last, so they have the host end of every container end that was found, or it was
+	// removed meanwhile. In the other order an endpoint that was made in between would seem to lack its host end.
 	host, err := i.readHost(ctx, endpoints)
 	if err != nil {
 		i.log.WithError(err).Warn("live listing: the host's links can't be read")
