@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
 )
 
 const capSysAdmin = 21 // capabilities(7)
@@ -22,7 +21,7 @@ func TestPluginCanNotEnterNamespaces(t *testing.T) {
 	h.Run(t, "--network", "app")
 	awaitEndpoints(t, h, 1)
 	for range 20 { // so that the runtime has started the threads that do this work
-		live := endpoints(t, h, api.Query{Live: driver.Nsproc})[0].Live
+		live := endpoints(t, h, api.Query{Live: api.Nsproc})[0].Live
 		if live.Error != "" || live.Name != "eth0" || len(live.Addresses) == 0 {
 			t.Fatalf("nsproc's reply: %+v", live)
 		}

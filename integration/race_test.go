@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
@@ -69,7 +68,7 @@ func useAtOnce(t *testing.T, h *lab.Host) {
 		{docker("run -d --network other --name NAME", lab.Image), docker("rm -f NAME")},
 		{docker("network create -d weave --ipam-driver weave NAME"), docker("network rm NAME")},
 		{
-			list(api.Query{}), list(api.Query{Live: driver.Kernel}), list(api.Query{Live: driver.Nsproc}),
+			list(api.Query{}), list(api.Query{Live: api.Kernel}), list(api.Query{Live: api.Nsproc}),
 			func(string) error {
 				_, statusErr := client.Status(t.Context())
 				_, networksErr := client.Networks(t.Context())

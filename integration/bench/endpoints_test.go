@@ -17,7 +17,6 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/integration/lab"
 	"github.com/weaveplugin/weave/ipam"
 )
@@ -91,7 +90,7 @@ func (a *alone) grow(b *testing.B, to int) {
 		endpoints, err := api.NewClient(a.Path(lab.APISocket)).Endpoints(ctx, api.Query{})
 		up := 0
 		for _, e := range endpoints {
-			if e.State == driver.Up {
+			if e.State == api.Up {
 				up++
 			}
 		}
