@@ -1,4 +1,4 @@
-# What one types: build, docs, install, release, plugin, demo, unit, test, test-engines, soak, bench, benchstat, fuzz, lint, fmt, generate, clean.
+# What one types: build, docs, install, release, plugin, demo, unit, test, test-engines, soak, bench, bench-compare, benchstat, fuzz, lint, fmt, generate, clean.
 
 GO ?= go
 
@@ -15,7 +15,7 @@ UNIT = $(shell $(GO) list ./... | grep -v /integration)
 FUZZTIME ?= 10s
 COUNT ?= 6
 
-.PHONY: build docs install release plugin demo unit test test-engines soak bench benchstat fuzz lint fmt generate clean
+.PHONY: build docs install release plugin demo unit test test-engines soak bench bench-compare benchstat fuzz lint fmt generate clean
 
 # nsproc starts at an entry point of its own, which enters the namespace before there is a Go runtime (nsproc/entry_*.s).
 # RACE=1 builds a weave with Go's race detector, which needs a C compiler.
@@ -111,6 +111,15 @@ bench:
 	integration/install.sh
 	integration/install.sh iperf3 util-linux
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 30m ./integration/bench -args -report $(CURDIR)/build/bench.json
+
+# The same of another revision and of this tree alternately, in one run: make bench-compare OLD=v1.2.3 BENCH=Listing ROUNDS=3
+OLD ?= HEAD
+ROUNDS ?= 1
+bench-compare: export WEAVE_TEST_ROOT = 1
+bench-compare:
+	integration/install.sh
+	integration/install.sh iperf3 util-linux
+	tools/bench-compare.sh '$(OLD)' '$(BENCH)' '$(ROUNDS)'
 
 # The packages' own benchmarks, as input for benchstat.
 benchstat:

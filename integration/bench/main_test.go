@@ -20,7 +20,15 @@ var results report
 
 func TestMain(m *testing.M) {
 	output := flag.String("report", "", "`file` to write the results to, as JSON")
+	compareDir := flag.String("compare", "", "`directory` with reports: print them side by side and run nothing")
 	flag.Parse()
+	if *compareDir != "" {
+		if err := compare(os.Stdout, *compareDir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	code := m.Run()
 	if err := results.publish(os.Stdout, *output); err != nil {
 		fmt.Fprintln(os.Stderr, err)
