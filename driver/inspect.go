@@ -17,6 +17,24 @@ import (
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
+// Source says who is asked for what is really there.
+type Source string
+
+// The sources of an Observation.
+const (
+	Kernel Source = "kernel" // the kernel, from outside, by namespace id; nsproc where the kernel refuses
+	Nsproc Source = "nsproc" // nsproc, run in each sandbox
+)
+
+// Observation is what is really there of an endpoint.
+type Observation struct {
+	Source Source         // who answered
+	Err    string         // why the sandbox could not be looked into; empty: it could
+	Bridge string         // the bridge that the host end is a port of; empty: none
+	Host   *netstate.Link // the host end; nil: missing
+	Inside *netstate.Link // the container end as found in the sandbox; nil: missing, or Err
+}
+
 // Observe tells what is really there of the endpoints: their host ends, and their container ends as source finds them in
 // the sandboxes, several at a time. It changes nothing. An endpoint without a sandbox is looked at from the host only.
 // Where the host can't be looked at, no endpoint is in the answer.
@@ -47,7 +65,7 @@ func (d *Driver) Observe(ctx context.Context, endpoints []Endpoint, source Sourc
 			}
 			o.Inside = otherEnd(in.links, o.Host)
 			// From outside the kernel leaves out, without a word, what does not fit: «missing» is believed of nsproc only.
-			if o.Inside == nil && ep.State == Up && in.source == Kernel && in.err == nil {
+			if o.Inside == nil && ep.State() == Up && in.source == Kernel && in.err == nil {
 				in = d.lookInto(ctx, ep.Sandbox, Nsproc)
 				o.Source, o.Inside = in.source, otherEnd(in.links, o.Host)
 				if in.err != nil {
@@ -100,7 +118,7 @@ func netstateLink(link netlink.Link) netstate.Link {
 	a := link.Attrs()
 	return netstate.Link{
 		Index: a.Index, Name: a.Name, Kind: link.Type(), MAC: a.HardwareAddr.String(), MTU: a.MTU,
-		Up: a.Flags&net.FlagUp != 0, Carrier: carrier(link), Peer: a.ParentIndex, Master: a.MasterIndex,
+		Up: a.Flags&net.FlagUp != 0, Carrier: hasCarrier(link), Peer: a.ParentIndex, Master: a.MasterIndex,
 	}
 }
 

@@ -15,16 +15,16 @@ import (
 	"github.com/weaveplugin/weave/internal/nstest"
 )
 
-// TestHostIsDeaf: the host takes nothing from its end of a network. A container could otherwise give it addresses and a
+// TestHostIsIsolated: the host takes nothing from its end of a network. A container could otherwise give it addresses and a
 // default route (a router advertisement), or reach it.
-func TestHostIsDeaf(t *testing.T) {
+func TestHostIsIsolated(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
 	r := newRig(t)
 	r.createNetwork(newNetwork(netID))
 	id, _ := r.createEndpoint(netID, 1)
-	for _, s := range deaf {
+	for _, s := range hostIsolation {
 		path := fmt.Sprintf(s.path, bridgeName(netID))
 		if got, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(got)) != s.value {
 			t.Errorf("%s is %q (%v), want %s", path, got, err, s.value)
