@@ -13,7 +13,6 @@ import (
 
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/nsproc/launch"
-	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -36,14 +35,12 @@ type Driver struct {
 	endpointStore store.Store
 	stateID       string
 	launcher      *launch.Launcher
-	outside       *netnsid.Querier
 	firewall      *firewall.Firewall
 	log           *logrus.Entry
 	mtu           int
 	step          func(string)
 	links         links
 
-	nsprocs    *semaphore.Weighted // how many listings by nsproc run at a time, whoever asks for them
 	forwarding *semaphore.Weighted // held while the firewall's rules are set
 	locks      networkLocks
 	tracked    *tracker
@@ -64,10 +61,6 @@ func New(o Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	outside, err := netnsid.New(o.Launcher.Sandboxes())
-	if err != nil {
-		return nil, err
-	}
 	if o.Endpoints == nil {
 		o.Endpoints = o.Store
 	}
@@ -75,10 +68,10 @@ func New(o Options) (*Driver, error) {
 		o.Step = func(string) {}
 	}
 	return &Driver{
-		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, outside: outside,
+		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher,
 		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
-		nsprocs: semaphore.NewWeighted(atOnce()), forwarding: semaphore.NewWeighted(1),
-		tracked: newTracker(), docker: new(dockerRun),
+		forwarding: semaphore.NewWeighted(1),
+		tracked:    newTracker(), docker: new(dockerRun),
 	}, nil
 }
 
@@ -95,7 +88,7 @@ func (d *Driver) Subscribe(buffer int) (*Subscription, Snapshot) { return d.trac
 // Close waits for the veth pairs that are being removed. No other method may run or be called then.
 func (d *Driver) Close() error {
 	d.removals.close()
-	return d.outside.Close()
+	return nil
 }
 
 // Run does what the kernel asks for until ctx ends: it follows the carrier of the host ends, has sandboxes configured, and

@@ -14,10 +14,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weaveplugin/weave/api"
+	apiserver "github.com/weaveplugin/weave/api/server"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/internal/dockerapi"
 	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 	"github.com/weaveplugin/weave/store"
 )
@@ -101,7 +104,11 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 		return nil, err
 	}
 	status.Version, status.Commit = buildInfo()
-	listing := api.Options{Tracker: networks, Log: log}
+	kernel, err := netnsid.New(launcher.Sandboxes())
+	if err != nil {
+		return nil, err
+	}
+	listing := apiserver.Options{Tracker: networks, Inspector: inspect.New(launcher, kernel, log), Log: log}
 	background := []func(context.Context) error{networks.Run}
 	reachable := func(*api.Status) {}
 	if cfg.DockerSocket != "" {
@@ -123,9 +130,9 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 		tellTaken(&s, c.taken())
 		return s
 	}
-	c.backend, c.api = drivers{networks, pools}, api.NewServer(listing)
+	c.backend, c.api = drivers{networks, pools}, apiserver.New(listing)
 	c.run = func(ctx context.Context) error { return together(ctx, background) }
-	c.close = func() error { return errors.Join(networks.Close(), endpoints.Close(), st.Close()) }
+	c.close = func() error { return errors.Join(networks.Close(), kernel.Close(), endpoints.Close(), st.Close()) }
 	return c, nil
 }
 

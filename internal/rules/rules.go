@@ -16,18 +16,23 @@ import (
 
 const module = "github.com/weaveplugin/weave"
 
-// layers orders the folders at the top: a package imports packages of its own folder and of lower layers, no others.
+// layers orders the folders: a package imports packages of its own folder and of lower layers, no others. A package
+// belongs to the longest of these folders that it is in.
 var layers = map[string]int{
 	"integration": 5,
 	"plugin":      4,
-	"api":         3,
+	"api/server":  3,
 	"driver":      2,
 	"ipam":        2,
 	"overlay":     1,
 	"store":       1,
 	"nsproc":      1,
 	"internal":    0,
+	"api":         0,
 }
+
+// standardOnly are those of the layers' folders whose non-test files import the standard library and nothing else.
+var standardOnly = []string{"api"}
 
 // libraries says in which folders alone the non-test files may import a library or a package of this module, with
 // what is below it.
@@ -139,6 +144,10 @@ func (f file) check() []string {
 	}
 	for _, spec := range f.syntax.Imports {
 		imported := importPath(spec)
+		if slices.Contains(standardOnly, layerFolder(f.folder)) && !standard(imported) {
+			complain(spec.Pos(), "%s imports %s, want the standard library only", f.folder, imported)
+			continue
+		}
 		for library, folders := range libraries {
 			if below(imported, library) && !belowAny(f.folder, folders) {
 				complain(spec.Pos(), "%s imports %s, which is for %s", f.folder, imported, strings.Join(folders, ", "))
@@ -169,11 +178,26 @@ func (f file) check() []string {
 
 // mayImport says whether the file may import the package in folder to.
 func (f file) mayImport(to string) bool {
-	from, _, _ := strings.Cut(f.folder, "/")
-	target, _, _ := strings.Cut(to, "/")
-	fromLayer, known := layers[from]
-	toLayer, toKnown := layers[target]
-	return known && toKnown && (from == target || fromLayer > toLayer)
+	from, target := layerFolder(f.folder), layerFolder(to)
+	return from != "" && target != "" && (from == target || layers[from] > layers[target])
+}
+
+// layerFolder returns the longest of the layers' folders that is folder or above it, empty if there is none.
+func layerFolder(folder string) string {
+	longest := ""
+	for top := range layers {
+		if below(folder, top) && len(top) > len(longest) {
+			longest = top
+		}
+	}
+	return longest
+}
+
+// standard reports whether an import path is of the standard library: its first element has no dot, which all modules
+// that can be downloaded have there.
+func standard(imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	return !strings.Contains(first, ".")
 }
 
 // forbidden is the name of what a selector stands for if it enters a namespace, otherwise empty.
