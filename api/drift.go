@@ -67,8 +67,8 @@ func driftInside(found []Drift, e driver.Endpoint, inside netstate.Link) []Drift
 	if !inside.Up {
 		found = append(found, driftf(ContainerEndDown, "%s down in the container", inside.Name))
 	}
-	if !strings.EqualFold(inside.MAC, e.MAC) {
-		found = append(found, driftf(MACChanged, "MAC %s, not %s", orNone(inside.MAC), orNone(e.MAC)))
+	if !strings.EqualFold(inside.MAC.String(), e.MAC) {
+		found = append(found, driftf(MACChanged, "MAC %s, not %s", orNone(inside.MAC.String()), orNone(e.MAC)))
 	}
 	for _, a := range e.Addresses {
 		if !slices.Contains(inside.Addresses, a) {

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
 func TestDrift(t *testing.T) {
@@ -25,7 +26,7 @@ func TestDrift(t *testing.T) {
 			s.o.Inside.Addresses = append(s.o.Inside.Addresses, prefixes("169.254.7.7/16", "fe80::7/64")...)
 		}, []Drift{}},
 		{"a MAC in capitals is the same", func(s *subject) {
-			s.e.MAC, s.o.Inside.MAC = "02:00:00:00:00:ab", "02:00:00:00:00:AB"
+			s.e.MAC, s.o.Inside.MAC = "02:00:00:00:00:AB", mac.MustParse("02:00:00:00:00:ab")
 		}, []Drift{}},
 		{"host end missing", func(s *subject) { s.o.Host, s.o.Bridge = nil, "" },
 			[]Drift{{HostEndMissing, "host end wve-eeee1000000 missing"}}},
@@ -44,9 +45,9 @@ func TestDrift(t *testing.T) {
 			[]Drift{{ContainerEndDown, "eth0 down in the container"}}},
 		{"container end down when joined", func(s *subject) { s.e.State, s.o.Inside.Up = driver.Joined, false },
 			[]Drift{{ContainerEndDown, "eth0 down in the container"}}},
-		{"MAC changed", func(s *subject) { s.o.Inside.MAC = "02:00:00:00:00:99" },
+		{"MAC changed", func(s *subject) { s.o.Inside.MAC = mac.MustParse("02:00:00:00:00:99") },
 			[]Drift{{MACChanged, "MAC 02:00:00:00:00:99, not 02:00:00:00:00:01"}}},
-		{"MAC gone", func(s *subject) { s.o.Inside.MAC = "" },
+		{"MAC gone", func(s *subject) { s.o.Inside.MAC = mac.Address{} },
 			[]Drift{{MACChanged, "MAC none, not 02:00:00:00:00:01"}}},
 		{"address missing", func(s *subject) { s.o.Inside.Addresses = prefixes("10.32.0.2/22") },
 			[]Drift{{AddressMissing, "address fd00:1::2/64 missing"}}},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
@@ -34,7 +35,7 @@ func (exampleTracker) Observe(context.Context, []driver.Endpoint, driver.Source)
 		Source: driver.Kernel,
 		Bridge: "wv-77b0a1",
 		Host:   &netstate.Link{Name: "wve-3f2a9c", Up: true},
-		Inside: &netstate.Link{Name: "eth0", MAC: "02:00:00:00:00:01", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.2/22")}},
+		Inside: &netstate.Link{Name: "eth0", MAC: mac.MustParse("02:00:00:00:00:01"), Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.2/22")}},
 	}}
 }
 

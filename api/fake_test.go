@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
@@ -91,7 +92,7 @@ func web() (driver.Network, driver.Endpoint, driver.Observation) {
 		Bridge: n.Bridge,
 		Host:   &netstate.Link{Index: 7, Name: e.HostEnd, Kind: "veth", Up: true, Carrier: true},
 		Inside: &netstate.Link{
-			Index: 6, Name: "eth0", Kind: "veth", MAC: e.MAC, MTU: 1500, Up: true, Carrier: true, Peer: 7,
+			Index: 6, Name: "eth0", Kind: "veth", MAC: mac.MustParse(e.MAC), MTU: 1500, Up: true, Carrier: true, Peer: 7,
 			Addresses: append(e.Addresses[:2:2], netip.MustParsePrefix("fe80::ff:fe00:1/64")),
 		},
 	}

@@ -209,7 +209,7 @@ func byID(endpoints []driver.Endpoint) map[driver.EndpointID]driver.Endpoint {
 func live(o driver.Observation) *Live {
 	l := &Live{Source: o.Source, Error: o.Err, Bridge: o.Bridge}
 	if o.Inside != nil {
-		l.Name, l.MAC, l.Addresses, l.Up = o.Inside.Name, o.Inside.MAC, o.Inside.Addresses, o.Inside.Up
+		l.Name, l.MAC, l.Addresses, l.Up = o.Inside.Name, o.Inside.MAC.String(), o.Inside.Addresses, o.Inside.Up
 	}
 	return l
 }

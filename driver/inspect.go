@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 	"github.com/weaveplugin/weave/nsproc/protocol"
@@ -99,7 +100,7 @@ func (d *Driver) singleLinks(ctx context.Context, endpoints []Endpoint) ([]netst
 func netstateLink(link netlink.Link) netstate.Link {
 	a := link.Attrs()
 	return netstate.Link{
-		Index: a.Index, Name: a.Name, Kind: link.Type(), MAC: a.HardwareAddr.String(), MTU: a.MTU,
+		Index: a.Index, Name: a.Name, Kind: link.Type(), MAC: mac.FromBytes(a.HardwareAddr), MTU: a.MTU,
 		Up: a.Flags&net.FlagUp != 0, Carrier: carrier(link), Peer: a.ParentIndex, Master: a.MasterIndex,
 	}
 }

@@ -52,7 +52,7 @@ func TestLifeOfANetwork(t *testing.T) {
 	observations := map[Source]Observation{}
 	for _, source := range []Source{Kernel, Nsproc} {
 		o := r.Observe(t.Context(), r.Endpoints(), source)[id]
-		if o.Source != source || o.Err != "" || o.Bridge != bridgeName(netID) || o.Inside == nil || o.Inside.Name != "eth0" || o.Inside.MAC != mac || o.Inside.MTU != 9000 {
+		if o.Source != source || o.Err != "" || o.Bridge != bridgeName(netID) || o.Inside == nil || o.Inside.Name != "eth0" || o.Inside.MAC.String() != mac || o.Inside.MTU != 9000 {
 			t.Fatalf("by %s: %+v (inside %+v)", source, o, o.Inside)
 		}
 		if !slices.Contains(o.Inside.Addresses, netip.MustParsePrefix("10.40.0.2/16")) {

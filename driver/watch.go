@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
@@ -208,8 +209,12 @@ func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (
 	if link == nil {
 		return nil, fmt.Errorf("%w: host end %s", ErrNotFound, ep.HostEnd)
 	}
+	address, err := mac.Parse(ep.MAC)
+	if err != nil {
+		return nil, err
+	}
 	return c.d.launcher.Configure(ctx, ep.Sandbox, protocol.Configure{
-		Peer: link.Attrs().Index, MAC: ep.MAC, Addresses: ep.Addresses,
+		Peer: link.Attrs().Index, MAC: address, Addresses: ep.Addresses,
 		Announce: !nw.Announced, Multicast: nw.Multicast, IPv6: nw.hasIPv6(),
 	})
 }

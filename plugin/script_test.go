@@ -17,6 +17,7 @@ import (
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
@@ -105,7 +106,7 @@ func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s driver.S
 	for _, e := range endpoints {
 		o := driver.Observation{Source: s, Bridge: bridges[e.Network], Host: &netstate.Link{Name: e.HostEnd, Up: true}}
 		if e.State != driver.Created {
-			o.Inside = &netstate.Link{Name: "eth0", MAC: e.MAC, Up: true, Addresses: e.Addresses}
+			o.Inside = &netstate.Link{Name: "eth0", MAC: mac.MustParse(e.MAC), Up: true, Addresses: e.Addresses}
 		}
 		if strings.HasPrefix(string(e.ID), "eeee2") {
 			o.Inside.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}

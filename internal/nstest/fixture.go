@@ -8,11 +8,13 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
 // Veth makes a veth pair with the end named hostEnd in host and the end named eth0, with the addresses, in inside, as
 // a container's endpoint is, both up. It returns the host end's index and eth0's MAC.
-func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (index int, mac string) {
+func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (index int, address mac.Address) {
 	t.Helper()
 	host.Do(t, func() error {
 		attrs := netlink.NewLinkAttrs()
@@ -33,7 +35,7 @@ func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (
 		if err != nil {
 			return err
 		}
-		mac = link.Attrs().HardwareAddr.String()
+		address = mac.FromBytes(link.Attrs().HardwareAddr)
 		for _, a := range addresses {
 			addr, err := netlink.ParseAddr(a)
 			if err != nil {
@@ -45,7 +47,7 @@ func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (
 		}
 		return netlink.LinkSetUp(link)
 	})
-	return index, mac
+	return index, address
 }
 
 // Nsproc builds nsproc for this test and returns its path.
