@@ -18,13 +18,19 @@ import (
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/internal/mac"
+	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
 var updateScripts = flag.Bool("update", false, "write what the scripts' commands print into the scripts")
 
+// tests are this package's tests, with an nsproc for all of them.
+type tests struct{ m *testing.M }
+
+func (t tests) Run() int { return nstest.Main(t.m) }
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"weave": main, dockerName: main})
+	testscript.Main(tests{m}, map[string]func(){"weave": main, dockerName: main})
 }
 
 // TestScripts runs the scripts in testdata/script against a server of the API that answers for a made-up town.

@@ -2,9 +2,6 @@ package nstest
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -48,22 +45,4 @@ func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (
 		return netlink.LinkSetUp(link)
 	})
 	return index, address
-}
-
-// Nsproc builds nsproc for this test and returns its path.
-func Nsproc(t testing.TB) string {
-	t.Helper()
-	return BuildNsproc(t, "-E weave_nsproc_entry")
-}
-
-// BuildNsproc builds nsproc with the linker's flags given and more environment, and returns its path.
-func BuildNsproc(t testing.TB, ldflags string, env ...string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "nsproc")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags", ldflags, "-o", path, "github.com/weaveplugin/weave/nsproc")
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build nsproc: %v\n%s", err, out)
-	}
-	return path
 }
