@@ -1,4 +1,4 @@
-# What one types: build, docs, install, release, plugin, demo, unit, test, test-engines, soak, bench, benchstat, fuzz, lint, fmt, generate, clean.
+# What one types: build, docs, install, release, plugin, demo, unit, test, cover, test-engines, soak, bench, benchstat, fuzz, lint, fmt, generate, clean.
 
 GO ?= go
 
@@ -15,7 +15,7 @@ UNIT = $(shell $(GO) list ./... | grep -v /integration)
 FUZZTIME ?= 10s
 COUNT ?= 6
 
-.PHONY: build docs install release plugin demo unit test test-engines soak bench benchstat fuzz lint fmt generate clean
+.PHONY: build docs install release plugin demo unit test cover test-engines soak bench benchstat fuzz lint fmt generate clean
 
 # nsproc starts at an entry point of its own, which enters the namespace before there is a Go runtime (nsproc/entry_*.s).
 build:
@@ -80,6 +80,18 @@ test:
 	$(MAKE) lint
 	$(GO) test -race -count=1 $(UNIT)
 	$(GO) test -count=1 -parallel 3 -timeout 45m ./integration/...
+
+# How much of each package the unit tests run, as root: code that runs in processes that a test starts counts too. Then,
+# by function: go tool covdata func -i build/cover/data. Line by line: go tool cover -html build/cover/profile.txt.
+COVER ?= build/cover
+cover: export WEAVE_TEST_ROOT = 1
+cover:
+	rm -rf $(COVER)
+	mkdir -p $(COVER)/data
+	$(GO) test -count=1 -cover $(UNIT) -args -test.gocoverdir=$(abspath $(COVER)/data) >$(COVER)/tests.txt || \
+		{ cat $(COVER)/tests.txt; exit 1; }
+	$(GO) tool covdata textfmt -i $(COVER)/data -o $(COVER)/profile.txt
+	$(GO) tool covdata percent -i $(COVER)/data | grep -o 'github\S*\s*coverage: \S*'
 
 # The integration tests beside each engine, Docker 20.10, 26.1 and 28.5, and the README's table of what was tested.
 ENGINES = bookworm trixie forky

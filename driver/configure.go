@@ -143,7 +143,7 @@ func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (
 		return nil, fmt.Errorf("%w: host end %s", ErrNotFound, ep.HostEnd)
 	}
 	return c.d.launcher.Configure(ctx, ep.Sandbox, protocol.Configure{
-		Peer: link.Attrs().Index, MAC: ep.MAC.String(), Addresses: ep.Addresses,
+		Peer: link.Attrs().Index, MAC: ep.MAC, Addresses: ep.Addresses,
 		Announce: !nw.Announced, Multicast: nw.Multicast, IPv6: nw.hasIPv6(),
 	})
 }

@@ -90,14 +90,10 @@ func refuseRouterAdvertisements(proc, link string) error {
 
 // announceAll announces the addresses that the link has; it returns what it left out.
 func announceAll(link netstate.Link, addresses []netip.Prefix) (missing []string, err error) {
-	mac, err := protocol.ParseMAC(link.MAC)
-	if err != nil {
-		return nil, err
-	}
 	var frames [][]byte
 	for _, p := range addresses {
 		if slices.ContainsFunc(link.Addresses, func(q netip.Prefix) bool { return p.Addr() == q.Addr() }) {
-			frames = append(frames, announcement(mac, p.Addr()))
+			frames = append(frames, announcement(link.MAC, p.Addr()))
 		} else {
 			missing = append(missing, fmt.Sprintf("announce %s: not on %s", p.Addr(), link.Name))
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netstate"
@@ -66,14 +67,14 @@ func TestMulticast(t *testing.T) {
 func TestRouterAdvertisements(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
-	if _, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: mac}); err != nil {
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
+	if _, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr}); err != nil {
 		t.Fatal(err)
 	}
 	if got := acceptRA(t, ns); got != "1" {
 		t.Errorf("not asked for: accept_ra is %s, want 1", got)
 	}
-	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: mac, IPv6: true})
+	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr, IPv6: true})
 	if err != nil || skipped != nil {
 		t.Fatalf("skipped %q, error %v", skipped, err)
 	}
@@ -90,10 +91,10 @@ func TestReadOnlyProcSys(t *testing.T) {
 		}
 	}
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
 	own := t.TempDir()
 	configure := func(proc string) []string {
-		request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","ipv6":true,"proc":"%s"}}`, index, mac, proc)
+		request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","ipv6":true,"proc":"%s"}}`, index, hwaddr, proc)
 		script := `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && mount -t proc proc "$1" && exec "$0"`
 		reply := ask(t, ns.File(), request, "unshare", "--mount", "sh", "-c", script, nstest.Nsproc(t), own)
 		if reply.Error != nil {
@@ -128,10 +129,10 @@ func acceptRA(t *testing.T, ns *nstest.NS) (value string) {
 func TestAnnounce(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
 	frames := capture(t, host, index)
 	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{
-		Peer: index, MAC: mac, Announce: true,
+		Peer: index, MAC: hwaddr, Announce: true,
 		Addresses: []netip.Prefix{
 			netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("10.32.0.77/22"), netip.MustParsePrefix("fd00::9/64"),
 		},
@@ -142,13 +143,9 @@ func TestAnnounce(t *testing.T) {
 	if diff := cmp.Diff([]string{"announce 10.32.0.77: not on eth0"}, skipped); diff != "" {
 		t.Error("skipped (-want +got)\n", diff)
 	}
-	hardware, err := protocol.ParseMAC(mac)
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := map[string]bool{
-		string(announcement(hardware, netip.MustParseAddr("10.32.0.9"))): true,
-		string(announcement(hardware, netip.MustParseAddr("fd00::9"))):   true,
+		string(announcement(hwaddr, netip.MustParseAddr("10.32.0.9"))): true,
+		string(announcement(hwaddr, netip.MustParseAddr("fd00::9"))):   true,
 	}
 	for deadline := time.Now().Add(10 * time.Second); len(want) > 0; {
 		if time.Now().After(deadline) {
@@ -163,7 +160,7 @@ func TestAnnounce(t *testing.T) {
 func TestAnnouncementIsBelieved(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
 	host.Do(t, func() error {
 		for _, args := range [][]string{
 			{"address", "add", "10.32.0.1/22", "dev", "host0"},
@@ -179,7 +176,7 @@ func TestAnnouncementIsBelieved(t *testing.T) {
 	})
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		// Again and again, since the kernel ignores changes that follow each other within a second (locktime).
-		_, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: mac, Announce: true,
+		_, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr, Announce: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("fd00::9/64")}})
 		if err != nil {
 			t.Fatal(err)
@@ -189,15 +186,15 @@ func TestAnnouncementIsBelieved(t *testing.T) {
 			s, err = snapshot()
 			return err
 		})
-		known := map[string]string{}
+		known := map[string]mac.Address{}
 		for _, n := range s.Neighbours {
 			known[n.Address.String()] = n.MAC
 		}
-		if known["10.32.0.9"] == mac && known["fd00::9"] == mac {
+		if known["10.32.0.9"] == hwaddr && known["fd00::9"] == hwaddr {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the neighbour still has %v, want %s", known, mac)
+			t.Fatalf("the neighbour still has %v, want %s", known, hwaddr)
 		}
 	}
 }
@@ -206,10 +203,10 @@ func TestAnnouncementIsBelieved(t *testing.T) {
 func TestNoContainerEnd(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0")
+	index, hwaddr := nstest.Veth(t, host, ns, "host0")
 	for name, c := range map[string]protocol.Configure{
-		"another peer": {Peer: index + 1, MAC: mac},
-		"another MAC":  {Peer: index, MAC: "02:00:00:00:00:01"},
+		"another peer": {Peer: index + 1, MAC: hwaddr},
+		"another MAC":  {Peer: index, MAC: mac.MustParse("02:00:00:00:00:01")},
 	} {
 		c.Multicast = true
 		_, err := l.Configure(t.Context(), ns.Path(), c)
@@ -225,18 +222,17 @@ func TestNoContainerEnd(t *testing.T) {
 
 func TestContainerEnd(t *testing.T) {
 	links := []netstate.Link{
-		{Index: 2, Name: "br", Kind: "bridge", Peer: 7, MAC: "02:00:00:00:00:01"},
-		{Index: 3, Name: "gw", Kind: "veth", Peer: 7, MAC: "02:00:00:00:00:02"},
-		{Index: 4, Name: "eth0", Kind: "veth", Peer: 7, MAC: "02:00:00:00:00:01"},
+		{Index: 2, Name: "br", Kind: "bridge", Peer: 7, MAC: mac.MustParse("02:00:00:00:00:01")},
+		{Index: 3, Name: "gw", Kind: "veth", Peer: 7, MAC: mac.MustParse("02:00:00:00:00:02")},
+		{Index: 4, Name: "eth0", Kind: "veth", Peer: 7, MAC: mac.MustParse("02:00:00:00:00:01")},
 	}
-	got, err := containerEnd(links, protocol.Configure{Peer: 7, MAC: "02:00:00:00:00:01"})
+	got, err := containerEnd(links, protocol.Configure{Peer: 7, MAC: mac.MustParse("02:00:00:00:00:01")})
 	if err != nil || got.Index != 4 {
 		t.Errorf("got %+v and error %v, want eth0", got, err)
 	}
 }
 
 func TestFrames(t *testing.T) {
-	mac := [6]byte{2, 0, 0, 0, 0, 0xa}
 	for _, tc := range []struct{ address, want string }{
 		{"10.32.0.9", "ffffffffffff 02000000000a 0806" + // to all
 			"0001 0800 06 04 0001 02000000000a 0a200009 000000000000 0a200009"},
@@ -248,7 +244,7 @@ func TestFrames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := announcement(mac, netip.MustParseAddr(tc.address)); !bytes.Equal(got, want) {
+		if got := announcement(mac.MustParse("02:00:00:00:00:0a"), netip.MustParseAddr(tc.address)); !bytes.Equal(got, want) {
 			t.Errorf("%s:\ngot  %x\nwant %x", tc.address, got, want)
 		}
 	}

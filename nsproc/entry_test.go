@@ -95,8 +95,8 @@ func TestThreadsAreBornInside(t *testing.T) {
 // Without its entry point nsproc would work where it was started: it must do nothing there.
 func TestRefusesWithoutEntryPoint(t *testing.T) {
 	host, ns, peer := nstest.New(t), nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, peer, host, "host0", "10.32.0.9/22")
-	request := fmt.Sprintf(`{"version":1,"configure":{"proc":"/proc","peer":%d,"mac":"%s","multicast":true,"ipv6":true}}`, index, mac)
+	index, hwaddr := nstest.Veth(t, peer, host, "host0", "10.32.0.9/22")
+	request := fmt.Sprintf(`{"version":1,"configure":{"proc":"/proc","peer":%d,"mac":"%s","multicast":true,"ipv6":true}}`, index, hwaddr)
 	path := nstest.BuildNsproc(t, "")
 	host.Do(t, func() error { // what a process starts with is its parent thread's namespace
 		reply := ask(t, ns.File(), request, path)
@@ -181,8 +181,8 @@ func TestArm64(t *testing.T) {
 		t.Skip("needs qemu-user-static")
 	}
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22")
-	request := fmt.Sprintf(`{"version":1,"configure":{"proc":"/proc","peer":%d,"mac":"%s","multicast":true,"addresses":["10.32.0.9/22"]}}`, index, mac)
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22")
+	request := fmt.Sprintf(`{"version":1,"configure":{"proc":"/proc","peer":%d,"mac":"%s","multicast":true,"addresses":["10.32.0.9/22"]}}`, index, hwaddr)
 
 	path := nstest.BuildNsproc(t, "-E weave_nsproc_entry", "GOARCH=arm64")
 	if reply := ask(t, ns.File(), request, qemu, path); reply.Error != nil {

@@ -34,6 +34,20 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+func TestFromBytes(t *testing.T) {
+	for want, b := range map[string][]byte{
+		"02:42:0a:20:00:05": {2, 0x42, 0xa, 0x20, 0, 5},
+		"":                  nil,
+	} {
+		if a := FromBytes(b); a.String() != want {
+			t.Errorf("%x is %q, want %q", b, a, want)
+		}
+	}
+	if a := FromBytes([]byte{10, 0, 0, 1}); !a.IsZero() {
+		t.Errorf("a tunnel's address is %s, want none", a)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	type record struct {
 		MAC Address `json:"mac"`

@@ -45,7 +45,11 @@ func Reexec(t *testing.T) bool {
 	// The parent-death signal is sent when the thread that forked ends, so it has to stay.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	out, err := childOf(t).CombinedOutput()
+	cmd := childOf(t)
+	if coverDir() != "" {
+		defer measureCoverage(t, cmd)()
+	}
+	out, err := cmd.CombinedOutput()
 	if errors.Is(err, unix.EPERM) && os.Getenv("WEAVE_TEST_ROOT") != "1" {
 		t.Skipf("needs root: %v", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/protocol"
 )
@@ -109,7 +110,7 @@ func TestNoSandbox(t *testing.T) {
 	if _, err := l.List(t.Context(), filepath.Join(dir, "none"), protocol.List{}); !errors.Is(err, ErrNoSandbox) {
 		t.Errorf("got error %v, want ErrNoSandbox", err)
 	}
-	if _, err := l.Configure(t.Context(), dir, protocol.Configure{Peer: 1, MAC: "02:00:00:00:00:01"}); !errors.Is(err, ErrNotVisible) {
+	if _, err := l.Configure(t.Context(), dir, protocol.Configure{Peer: 1, MAC: mac.MustParse("02:00:00:00:00:01")}); !errors.Is(err, ErrNotVisible) {
 		t.Errorf("got error %v, want ErrNotVisible", err)
 	}
 }
@@ -174,7 +175,7 @@ func TestParallel(t *testing.T) {
 	for i := range 50 {
 		ns := nstest.New(t)
 		address := fmt.Sprintf("10.32.0.%d/22", i+1)
-		index, mac := nstest.Veth(t, host, ns, fmt.Sprintf("host%d", i), address)
+		index, hwaddr := nstest.Veth(t, host, ns, fmt.Sprintf("host%d", i), address)
 		group.Go(func() {
 			s, err := l.List(t.Context(), ns.Path(), protocol.List{})
 			if err != nil {
@@ -182,8 +183,8 @@ func TestParallel(t *testing.T) {
 				return
 			}
 			eth0 := s.Links[len(s.Links)-1]
-			if eth0.MAC != mac || eth0.Peer != index || eth0.Addresses[0].String() != address {
-				t.Errorf("got %+v, want %s with peer %d and address %s", eth0, mac, index, address)
+			if eth0.MAC != hwaddr || eth0.Peer != index || eth0.Addresses[0].String() != address {
+				t.Errorf("got %+v, want %s with peer %d and address %s", eth0, hwaddr, index, address)
 			}
 		})
 	}

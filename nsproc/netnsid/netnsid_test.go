@@ -120,7 +120,7 @@ func TestParallel(t *testing.T) {
 	for i := range 20 {
 		ns := nstest.New(t)
 		address := fmt.Sprintf("10.32.0.%d/22", i+1)
-		_, mac := nstest.Veth(t, host, ns, fmt.Sprintf("host%d", i), address)
+		_, hwaddr := nstest.Veth(t, host, ns, fmt.Sprintf("host%d", i), address)
 		group.Go(func() {
 			for range 20 {
 				s, err := q.List(t.Context(), ns.Path())
@@ -129,8 +129,8 @@ func TestParallel(t *testing.T) {
 					return
 				}
 				eth0 := s.Links[len(s.Links)-1]
-				if eth0.MAC != mac || eth0.Addresses[0].String() != address {
-					t.Errorf("got %+v, want %s with %s", eth0, mac, address)
+				if eth0.MAC != hwaddr || eth0.Addresses[0].String() != address {
+					t.Errorf("got %+v, want %s with %s", eth0, hwaddr, address)
 				}
 			}
 		})

@@ -2,7 +2,11 @@
 // neighbours, as the kernel tells of them to nsproc inside, or to the plugin outside.
 package netstate
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/weaveplugin/weave/internal/mac"
+)
 
 // Snapshot is what was found in one network namespace.
 type Snapshot struct {
@@ -15,8 +19,8 @@ type Snapshot struct {
 type Link struct {
 	Index     int
 	Name      string
-	Kind      string // "veth", "bridge", ...; empty for a link without one, such as lo
-	MAC       string // colon form, lower case
+	Kind      string      // "veth", "bridge", ...; empty for a link without one, such as lo
+	MAC       mac.Address // zero: none, or not an Ethernet address
 	MTU       int
 	Up        bool // IFF_UP
 	Carrier   bool // IFF_LOWER_UP
@@ -36,7 +40,7 @@ type Route struct {
 // Neighbour is one ARP or neighbour discovery entry.
 type Neighbour struct {
 	Address netip.Addr
-	MAC     string
+	MAC     mac.Address // zero: not resolved, or not an Ethernet address
 	Link    int
 	State   string // "reachable", "stale", "failed", "permanent", ... as ip-neighbour(8) has them
 }

@@ -51,8 +51,8 @@ func (c *Configure) Check() error {
 	if c.Peer <= 0 {
 		return fmt.Errorf("peer %d: want the index of a link, from 1", c.Peer)
 	}
-	if _, err := ParseMAC(c.MAC); err != nil {
-		return err
+	if c.MAC.IsZero() {
+		return errors.New("mac: want the container end's")
 	}
 	if !filepath.IsAbs(c.Proc) {
 		return fmt.Errorf("proc %q: want an absolute path", c.Proc)
@@ -63,20 +63,6 @@ func (c *Configure) Check() error {
 		}
 	}
 	return nil
-}
-
-// ParseMAC parses an Ethernet address in colon form, lower case.
-func ParseMAC(s string) (mac [6]byte, err error) {
-	_, err = fmt.Sscanf(s, "%02x:%02x:%02x:%02x:%02x:%02x", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5])
-	if err != nil || FormatMAC(mac) != s {
-		return mac, fmt.Errorf("mac %q: want the form 0a:1b:2c:3d:4e:5f", s)
-	}
-	return mac, nil
-}
-
-// FormatMAC is the inverse of ParseMAC.
-func FormatMAC(m [6]byte) string {
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
 }
 
 // DecodeReply decodes a Reply. nsproc's own refusal comes back as an *Error.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
 var comparePrefixes = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
@@ -26,7 +28,7 @@ func TestReadRequest(t *testing.T) {
 		{"list, written otherwise", `{"list":{}, "version":1}`, &Request{Version: 1, List: &List{}}},
 		{"list of more", `{"version":1,"list":{"routes":true,"neighbours":true}}`, &Request{Version: 1, List: &List{Routes: true, Neighbours: true}}},
 		{"configure", goodConfigure, &Request{Version: 1, Configure: &Configure{
-			Peer: 7, MAC: "02:00:00:00:00:0a", Announce: true, Proc: "/proc",
+			Peer: 7, MAC: mac.MustParse("02:00:00:00:00:0a"), Announce: true, Proc: "/proc",
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.1/22"), netip.MustParsePrefix("fd00::1/64")},
 		}}},
 		{"nothing asked for", `{"version":1}`, nil},
@@ -38,7 +40,11 @@ func TestReadRequest(t *testing.T) {
 		{"no peer", `{"version":1,"configure":{"proc":"/proc","mac":"02:00:00:00:00:01"}}`, nil},
 		{"no proc", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01"}}`, nil},
 		{"bad MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:1"}}`, nil},
-		{"upper case MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:0A"}}`, nil},
+		{"no MAC", `{"version":1,"configure":{"proc":"/proc","peer":1}}`, nil},
+		{"empty MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":""}}`, nil},
+		{"MAC of zeros", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"00:00:00:00:00:00"}}`, nil},
+		{"upper case MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:0A"}}`,
+			&Request{Version: 1, Configure: &Configure{Peer: 1, MAC: mac.MustParse("02:00:00:00:00:0a"), Proc: "/proc"}}},
 		{"bad address", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01","addresses":["10.32.0.1"]}}`, nil},
 		{"empty address", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01","addresses":[""]}}`, nil},
 		{"mapped address", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01","addresses":["::ffff:10.0.0.1/120"]}}`, nil},

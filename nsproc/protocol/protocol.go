@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"syscall"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
 // Version is the version of the messages between the plugin and nsproc. Each refuses the other's if it differs: nsproc
@@ -41,7 +43,7 @@ type List struct {
 // repeated without harm.
 type Configure struct {
 	Peer      int            `json:"peer"` // index of the host end: the veth in the sandbox whose IFLA_LINK it is gets configured
-	MAC       string         `json:"mac"`  // the container end's; a link that has another one is not ours: an error
+	MAC       mac.Address    `json:"mac"`  // the container end's; a link that has another one is not ours: an error
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	Announce  bool           `json:"announce,omitempty"`  // send a gratuitous ARP / an unsolicited neighbour advertisement for each address
 	Multicast bool           `json:"multicast,omitempty"` // route 224.0.0.0/4 out of this link, beside other links' (by metric)

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
@@ -29,7 +30,7 @@ func dial(t *testing.T, ns *nstest.NS) (c *Conn) {
 
 func TestLinks(t *testing.T) {
 	ns, peer := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, peer, ns, "host0", "10.32.0.9/22", "10.32.0.3/22", "fd00::9/64")
+	index, hwaddr := nstest.Veth(t, peer, ns, "host0", "10.32.0.9/22", "10.32.0.3/22", "fd00::9/64")
 	ns.Do(t, func() error {
 		bridge := netlink.NewLinkAttrs()
 		bridge.Name = "br0"
@@ -67,12 +68,12 @@ func TestLinks(t *testing.T) {
 	}
 	index0, index1 := byName["p0"].Index, byName["p1"].Index
 	want := map[string]netstate.Link{
-		"lo": {Name: "lo", MAC: "00:00:00:00:00:00", MTU: 65536, Up: true, Carrier: true, Addresses: prefixes("127.0.0.1/8", "::1/128")},
-		"eth0": {Name: "eth0", Kind: "veth", MAC: mac, MTU: 1500, Up: true, Carrier: true, Peer: index,
+		"lo": {Name: "lo", MTU: 65536, Up: true, Carrier: true, Addresses: prefixes("127.0.0.1/8", "::1/128")},
+		"eth0": {Name: "eth0", Kind: "veth", MAC: hwaddr, MTU: 1500, Up: true, Carrier: true, Peer: index,
 			Addresses: prefixes("10.32.0.3/22", "10.32.0.9/22", "fd00::9/64")},
 		"br0": {Name: "br0", Kind: "bridge", MAC: byName["br0"].MAC, MTU: 1400},
-		"p0":  {Name: "p0", Kind: "veth", MAC: "02:00:00:00:00:01", MTU: 1400, Peer: index1, Master: byName["br0"].Index},
-		"p1":  {Name: "p1", Kind: "veth", MAC: "02:00:00:00:00:02", MTU: 1400, Peer: index0},
+		"p0":  {Name: "p0", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:01"), MTU: 1400, Peer: index1, Master: byName["br0"].Index},
+		"p1":  {Name: "p1", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:02"), MTU: 1400, Peer: index0},
 	}
 	if diff := cmp.Diff(want, byName, comparePrefixes, cmpopts.IgnoreFields(netstate.Link{}, "Index")); diff != "" {
 		t.Error("(-want +got)\n", diff)
@@ -181,8 +182,8 @@ func TestSnapshot(t *testing.T) {
 		t.Error("routes (-want +got)\n", diff)
 	}
 	wantNeighbours := []netstate.Neighbour{
-		{Address: netip.MustParseAddr("10.32.0.1"), MAC: "02:00:00:00:00:01", Link: eth0, State: "permanent"},
-		{Address: netip.MustParseAddr("fd00::1"), MAC: "02:00:00:00:00:01", Link: eth0, State: "stale"},
+		{Address: netip.MustParseAddr("10.32.0.1"), MAC: mac.MustParse("02:00:00:00:00:01"), Link: eth0, State: "permanent"},
+		{Address: netip.MustParseAddr("fd00::1"), MAC: mac.MustParse("02:00:00:00:00:01"), Link: eth0, State: "stale"},
 	}
 	lessN := cmpopts.SortSlices(func(a, b netstate.Neighbour) bool { return a.Address.Less(b.Address) })
 	if diff := cmp.Diff(wantNeighbours, s.Neighbours, lessN, comparePrefixes); diff != "" {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
@@ -85,7 +86,7 @@ func decodeLink(b []byte) (l netstate.Link, from int, err error) {
 		case unix.IFLA_IFNAME:
 			l.Name = text(v)
 		case unix.IFLA_ADDRESS:
-			l.MAC = mac(v)
+			l.MAC = mac.FromBytes(v)
 		case unix.IFLA_MTU:
 			l.MTU, err = number(v)
 		case unix.IFLA_LINK:
@@ -194,12 +195,4 @@ func number(v []byte) (int, error) {
 func text(v []byte) string {
 	v, _, _ = bytes.Cut(v, []byte{0})
 	return string(v)
-}
-
-// mac is empty for a hardware address that is none of Ethernet's, such as a tunnel's.
-func mac(v []byte) string {
-	if len(v) != 6 {
-		return ""
-	}
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", v[0], v[1], v[2], v[3], v[4], v[5])
 }

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
@@ -24,7 +25,7 @@ func decodeNeighbour(b []byte) (n netstate.Neighbour, err error) {
 		case unix.NDA_DST:
 			n.Address, err = addr(family, v)
 		case unix.NDA_LLADDR:
-			n.MAC = mac(v)
+			n.MAC = mac.FromBytes(v)
 		}
 		return err
 	})
