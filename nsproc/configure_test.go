@@ -32,7 +32,7 @@ func newLauncher(t *testing.T) *launch.Launcher {
 	return l
 }
 
-// A container on two networks gets a multicast route out of each link, however often it is configured.
+// A container on two networks gets one multicast route out of each link, however often it is configured.
 func TestMulticast(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
@@ -72,7 +72,7 @@ func TestRouterAdvertisements(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := acceptRA(t, ns); got != "1" {
-		t.Errorf("not asked for: accept_ra is %s, want 1", got)
+		t.Errorf("not requested: accept_ra is %s, want 1", got)
 	}
 	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr, IPv6: true})
 	if err != nil || skipped != nil {
@@ -83,7 +83,7 @@ func TestRouterAdvertisements(t *testing.T) {
 	}
 }
 
-// In a managed plugin /proc/sys is read-only, and another proc is not.
+// Where /proc/sys is read-only, as in a managed plugin, the setting is left out; through another proc it is made.
 func TestReadOnlyProcSys(t *testing.T) {
 	for _, name := range []string{"unshare", "mount"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -94,9 +94,10 @@ func TestReadOnlyProcSys(t *testing.T) {
 	index, hwaddr := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
 	own := t.TempDir()
 	configure := func(proc string) []string {
-		request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","ipv6":true,"proc":"%s"}}`, index, hwaddr, proc)
-		script := `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && mount -t proc proc "$1" && exec "$0"`
-		reply := ask(t, ns.File(), request, "unshare", "--mount", "sh", "-c", script, nstest.Nsproc(t), own)
+		request := encodeConfigure(t, protocol.Configure{Peer: index, MAC: hwaddr, IPv6: true, Proc: proc})
+		const script = `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys &&
+			mount -t proc proc "$1" && exec "$0"`
+		reply := run(t, ns.File(), request, "unshare", "--mount", "sh", "-c", script, nstest.Nsproc(t), own)
 		if reply.Error != nil {
 			t.Fatal(reply.Error)
 		}
@@ -109,10 +110,10 @@ func TestReadOnlyProcSys(t *testing.T) {
 		t.Errorf("accept_ra is %s, want 1", got)
 	}
 	if skipped := configure(own); len(skipped) != 0 {
-		t.Errorf("by a proc of its own: skipped %q", skipped)
+		t.Errorf("through another proc: skipped %q", skipped)
 	}
 	if got := acceptRA(t, ns); got != "0" {
-		t.Errorf("by a proc of its own: accept_ra is %s, want 0", got)
+		t.Errorf("through another proc: accept_ra is %s, want 0", got)
 	}
 }
 
@@ -134,7 +135,8 @@ func TestAnnounce(t *testing.T) {
 	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{
 		Peer: index, MAC: hwaddr, Announce: true,
 		Addresses: []netip.Prefix{
-			netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("10.32.0.77/22"), netip.MustParsePrefix("fd00::9/64"),
+			netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("10.32.0.77/22"),
+			netip.MustParsePrefix("fd00::9/64"),
 		},
 	})
 	if err != nil {
@@ -155,9 +157,9 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// A neighbour that knows the address under its last owner's MAC takes up the new one: the kernel finds the
-// advertisement's checksum, hop limit and options in order.
-func TestAnnouncementIsBelieved(t *testing.T) {
+// A neighbour that knows another MAC for the addresses replaces it, so the kernel accepts the announcements'
+// checksum, hop limit and options.
+func TestAnnouncementUpdatesNeighbours(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
 	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
@@ -175,7 +177,7 @@ func TestAnnouncementIsBelieved(t *testing.T) {
 		return nil
 	})
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		// Again and again, since the kernel ignores changes that follow each other within a second (locktime).
+		// Several times, since the kernel ignores changes that follow each other within a second (locktime).
 		_, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr, Announce: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("fd00::9/64")}})
 		if err != nil {
@@ -199,7 +201,7 @@ func TestAnnouncementIsBelieved(t *testing.T) {
 	}
 }
 
-// Another veth with the same peer index, in another namespace, is not the one.
+// A link that has another peer or another MAC is not configured.
 func TestNoContainerEnd(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
@@ -244,13 +246,14 @@ func TestFrames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := announcement(mac.MustParse("02:00:00:00:00:0a"), netip.MustParseAddr(tc.address)); !bytes.Equal(got, want) {
+		got := announcement(mac.MustParse("02:00:00:00:00:0a"), netip.MustParseAddr(tc.address))
+		if !bytes.Equal(got, want) {
 			t.Errorf("%s:\ngot  %x\nwant %x", tc.address, got, want)
 		}
 	}
 }
 
-// capture returns a function that gives the next frame that comes to a link, or nil after a while.
+// capture returns a function that returns the next frame that a link receives, nil if there is none for a while.
 func capture(t *testing.T, ns *nstest.NS, link int) func() []byte {
 	t.Helper()
 	var fd int
@@ -260,7 +263,8 @@ func capture(t *testing.T, ns *nstest.NS, link int) func() []byte {
 			return err
 		}
 		t.Cleanup(func() { unix.Close(fd) })
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 200_000}); err != nil {
+		timeout := unix.Timeval{Usec: 200_000}
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 			return err
 		}
 		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link})

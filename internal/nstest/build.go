@@ -15,7 +15,8 @@ import (
 // module is this project's module path.
 const module = "github.com/weaveplugin/weave"
 
-// buildsEnv names the directory with the binaries that were built for the tests. Processes that a test starts inherit it.
+// buildsEnv names the directory with the binaries that were built for the tests. Processes that a test starts inherit
+// it.
 const buildsEnv = "WEAVE_TEST_BUILDS"
 
 // Main runs the tests of a package and returns their exit status. A package whose tests need nsproc has
@@ -56,7 +57,8 @@ func BuildNsproc(t testing.TB, ldflags string, env ...string) string {
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	path := filepath.Join(dir, strings.Join(append(append([]string{"nsproc"}, strings.Fields(ldflags)...), env...), "_"))
+	name := append(append([]string{"nsproc"}, strings.Fields(ldflags)...), env...)
+	path := filepath.Join(dir, strings.Join(name, "_"))
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path
 	}
@@ -67,8 +69,8 @@ func BuildNsproc(t testing.TB, ldflags string, env ...string) string {
 	return path
 }
 
-// buildNsproc builds nsproc elsewhere and moves it to path, so that path never leads to an incomplete file. Two tests that
-// do this at the same time do no harm: a process that runs the first binary keeps it.
+// buildNsproc builds nsproc elsewhere and moves it to path, so that path never leads to an incomplete file. Two tests
+// that do this at the same time do no harm: a process that runs the first binary keeps it.
 func buildNsproc(t testing.TB, path, ldflags string, env []string, cover bool) error {
 	work, err := os.MkdirTemp(filepath.Dir(path), "build")
 	if err != nil {

@@ -36,7 +36,7 @@ func TestNsproc(t *testing.T) {
 	}
 }
 
-// What a child builds is there for its parent, and the other way round.
+// The parent and later children use what a child has built.
 func TestReexecSharesBuilds(t *testing.T) {
 	const ldflags = "-s -w -E weave_nsproc_entry"
 	t.Run("in a child", func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// coverDir is the directory for the coverage data of this process, or empty where coverage is not measured. `go test
-// -cover` names it, and reads all data there at the end, that of other processes of the same binary included.
+// coverDir returns the directory for the coverage data of this process, an empty string where coverage is not
+// measured. A test binary reads all data in it when it ends, including those from other processes of the same binary.
 func coverDir() string {
 	if testing.CoverMode() == "" {
 		return ""

@@ -27,11 +27,13 @@ func TestCoverage(t *testing.T) {
 	run(binary, "-test.run=^(TestNsproc|TestReexecInSubtest)$", "-test.gocoverdir="+data, "-test.coverprofile="+profile)
 
 	functions := run("go", "tool", "cover", "-func="+profile)
-	if m := regexp.MustCompile(`\sfurnish\s+(\S+)%`).FindSubmatch(functions); m == nil || string(m[1]) == "0.0" {
-		t.Errorf("furnish, which only a child of Reexec runs, is not covered:\n%s", functions)
+	setUp := regexp.MustCompile(`\ssetUpNamespaces\s+(\S+)%`)
+	if m := setUp.FindSubmatch(functions); m == nil || string(m[1]) == "0.0" {
+		t.Errorf("setUpNamespaces, which only a child of Reexec runs, is not covered:\n%s", functions)
 	}
 	functions = run("go", "tool", "covdata", "func", "-i="+data)
-	if m := regexp.MustCompile(`nsproc/main.go:\d+:\s+answer\s+(\S+)%`).FindSubmatch(functions); m == nil || string(m[1]) == "0.0" {
+	answer := regexp.MustCompile(`nsproc/main.go:\d+:\s+answer\s+(\S+)%`)
+	if m := answer.FindSubmatch(functions); m == nil || string(m[1]) == "0.0" {
 		t.Errorf("nsproc's answer is not covered:\n%s", functions)
 	}
 	if left, err := filepath.Glob(filepath.Join(data, "child*")); err != nil || len(left) > 0 {

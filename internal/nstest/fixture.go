@@ -9,8 +9,8 @@ import (
 	"github.com/weaveplugin/weave/internal/mac"
 )
 
-// Veth makes a veth pair with the end named hostEnd in host and the end named eth0, with the addresses, in inside, as
-// a container's endpoint is, both up. It returns the host end's index and eth0's MAC.
+// Veth connects host and inside by a veth pair like that of an endpoint: hostEnd in host and eth0, with the
+// addresses, in inside. Both ends are up. It returns the index of the host end and the MAC of eth0.
 func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (index int, address mac.Address) {
 	t.Helper()
 	host.Do(t, func() error {

@@ -9,10 +9,10 @@ import (
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// sizeofNdMsg is the size of struct ndmsg.
+// sizeofNdMsg is the size of struct ndmsg, the header of a neighbour message.
 const sizeofNdMsg = 12
 
-// decodeNeighbour decodes an RTM_NEWNEIGH. Its address is invalid if its family is neither IPv4 nor IPv6.
+// decodeNeighbour decodes an RTM_NEWNEIGH. Its address is the zero Addr if the family is neither IPv4 nor IPv6.
 func decodeNeighbour(b []byte) (n netstate.Neighbour, err error) {
 	if len(b) < sizeofNdMsg {
 		return n, errShort
@@ -32,6 +32,7 @@ func decodeNeighbour(b []byte) (n netstate.Neighbour, err error) {
 	return n, err
 }
 
+// neighbourState returns the name that ip-neighbour(8) has for a state.
 func neighbourState(s uint16) string {
 	switch s {
 	case unix.NUD_NONE:
