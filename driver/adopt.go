@@ -24,12 +24,14 @@ func (d *Driver) Adopt(ctx context.Context, req *network.CreateNetworkRequest, e
 		return err
 	}
 	defer unlock()
+	var errs []error
 	if tracked, ok := d.network(nw.ID); ok {
 		nw = tracked
 	} else if nw, err = d.adoptNetwork(ctx, nw); err != nil {
 		return fmt.Errorf("adopt network %s: %w", nw.ID, err)
+	} else if err := d.startForwarding(ctx, nw.ID); err != nil { // the firewall keeps trying
+		errs = append(errs, fmt.Errorf("adopt network %s: allow forwarding: %w", nw.ID, err))
 	}
-	var errs []error
 	for _, ep := range endpoints {
 		if _, ok := d.endpoint(ep.ID); ok {
 			continue
@@ -60,10 +62,8 @@ func (d *Driver) adoptNetwork(ctx context.Context, nw Network) (_ Network, err e
 		return nw, err
 	}
 	d.log.WithField("network", nw.ID).Warn("taking up a network that Docker knows and the state does not")
-	if _, err := d.ensureNetworkBridge(nw); err != nil {
-		return nw, err
-	}
-	return nw, d.firewall.Allow(ctx, nw.Bridge, string(nw.ID))
+	_, err = d.ensureNetworkBridge(nw)
+	return nw, err
 }
 
 func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, ep Endpoint) error {

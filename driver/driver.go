@@ -41,6 +41,7 @@ type Driver struct {
 	launcher      *launch.Launcher
 	outside       *netnsid.Querier
 	firewall      *firewall.Firewall
+	forwarding    forwarding
 	log           *logrus.Entry
 	mtu           int
 	step          func(string)
@@ -82,7 +83,7 @@ func New(o Options) (*Driver, error) {
 		o.Step = func(string) {}
 	}
 	return &Driver{
-		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, outside: outside, firewall: fw, log: o.Log, mtu: o.MTU,
+		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, outside: outside, firewall: fw, forwarding: newForwarding(), log: o.Log, mtu: o.MTU,
 		step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())}, nsprocs: semaphore.NewWeighted(atOnce()),
 		networks: map[NetworkID]Network{}, endpoints: map[EndpointID]Endpoint{}, hostEnds: map[string]EndpointID{},
 	}, nil

@@ -86,7 +86,7 @@ func (d *Driver) makeNetwork(ctx context.Context, nw Network) (err error) {
 		return err
 	}
 	u.push(func() error { return d.deleteBridge(nw) })
-	u.push(func() error { return d.firewall.Revoke(context.WithoutCancel(ctx), nw.Bridge, string(nw.ID)) })
+	u.push(func() error { return d.stopForwarding(context.WithoutCancel(ctx), nw.ID) })
 	return d.completeNetwork(ctx, nw)
 }
 
@@ -95,9 +95,8 @@ func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 	if _, err := d.ensureNetworkBridge(nw); err != nil {
 		return err
 	}
-	d.step("allow forwarding")
-	if err := d.firewall.Allow(ctx, nw.Bridge, string(nw.ID)); err != nil {
-		return err
+	if err := d.startForwarding(ctx, nw.ID); err != nil {
+		return fmt.Errorf("allow forwarding on bridge %s: %w", nw.Bridge, err)
 	}
 	return d.writeNetwork(ctx, nw, made)
 }
@@ -152,6 +151,9 @@ func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
 	if err := d.removals.settle(ctx, nw.ID); err != nil {
 		return err
 	}
+	if err := d.stopForwarding(ctx, nw.ID); err != nil {
+		return fmt.Errorf("revoke forwarding on bridge %s: %w", nw.Bridge, err)
+	}
 	if err := d.unmakeNetwork(ctx, nw); err != nil {
 		return err
 	}
@@ -159,12 +161,8 @@ func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
 	return nil
 }
 
-// unmakeNetwork takes away what the network has in the kernel, then its record.
+// unmakeNetwork removes the network's bridge, then its record.
 func (d *Driver) unmakeNetwork(ctx context.Context, nw Network) error {
-	d.step("revoke forwarding")
-	if err := d.firewall.Revoke(ctx, nw.Bridge, string(nw.ID)); err != nil {
-		return err
-	}
 	if err := d.deleteBridge(nw); err != nil {
 		return err
 	}

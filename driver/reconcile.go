@@ -47,10 +47,15 @@ func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 	r.apply(ctx, p)
 
 	d.mu.Lock()
+	var ids []NetworkID
 	for _, nw := range p.networks {
 		d.networks[nw.ID] = nw
+		ids = append(ids, nw.ID)
 	}
 	d.mu.Unlock()
+	if err := d.startForwarding(ctx, ids...); err != nil {
+		r.problem("firewall", err)
+	}
 	for _, ep := range p.endpoints {
 		ep.State = Created
 		if ep.Sandbox != "" {
@@ -93,19 +98,13 @@ func (r *reconciliation) apply(ctx context.Context, p plan) {
 		r.note(removed, "network "+string(nw.ID), r.d.unmakeNetwork(ctx, nw))
 	}
 	bridges := map[NetworkID]netlink.Link{}
-	wanted := map[string]string{}
 	for i, nw := range p.networks {
 		p.networks[i].Foreign = nw.Foreign || r.becameForeign(ctx, nw)
 		nw = p.networks[i]
 		bridges[nw.ID] = r.bridge(nw)
-		wanted[nw.Bridge] = string(nw.ID)
 	}
 	for _, ep := range p.endpoints {
 		r.hostEnd(ep, bridges[ep.Network])
-	}
-	r.d.step("reconcile firewall")
-	if err := r.d.firewall.Reconcile(ctx, wanted); err != nil {
-		r.problem("firewall", err)
 	}
 }
 

@@ -109,7 +109,7 @@ func TestNetworkIsMadeAgainAfterItsRemovalFailed(t *testing.T) {
 	r := newRig(t)
 	r.createNetwork(newNetwork(netID))
 	nw, _ := r.network(netID)
-	if err := errors.Join(r.writeNetwork(t.Context(), nw, going), r.firewall.Revoke(t.Context(), nw.Bridge, string(nw.ID))); err != nil {
+	if err := errors.Join(r.writeNetwork(t.Context(), nw, going), r.stopForwarding(t.Context(), nw.ID)); err != nil {
 		t.Fatal(err)
 	}
 	r.createNetwork(newNetwork(netID))
