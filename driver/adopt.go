@@ -22,13 +22,16 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 		return err
 	}
 	defer unlock()
+	var errs []error
 	nw, ok := d.tracked.network(spec.ID)
 	if !ok {
 		if nw, err = d.adoptNetwork(ctx, spec); err != nil {
 			return fmt.Errorf("adopt network %s: %w", spec.ID, err)
 		}
+		if err := d.setForwarding(ctx); err != nil { // the firewall keeps trying
+			errs = append(errs, fmt.Errorf("adopt network %s: %w", spec.ID, err))
+		}
 	}
-	var errs []error
 	for _, ep := range endpoints {
 		if _, ok := d.tracked.endpoint(ep.ID); ok {
 			continue
@@ -70,7 +73,7 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 		return nw, err
 	}
 	d.tracked.setNetwork(nw)
-	return nw, d.setForwarding(ctx)
+	return nw, nil
 }
 
 func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) error {

@@ -1,13 +1,16 @@
 package driver
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // setForwarding has the firewall let frames pass on the bridges of all tracked networks, and on no others of this state's.
 // Several requests may do so at once: each computes its set only when the earlier one is in place, so that none puts an
-// older set over a newer one.
+// older set over a newer one. An error takes nothing back: the firewall tries again, until another set is wanted.
 func (d *Driver) setForwarding(ctx context.Context) error {
 	if err := d.forwarding.Acquire(ctx, 1); err != nil {
-		return err
+		return fmt.Errorf("wait for other changes of the firewall: %w", err)
 	}
 	defer d.forwarding.Release(1)
 	wanted := map[string]string{}
@@ -17,5 +20,5 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 		}
 	}
 	d.step("set firewall rules")
-	return d.firewall.Reconcile(ctx, wanted)
+	return d.firewall.Set(ctx, wanted)
 }

@@ -98,7 +98,7 @@ func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 		d.tracked.setNetwork(nw)
 	}
 	if err := d.setForwarding(ctx); err != nil {
-		return err
+		return fmt.Errorf("let frames pass on bridge %s: %w", nw.Bridge, err)
 	}
 	nw.Phase = Made
 	if err := d.writeNetwork(ctx, nw); err != nil {
@@ -145,7 +145,7 @@ func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
 		return err
 	}
 	if err := d.setForwarding(ctx); err != nil {
-		return err
+		return fmt.Errorf("let no more frames pass on bridge %s: %w", nw.Bridge, err)
 	}
 	if err := d.removeNetwork(ctx, nw); err != nil {
 		return err

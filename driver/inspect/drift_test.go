@@ -91,10 +91,10 @@ func TestDrift(t *testing.T) {
 			s.observed.Host.Carrier, s.observed.Inside.Up = false, false
 		}, drifts(api.ContainerEndDown, insideDown)},
 		{"MAC changed", func(s *subject) {
-			s.observed.Inside.MAC = "02:00:00:00:00:99"
+			s.observed.Inside.MAC = mac.MustParse("02:00:00:00:00:99")
 		}, drifts(api.MACChanged, "MAC 02:00:00:00:00:99, not 02:00:00:00:00:01")},
 		{"MAC gone", func(s *subject) {
-			s.observed.Inside.MAC = ""
+			s.observed.Inside.MAC = mac.Address{}
 		}, drifts(api.MACChanged, "MAC none, not 02:00:00:00:00:01")},
 		{"address missing", func(s *subject) {
 			s.observed.Inside.Addresses = prefixes("10.32.0.2/22")

@@ -1,4 +1,0 @@
-package firewall
-
-// Problem is a stub.
-func (f *Firewall) Problem() error { return nil }
