@@ -72,7 +72,7 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 	if err != nil {
 		return nil, err
 	}
-	pools, err := ipam.New(ipam.Options{Store: st, Log: log, Routes: driver.HostRoutes, Vacant: networks.Vacant,
+	pools, err := ipam.New(ipam.Options{Store: st, Log: log, Routes: driver.HostRoutes, Reclaimable: networks.Vacant,
 		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits})
 	if err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 		tellTaken(&s, c.taken())
 		return s
 	}
-	c.backend, c.api = drivers{networks, pools}, api.NewServer(listing)
+	c.backend, c.api = drivers{networks, ipamWire{pools}}, api.NewServer(listing)
 	c.run = func(ctx context.Context) error { return together(ctx, background) }
 	c.close = func() error { return errors.Join(networks.Close(), endpoints.Close(), st.Close()) }
 	return c, nil
