@@ -72,16 +72,17 @@ var settings = []setting{
 		func(c *config, v string) bool { return v == "" || v == "none" || parsePath(&c.DockerSocket, v) }},
 	{"sandbox-root", "", "`path` to put before the Engine's paths of sandboxes", wantPath,
 		func(c *config, v string) bool { return v == "" || parsePath(&c.SandboxRoot, v) }},
-	{"range", "10.32.0.0/12", "IPv4 `prefix` that subnets are taken from", "an IPv4 prefix such as 10.32.0.0/12, of addresses that a container can have",
-		func(c *config, v string) bool {
-			return parsePrefix(&c.Range, v) && c.Range.Addr().Is4() && ipam.Usable(c.Range)
-		}},
+	{"range", ipam.DefaultRangeV4().String(), "IPv4 `prefix` that subnets are taken from", "an IPv4 prefix such as 10.32.0.0/12, of addresses that a container can have",
+		func(c *config, v string) bool { return parsePrefix(&c.Range, v) && ipam.ValidRangeV4(c.Range) }},
 	{"range6", "", "IPv6 `prefix` that subnets are taken from; empty: one of weave's own making", "an IPv6 prefix of 64 bits at most, such as fd12:3456:789a::/48, of addresses that a container can have",
 		func(c *config, v string) bool {
-			return v == "" || parsePrefix(&c.Range6, v) && c.Range6.Addr().Is6() && c.Range6.Bits() <= 64 && ipam.Usable(c.Range6)
+			return v == "" || parsePrefix(&c.Range6, v) && ipam.ValidRangeV6(c.Range6)
 		}},
-	{"subnet-bits", "22", "prefix `length` of the IPv4 subnet that a network gets", "8..29",
-		func(c *config, v string) bool { return parseNumber(&c.SubnetBits, v, 8, 29) }},
+	{"subnet-bits", strconv.Itoa(ipam.DefaultSubnetBits), "prefix `length` of the IPv4 subnet that a network gets",
+		fmt.Sprintf("%d..%d", ipam.MinSubnetBits, ipam.MaxSubnetBits),
+		func(c *config, v string) bool {
+			return parseNumber(&c.SubnetBits, v, ipam.MinSubnetBits, ipam.MaxSubnetBits)
+		}},
 	{"mtu", "1500", "MTU, in `bytes`, of networks that don't say", "68..65535",
 		func(c *config, v string) bool { return parseNumber(&c.MTU, v, 68, 65535) }},
 	{"scope", "local", "where the Engine keeps networks: local or global", "local or global",

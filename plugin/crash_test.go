@@ -94,7 +94,7 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pools, err := ipam.New(ipam.Options{Store: st, Log: quiet(), Routes: driver.HostRoutes, Vacant: networks.Vacant})
+	pools, err := ipam.New(ipam.Options{Store: st, Log: quiet(), Routes: driver.HostRoutes, Reclaimable: networks.Vacant})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil || len(report.Problems) != 0 {
 		t.Fatalf("reconcile: %+v, %v", report, err)
 	}
-	return crashCore{drivers{networks, pools}, []store.Store{bolt, endpoints}}
+	return crashCore{drivers{networks, ipamWire{pools}}, []store.Store{bolt, endpoints}}
 }
 
 // TestCrashedCalls is no test of its own: TestKillBetweenCallsAndSteps runs it in a process that ends by SIGKILL before
@@ -172,7 +172,7 @@ func TestKillBetweenCallsAndSteps(t *testing.T) {
 
 func checkCrash(t *testing.T, state string, said []string) {
 	core := openCrashCore(t, state, func(string) {})
-	networks, pools := core.networkDriver.(*driver.Driver), core.ipamDriver.(*ipam.IPAM)
+	networks, pools := core.networkDriver.(*driver.Driver), core.ipamDriver.(ipamWire).pools
 	// standing: it was answered, and nothing has begun to take it away.
 	standing := func(up, down string) bool {
 		return slices.Contains(said, "answered: "+up) && !slices.Contains(said, "begun: "+down)

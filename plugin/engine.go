@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	dockeripam "github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
 	"github.com/sirupsen/logrus"
 
@@ -45,10 +44,10 @@ type networkTracker interface {
 // poolTracker is ipam.IPAM.
 type poolTracker interface {
 	Pools() []ipam.Pool
-	Addresses(poolID string) []ipam.Address
+	Addresses(ipam.PoolID) []ipam.Address
 	Forget(ctx context.Context, space string, known ipam.Known, before time.Time) ([]ipam.Forgotten, error)
-	RequestPool(context.Context, *dockeripam.RequestPoolRequest) (*dockeripam.RequestPoolResponse, error)
-	RequestAddress(context.Context, *dockeripam.RequestAddressRequest) (*dockeripam.RequestAddressResponse, error)
+	RequestPool(context.Context, ipam.PoolRequest) (ipam.Pool, error)
+	RequestAddress(context.Context, ipam.PoolID, netip.Addr) (netip.Prefix, error)
 }
 
 // engineTiming says when Docker is read.
@@ -233,18 +232,14 @@ func (e *engine) adoptPools(ctx context.Context, n dockerapi.Network, r *reading
 }
 
 func (e *engine) adoptPool(ctx context.Context, s dockerapi.Subnet, inUse []netip.Addr) error {
-	req := &dockeripam.RequestPoolRequest{AddressSpace: ipam.LocalSpace, Pool: s.Subnet.String(), V6: s.Subnet.Addr().Is6()}
-	if s.Range.IsValid() {
-		req.SubPool = s.Range.String()
-	}
-	pool, err := e.pools.RequestPool(ctx, req)
+	pool, err := e.pools.RequestPool(ctx, ipam.PoolRequest{Space: ipam.LocalSpace, Subnet: s.Subnet, Range: s.Range})
 	if err != nil {
 		return err
 	}
-	e.log.WithField("pool", pool.PoolID).Warn("taking up a pool that docker knows and the state does not")
+	e.log.WithField("pool", pool.ID).Warn("taking up a pool that docker knows and the state does not")
 	var errs []error
 	for _, addr := range inUse {
-		_, err := e.pools.RequestAddress(ctx, &dockeripam.RequestAddressRequest{PoolID: pool.PoolID, Address: addr.String()})
+		_, err := e.pools.RequestAddress(ctx, pool.ID, addr)
 		if err != nil && !errors.Is(err, ipam.ErrAddressInUse) {
 			errs = append(errs, err)
 		}

@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	dockeripam "github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
 	"github.com/google/go-cmp/cmp"
 
@@ -124,23 +123,23 @@ var (
 )
 
 // requestPool makes a pool of subnet with addresses held, and returns its id.
-func requestPool(t *testing.T, pools *ipam.IPAM, space string, subnet netip.Prefix, addresses ...string) string {
+func requestPool(t *testing.T, pools *ipam.IPAM, space string, subnet netip.Prefix, addresses ...string) ipam.PoolID {
 	t.Helper()
-	pool, err := pools.RequestPool(t.Context(), &dockeripam.RequestPoolRequest{AddressSpace: space, Pool: subnet.String()})
+	pool, err := pools.RequestPool(t.Context(), ipam.PoolRequest{Space: space, Subnet: subnet})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range addresses {
-		if _, err := pools.RequestAddress(t.Context(), &dockeripam.RequestAddressRequest{PoolID: pool.PoolID, Address: a}); err != nil {
+		if _, err := pools.RequestAddress(t.Context(), pool.ID, netip.MustParseAddr(a)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return pool.PoolID
+	return pool.ID
 }
 
 // held lists the addresses that the pools hold; a pool that is gone is missing.
-func held(pools *ipam.IPAM) map[string][]string {
-	out := map[string][]string{}
+func held(pools *ipam.IPAM) map[ipam.PoolID][]string {
+	out := map[ipam.PoolID][]string{}
 	for _, p := range pools.Pools() {
 		out[p.ID] = []string{}
 		for _, a := range pools.Addresses(p.ID) {
@@ -286,7 +285,7 @@ func TestEmptyPoolWithoutNetworkIsReleased(t *testing.T) {
 	requestPool(t, pools, ipam.LocalSpace, subnetA)
 	swarm := requestPool(t, pools, ipam.GlobalSpace, subnetB)
 	compareTwice(t, e)
-	if diff := cmp.Diff(map[string][]string{swarm: {}}, held(pools)); diff != "" {
+	if diff := cmp.Diff(map[ipam.PoolID][]string{swarm: {}}, held(pools)); diff != "" {
 		t.Errorf("pools (-want +got):\n%s", diff)
 	}
 }
@@ -320,7 +319,7 @@ func TestEmptyStateTakesUpWhatDockerHas(t *testing.T) {
 	if len(tracker.with) != 1 || tracker.with[0].ID != endpointID || tracker.with[0].Sandbox == "" || len(tracker.with[0].Addresses) != 2 {
 		t.Errorf("endpoints %+v", tracker.with)
 	}
-	wantHeld := map[string][]string{
+	wantHeld := map[ipam.PoolID][]string{
 		"weavelocal/10.40.0.0/24/10.40.0.0/25": {"10.40.0.3", "10.40.0.254"},
 		"weavelocal/10.41.0.0/24":              {},
 		"weavelocal/fd00:40::/64":              {"fd00:40::3"},

@@ -188,19 +188,23 @@ func (w wireNetwork) network() (Network, error) {
 		if err != nil {
 			return Network{}, fmt.Errorf("subnet %q: %w", c.Subnet, err)
 		}
-		n.Subnets = append(n.Subnets, subnet)
+		if subnet.Subnet.IsValid() {
+			n.Subnets = append(n.Subnets, subnet)
+		}
 	}
 	return n, nil
 }
 
+// subnet returns the subnet as Docker's IPAM uses it: Docker keeps prefixes and addresses as the user typed them, with
+// host bits, or mapped to IPv6. Where Docker names no subnet, Subnet is zero.
 func (w wireSubnet) subnet() (s Subnet, err error) {
 	if s.Subnet, err = parsePrefix(w.Subnet); err != nil {
 		return Subnet{}, err
 	}
-	s.Subnet = s.Subnet.Masked() // Docker keeps it as it was typed
 	if s.Range, err = parsePrefix(w.IPRange); err != nil {
 		return Subnet{}, err
 	}
+	s.Subnet, s.Range = s.Subnet.Masked(), s.Range.Masked()
 	if s.Gateway, err = parseAddr(w.Gateway); err != nil {
 		return Subnet{}, err
 	}
@@ -208,6 +212,9 @@ func (w wireSubnet) subnet() (s Subnet, err error) {
 		a, err := parseAddr(text)
 		if err != nil {
 			return Subnet{}, err
+		}
+		if !a.IsValid() {
+			continue
 		}
 		if s.Aux == nil {
 			s.Aux = map[string]netip.Addr{}
@@ -242,16 +249,17 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return netip.ParsePrefix(text)
 }
 
-// parseAddr reads an address; what Docker writes for none is the zero Addr. Engines before 28.0 write the gateway of
-// an IPv6 subnet with the subnet's prefix length.
+// parseAddr reads an address; what Docker writes for none is the zero Addr. Docker before 28.0 writes the gateway of an
+// IPv6 subnet with the subnet's prefix length.
 func parseAddr(text string) (netip.Addr, error) {
 	if none(text) {
 		return netip.Addr{}, nil
 	}
 	if p, err := netip.ParsePrefix(text); err == nil {
-		return p.Addr(), nil
+		return p.Addr().Unmap(), nil
 	}
-	return netip.ParseAddr(text)
+	a, err := netip.ParseAddr(text)
+	return a.Unmap(), err
 }
 
 // none reports whether text stands for no address: Engines print Go's nil as it is.

@@ -21,7 +21,9 @@ func engineWithNetworks(t *testing.T) *fakeDocker {
 	networks := map[string]string{
 		"n1": `{"Id":"n1","Name":"app","Driver":"weave","Scope":"local","Created":"2026-08-01T12:00:00Z","EnableIPv6":true,"Options":{"works.weave.mtu":"1400"},
 			"IPAM":{"Driver":"weave","Config":[
-				{"Subnet":"10.32.0.5/22","IPRange":"10.32.1.0/24","Gateway":"10.32.0.1","AuxiliaryAddresses":{"printer":"10.32.0.9"}},
+				{"Subnet":"10.32.0.5/22","IPRange":"10.32.1.5/24","Gateway":"::ffff:10.32.0.1",
+					"AuxiliaryAddresses":{"printer":"10.32.0.9","none":""}},
+				{"Subnet":""},
 				{"Subnet":"fd00:1::/64","Gateway":"fd00:1::1/64"}]},
 			"Containers":{
 				"c1":{"Name":"web","EndpointID":"e1","MacAddress":"02:00:00:00:00:AB","IPv4Address":"10.32.0.2/22","IPv6Address":"fd00:1::2/64"},
