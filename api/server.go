@@ -102,6 +102,9 @@ func (s *Server) get(answer func(context.Context, *http.Request) (any, error)) h
 	})
 }
 
+// Refuse answers with an error: an *Error with its own status, another one with 500.
+func Refuse(w http.ResponseWriter, err error) { new(Server).refuse(w, err) }
+
 // refuse answers with an error: an *Error as it is, another one as the server's own fault.
 func (s *Server) refuse(w http.ResponseWriter, err error) {
 	refusal, ok := errors.AsType[*Error](err)

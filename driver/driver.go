@@ -64,8 +64,8 @@ func New(o Options) (*Driver, error) {
 	if o.Store == nil || o.StateID == "" || o.Launcher == nil || o.Log == nil {
 		return nil, fmt.Errorf("%w: driver needs a store, its id, a launcher and a log", ErrInvalid)
 	}
-	if o.MTU < minMTU || o.MTU > maxMTU {
-		return nil, fmt.Errorf("%w: mtu %d: want %d..%d", ErrInvalid, o.MTU, minMTU, maxMTU)
+	if o.MTU < MinMTU || o.MTU > MaxMTU {
+		return nil, fmt.Errorf("%w: mtu %d: want %d..%d", ErrInvalid, o.MTU, MinMTU, MaxMTU)
 	}
 	fw, err := firewall.New(firewall.Options{StateID: o.StateID, Log: o.Log})
 	if err != nil {

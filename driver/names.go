@@ -18,12 +18,18 @@ const (
 // idPattern is what an id of Docker's (64 hexadecimal digits) and of Swarm's (25 letters and digits) have in common.
 var idPattern = regexp.MustCompile(`^[a-zA-Z0-9]{12,64}$`)
 
+// ParseNetworkID returns s as the id of a network. The error is ErrInvalid.
+func ParseNetworkID(s string) (NetworkID, error) { return NetworkID(s), NetworkID(s).check() }
+
+// ParseEndpointID returns s as the id of an endpoint. The error is ErrInvalid.
+func ParseEndpointID(s string) (EndpointID, error) { return EndpointID(s), EndpointID(s).check() }
+
 func (id NetworkID) check() error  { return checkID("network", string(id)) }
 func (id EndpointID) check() error { return checkID("endpoint", string(id)) }
 
 func checkID(what, id string) error {
 	if !idPattern.MatchString(id) {
-		return fmt.Errorf("%w: %s id %q: want 12 to 64 letters and digits", ErrInvalid, what, id)
+		return fmt.Errorf("%w: %s id %.80q: want 12 to 64 letters and digits", ErrInvalid, what, id)
 	}
 	return nil
 }

@@ -31,11 +31,11 @@ const (
 	dockerEnableIPv4 = dockerPrefix + "enable_ipv4"
 )
 
-// Bounds of an MTU: the least that IPv4 (RFC 791) and IPv6 (RFC 8200) work with, and the most that a veth takes.
+// Bounds of an MTU in bytes: the least that IPv4 (RFC 791) and IPv6 (RFC 8200) work with, and the most that a veth takes.
 const (
-	minMTU     = 68
+	MinMTU     = 68
 	minMTUIPv6 = 1280
-	maxMTU     = 65535
+	MaxMTU     = 65535
 )
 
 // parseNetwork is the network that Docker asks for. Past it nobody sees Docker's option maps.
@@ -139,8 +139,8 @@ func unknownOption(key string, value any) error {
 
 func mtuOption(key, value string) (int, error) {
 	mtu, err := strconv.Atoi(value)
-	if err != nil || mtu < minMTU || mtu > maxMTU {
-		return 0, invalidOption(key, value, fmt.Sprintf("want %d..%d", minMTU, maxMTU))
+	if err != nil || mtu < MinMTU || mtu > MaxMTU {
+		return 0, invalidOption(key, value, fmt.Sprintf("want %d..%d", MinMTU, MaxMTU))
 	}
 	return mtu, nil
 }

@@ -193,7 +193,7 @@ func FuzzParseNetwork(f *testing.F) {
 			}
 			return
 		}
-		if nw.MTU < minMTU || nw.MTU > maxMTU || len(nw.Bridge) > maxName || nw.ID.check() != nil {
+		if nw.MTU < MinMTU || nw.MTU > MaxMTU || len(nw.Bridge) > maxName || nw.ID.check() != nil {
 			t.Errorf("accepted %+v", nw)
 		}
 	})

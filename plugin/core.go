@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -15,64 +13,52 @@ import (
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
-	"github.com/weaveplugin/weave/internal/dockerapi"
 	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/sandbox"
+	"github.com/weaveplugin/weave/plugin/daemon"
+	"github.com/weaveplugin/weave/plugin/dockersync"
+	"github.com/weaveplugin/weave/plugin/remote"
 	"github.com/weaveplugin/weave/store"
 )
 
-// core is what works behind the sockets.
-type core struct {
-	backend backend
-	api     http.Handler
-	run     func(context.Context) error // works in the background until ctx ends
-	close   func() error                // after all else
-	taken   func() []string             // paths at which weave's sockets are no more; serve sets it
+// newProgram returns what `weave serve` runs.
+func newProgram(cfg daemon.Config, log *logrus.Entry) daemon.Program {
+	return daemon.Program{
+		Open: func(ctx context.Context, sockets daemon.Sockets) (*daemon.Core, error) {
+			return openCore(ctx, cfg, sockets, log)
+		},
+		Docker: daemon.Protocol{Handshake: remote.NewHandshake(cfg.Scope, log), Refuse: remote.Refuse},
+		API: daemon.Protocol{Refuse: func(w http.ResponseWriter, status int, err error) {
+			api.Refuse(w, &api.Error{Code: status, Message: err.Error()})
+		}},
+	}
 }
 
-// drivers are the backend as it is in earnest.
-type drivers struct {
-	networkDriver
-	ipamDriver
-}
-
-// openCore opens the state and brings what the kernel has in line with it.
-func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err error) {
+// openCore opens the state, brings what the kernel has in line with it, and wires all parts together.
+func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, log *logrus.Entry) (
+	_ *daemon.Core, err error,
+) {
 	started := time.Now()
-	st, err := store.OpenBolt(cfg.State)
+	stores, err := openStores(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, st.Close())
-		}
-	}()
-	id, err := store.Identity(ctx, st)
-	if err != nil {
-		return nil, err
-	}
-	// What Docker waits for is written to memory, which lives as long as the links do. The id keeps a new state from taking
-	// an earlier one's endpoints for its own.
-	endpoints, err := store.OpenBolt(filepath.Join(cfg.RuntimeDir, "endpoints-"+id+".db"))
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, endpoints.Close())
+			err = errors.Join(err, stores.Close())
 		}
 	}()
 	launcher, err := launch.New(launch.Options{Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot)})
 	if err != nil {
 		return nil, err
 	}
-	networks, err := driver.New(driver.Options{Store: st, Endpoints: endpoints, StateID: id, Launcher: launcher, Log: log, MTU: cfg.MTU})
+	networks, err := driver.New(driver.Options{Store: stores.state, Endpoints: stores.endpoints, StateID: stores.id,
+		Launcher: launcher, Log: log, MTU: cfg.MTU})
 	if err != nil {
 		return nil, err
 	}
-	pools, err := ipam.New(ipam.Options{Store: st, Log: log, Routes: driver.HostRoutes, Vacant: networks.Vacant,
+	pools, err := ipam.New(ipam.Options{Store: stores.state, Log: log, Routes: driver.HostRoutes, Vacant: networks.Vacant,
 		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits})
 	if err != nil {
 		return nil, err
@@ -84,53 +70,80 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 	if err != nil {
 		return nil, err
 	}
-	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).Info("reconciled")
+	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).
+		Info("reconciled")
 
-	status := api.Status{
-		StateID:   id,
-		PID:       os.Getpid(),
-		Started:   started,
-		Store:     cfg.State,
-		Ranges:    cfg.ranges(),
-		Reconcile: reconcileStatus(report),
-		Docker:    api.Docker{Error: "not asked: --docker-socket is none", Drivers: cfg.DriverNames},
-		Warnings:  report.Problems,
+	background := []func(context.Context) error{networks.Run}
+	listing := api.Options{Tracker: networks, Log: log}
+	var docker *dockersync.Watcher
+	if cfg.DockerSocket != "" {
+		if docker, err = newWatcher(cfg, log); err != nil {
+			return nil, err
+		}
+		listing.Names = docker
+		comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
+			Docker: docker, Networks: networks, Pools: pools, Timing: dockersync.NewTiming(time.Minute), Log: log,
+		})
+		background = append(background, withoutError(docker.Run), withoutError(comparison.Run))
 	}
-	plugin, err := findPluginID(cfg)
+	fixed := fixedStatus(cfg, stores.id, started, report)
+	listing.Status = func(context.Context) api.Status {
+		return currentStatus(fixed, docker, networks.Endpoints(), launcher.Sandboxes(), sockets)
+	}
+	return &daemon.Core{
+		Docker: remote.New(remote.Options{Networks: networks, Pools: pools, Scope: cfg.Scope, Log: log}),
+		API:    api.NewServer(listing),
+		Run:    func(ctx context.Context) error { return runAll(ctx, background) },
+		Close:  func() error { return errors.Join(networks.Close(), stores.Close()) },
+	}, nil
+}
+
+func newWatcher(cfg daemon.Config, log *logrus.Entry) (*dockersync.Watcher, error) {
+	plugin, err := cfg.PluginID()
 	if err != nil {
 		return nil, err
 	}
-	status.Version, status.Commit = buildInfo()
-	listing := api.Options{Tracker: networks, Log: log}
-	background := []func(context.Context) error{networks.Run}
-	reachable := func(*api.Status) {}
-	if cfg.DockerSocket != "" {
-		docker := dockerapi.New(dockerapi.Options{Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log})
-		e := &engine{docker: docker, networks: networks, pools: pools, timing: defaultEngineTiming, log: log}
-		background = append(background, forever(docker.Run), forever(e.run))
-		listing.Names = docker
-		reachable = func(s *api.Status) {
-			s.Docker = dockerStatus(docker.Reachable())
-			tellDrivers(s, cfg.DriverNames, docker.PluginName(), docker.Plugins())
-		}
-	}
-	c := &core{taken: func() []string { return nil }}
-	listing.Status = func(context.Context) api.Status {
-		s := status
-		s.Uptime = time.Since(started).Seconds()
-		reachable(&s)
-		tellUnseen(&s, networks.Endpoints(), launcher.Sandboxes())
-		tellTaken(&s, c.taken())
-		return s
-	}
-	c.backend, c.api = drivers{networks, pools}, api.NewServer(listing)
-	c.run = func(ctx context.Context) error { return together(ctx, background) }
-	c.close = func() error { return errors.Join(networks.Close(), endpoints.Close(), st.Close()) }
-	return c, nil
+	return dockersync.NewWatcher(dockersync.WatcherOptions{
+		Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
+	}), nil
 }
 
-// together runs all tasks until ctx ends or one of them fails.
-func together(ctx context.Context, tasks []func(context.Context) error) error {
+// stores are the files that weave keeps its records in.
+type stores struct {
+	id        string // of the state
+	state     store.Store
+	endpoints store.Store
+}
+
+// openStores opens both files. The file of endpoints lies below /run, in memory: it lives as long as the links do, and what
+// Docker waits for is written without a disk. Its name has the state's id, so that a new state does not take the
+// endpoints of an earlier one for its own.
+func openStores(ctx context.Context, cfg daemon.Config) (_ *stores, err error) {
+	state, err := store.OpenBolt(cfg.State)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, state.Close())
+		}
+	}()
+	id, err := store.Identity(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := store.OpenBolt(filepath.Join(cfg.RuntimeDir, fmt.Sprintf("endpoints-%s.db", id)))
+	if err != nil {
+		return nil, err
+	}
+	return &stores{id, state, endpoints}, nil
+}
+
+// Close closes both files.
+func (s *stores) Close() error { return errors.Join(s.endpoints.Close(), s.state.Close()) }
+
+// runAll runs all tasks until ctx ends or one of them fails.
+func runAll(ctx context.Context, tasks []func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, task := range tasks {
 		group.Go(func() error { return task(ctx) })
@@ -138,26 +151,10 @@ func together(ctx context.Context, tasks []func(context.Context) error) error {
 	return group.Wait()
 }
 
-// forever is a task that can't fail.
-func forever(run func(context.Context)) func(context.Context) error {
+// withoutError returns a task that can't fail as one that can.
+func withoutError(run func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		run(ctx)
 		return nil
 	}
-}
-
-func reconcileStatus(r driver.Report) *api.Reconcile {
-	return &api.Reconcile{
-		Ended:   time.Now(),
-		Took:    r.Took.Seconds(),
-		Actions: slices.Concat(r.Repaired, r.Removed),
-		Error:   strings.Join(r.Problems, "; "),
-	}
-}
-
-func dockerStatus(err error) api.Docker {
-	if err != nil {
-		return api.Docker{Error: err.Error()}
-	}
-	return api.Docker{Reachable: true}
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/plugin/dockersync"
+	"github.com/weaveplugin/weave/plugin/remote"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -49,10 +51,11 @@ var crashLife = []struct{ call, body string }{
 	{"NetworkDriver.DeleteNetwork", `{"NetworkID":"` + crashNetwork + `"}`},
 }
 
-// crashCore is the backend on a state, as openCore makes it, that says before each change what comes.
+// crashCore is driver and IPAM on a state, as openCore makes them, that say before each change what comes.
 type crashCore struct {
-	drivers
-	stores []store.Store
+	networks *driver.Driver
+	pools    *ipam.IPAM
+	stores   []store.Store
 }
 
 type steppingStore struct {
@@ -103,7 +106,7 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil || len(report.Problems) != 0 {
 		t.Fatalf("reconcile: %+v, %v", report, err)
 	}
-	return crashCore{drivers{networks, pools}, []store.Store{bolt, endpoints}}
+	return crashCore{networks, pools, []store.Store{bolt, endpoints}}
 }
 
 // TestCrashedCalls is no test of its own: TestKillBetweenCallsAndSteps runs it in a process that ends by SIGKILL before
@@ -125,11 +128,11 @@ func TestCrashedCalls(t *testing.T) {
 		}
 	}
 	core := openCrashCore(t, state, step)
-	socket := newTestSocket(t, core)
+	calls := remote.New(remote.Options{Networks: core.networks, Pools: core.pools, Scope: "local", Log: quiet()})
 	for _, c := range crashLife {
 		fmt.Printf("begun: %s\n", c.call)
 		w := httptest.NewRecorder()
-		socket.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/"+c.call, strings.NewReader(c.body)))
+		calls.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/"+c.call, strings.NewReader(c.body)))
 		if w.Code != http.StatusOK {
 			t.Fatalf("%s: %s", c.call, w.Body)
 		}
@@ -148,8 +151,7 @@ func TestKillBetweenCallsAndSteps(t *testing.T) {
 	for n := 1; ; n++ {
 		state := filepath.Join(t.TempDir(), "weave.db")
 		child := exec.Command(os.Args[0], "-test.run=^TestCrashedCalls$", "-test.v")
-		child.Env = append(os.Environ(), crashStateEnv+"="+state, crashStepEnv+"="+strconv.Itoa(n),
-			"TMPDIR="+t.TempDir()) // testscript makes a directory at the start, and a killed process removes none
+		child.Env = append(os.Environ(), crashStateEnv+"="+state, crashStepEnv+"="+strconv.Itoa(n))
 		out, err := child.CombinedOutput()
 		if err == nil {
 			if n < 30 {
@@ -170,7 +172,7 @@ func TestKillBetweenCallsAndSteps(t *testing.T) {
 
 func checkCrash(t *testing.T, state string, said []string) {
 	core := openCrashCore(t, state, func(string) {})
-	networks, pools := core.networkDriver.(*driver.Driver), core.ipamDriver.(*ipam.IPAM)
+	networks, pools := core.networks, core.pools
 	// standing: it was answered, and nothing has begun to take it away.
 	standing := func(up, down string) bool {
 		return slices.Contains(said, "answered: "+up) && !slices.Contains(said, "begun: "+down)
@@ -201,11 +203,20 @@ func checkCrash(t *testing.T, state string, said []string) {
 	}
 
 	// Docker was killed, too, and knows nothing; what it had made is past the time that something takes to make.
-	e := &engine{docker: &fakeDocker{}, networks: networks, pools: pools, log: quiet()}
-	long := time.Now().Add(time.Hour)
-	for range 2 { // endpoints first; their network goes once it has none
-		e.forget(t.Context(), &reading{begun: long}, &reading{begun: long})
-	}
+	comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
+		Docker: emptyDocker{}, Networks: networks, Pools: pools, Log: quiet(),
+		Timing: dockersync.Timing{Interval: time.Millisecond, Retry: time.Millisecond, Grace: -time.Hour, Deadline: time.Minute},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		comparison.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-ended
+	}()
 	eventually(t, "links gone", func() bool { return len(links(t)) == 0 })
 	for _, command := range []string{"iptables", "ip6tables"} {
 		rules, err := exec.Command(command, "-S", "FORWARD").Output()
@@ -230,3 +241,12 @@ func checkCrash(t *testing.T, state string, said []string) {
 		return len(left) == 0
 	})
 }
+
+// emptyDocker is a Docker that knows nothing.
+type emptyDocker struct{}
+
+func (emptyDocker) Known(context.Context) (dockersync.Known, error) {
+	return dockersync.Known{Drivers: []string{"weave"}}, nil
+}
+func (emptyDocker) NetworkName(string) string { return "" }
+func (emptyDocker) Reachable() error          { return nil }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,9 +23,12 @@ import (
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/plugin/cli"
+	"github.com/weaveplugin/weave/plugin/daemon"
 )
 
-// daemonEnv makes the test binary a daemon: its value is serve's command line, with blanks between, or stuckDaemon.
+// daemonEnv makes the test binary a daemon: its value is the command line of `weave serve`, with blanks between, or
+// stuckDaemon.
 const (
 	daemonEnv   = "WEAVE_TEST_DAEMON"
 	stuckDaemon = "stuck"
@@ -36,13 +41,14 @@ func TestDaemonProcess(t *testing.T) {
 	case "":
 		t.Skip("other tests run it as a daemon")
 	case stuckDaemon:
-		t.Fatal(serveUntilSignal(t.Context(), newDaemonConfig(t), newLog(config{LogLevel: logrus.InfoLevel}, os.Stderr),
-			func(context.Context, config, *logrus.Entry) (*core, error) { select {} }))
+		cfg, log := newConfig(t), logrus.NewEntry(logrus.New())
+		program := newProgram(cfg, log)
+		program.Open = func(context.Context, daemon.Sockets) (*daemon.Core, error) { select {} }
+		t.Fatal(daemon.Serve(t.Context(), cfg, program, log))
 	}
-	root := newRootCommand()
-	root.SetArgs(append([]string{"serve"}, strings.Split(args, " ")...))
-	if err := root.ExecuteContext(t.Context()); err != nil {
-		t.Fatal(err)
+	command := append([]string{"weave", "serve"}, strings.Split(args, " ")...)
+	if status := cli.Run(t.Context(), command, os.Stderr, build(), daemon.NewCommand(newProgram)); status != 0 {
+		t.Fatalf("exit status %d", status)
 	}
 }
 
@@ -75,7 +81,7 @@ func startProcess(t *testing.T, args string) *process {
 	t.Helper()
 	p := &process{exec.Command("/proc/self/exe", "-test.run=^TestDaemonProcess$"), new(logBuffer)}
 	// Its files are in a directory of this process's, since one that is killed removes nothing.
-	p.Env = append(os.Environ(), daemonEnv+"="+args, "TMPDIR="+filepath.Dir(filepath.Dir(socketPath(t))))
+	p.Env = append(os.Environ(), daemonEnv+"="+args, "TMPDIR="+socketDir(t))
 	p.Stdout, p.Stderr = p.log, p.log
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
@@ -126,8 +132,8 @@ func TestDaemon(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	socket := socketPath(t)
-	dir := filepath.Dir(filepath.Dir(socket))
+	dir := socketDir(t)
+	socket := filepath.Join(dir, "plugins", "weave.sock")
 	apiSocket := filepath.Join(dir, "api.sock")
 	args := strings.Join([]string{"--plugin-socket=" + socket, "--api-socket=" + apiSocket, "--docker-socket=none",
 		"--state=" + filepath.Join(dir, "state", "weave.db"), "--nsproc=" + executable(t), "--mtu=1400"}, " ")
@@ -144,8 +150,8 @@ func TestDaemon(t *testing.T) {
 		if err != nil {
 			continue // ended since
 		}
-		if err := withoutSysAdmin(string(status)); err != nil {
-			t.Errorf("%s: %v", path, err)
+		if hasSysAdmin(t, string(status)) {
+			t.Errorf("%s: the thread has CAP_SYS_ADMIN", path)
 		}
 	}
 	create := `{"NetworkID":"` + networkID + `","IPv4Data":[{"AddressSpace":"LocalDefault","Pool":"10.40.0.0/24"}]}`
@@ -197,6 +203,19 @@ func TestDaemon(t *testing.T) {
 	stopped(t, p)
 }
 
+// hasSysAdmin reports whether a thread, whose status this is as of proc_pid_status(5), has or can get CAP_SYS_ADMIN.
+func hasSysAdmin(t *testing.T, status string) bool {
+	t.Helper()
+	sets := regexp.MustCompile(`(?m)^Cap(?:Inh|Prm|Eff|Amb):\t([0-9a-f]{16})$`).FindAllStringSubmatch(status, -1)
+	if len(sets) != 4 {
+		t.Fatalf("%d sets of capabilities in %q, want 4", len(sets), status)
+	}
+	return slices.ContainsFunc(sets, func(set []string) bool {
+		bits, err := strconv.ParseUint(set[1], 16, 64)
+		return err != nil || bits&(1<<unix.CAP_SYS_ADMIN) != 0
+	})
+}
+
 func ready(t *testing.T, p *process) {
 	t.Helper()
 	eventually(t, "the daemon is ready", func() bool { return strings.Contains(p.log.String(), "msg=ready") })
@@ -218,13 +237,13 @@ func TestFullDisk(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	cfg := newDaemonConfig(t)
+	cfg := newConfig(t)
 	disk := filepath.Dir(cfg.State)
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
-	d := startDaemon(t, cfg, openCore)
+	d := startDaemon(t, cfg)
 	if status, body, err := call(cfg.PluginSockets[0], "NetworkDriver.DeleteNetwork", deleteNetwork); err != nil || status != http.StatusOK {
 		t.Fatalf("before: %d %s %v", status, body, err)
 	}

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra/doc"
+
+	"github.com/weaveplugin/weave/plugin/cli"
+	"github.com/weaveplugin/weave/plugin/daemon"
 )
 
 // main, built with the tag docs, writes the man pages and the completions of the shells into a directory: `make docs`.
@@ -34,7 +37,10 @@ func writeDocs(dir string) error {
 	if err := errors.Join(os.MkdirAll(man, 0o755), os.MkdirAll(completions, 0o755)); err != nil {
 		return err
 	}
-	root := newRootCommand()
+	root, err := cli.NewCommand([]string{"weave"}, build(), daemon.NewCommand(newProgram))
+	if err != nil {
+		return err
+	}
 	return errors.Join(
 		root.GenBashCompletionFileV2(filepath.Join(completions, "weave.bash"), true),
 		root.GenZshCompletionFile(filepath.Join(completions, "_weave")),

@@ -12,12 +12,13 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/plugin/remote/wiretest"
 )
 
 // TestRecordedCallsInEarnest replays what Engines sent against the real driver, IPAM and state: all calls succeed, the
 // links come with them, and in the end none is left.
 func TestRecordedCallsInEarnest(t *testing.T) {
-	for _, path := range wireFiles(t) {
+	for _, path := range wiretest.Files(t, "remote/testdata/wire") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			if nstest.Reexec(t) {
 				return
@@ -28,12 +29,12 @@ func TestRecordedCallsInEarnest(t *testing.T) {
 }
 
 func replayInEarnest(t *testing.T, path string) {
-	d := startDaemon(t, newDaemonConfig(t), openCore)
+	d := startDaemon(t, newConfig(t))
 	socket := d.cfg.PluginSockets[0]
 	answered := answersNow{}
 	most := 0
-	for i, c := range readWire(t, path) {
-		request := answered.translate(c.body())
+	for i, c := range wiretest.Read(t, path) {
+		request := answered.translate(c.Body())
 		request = withoutUnknownOptions(t, socket, c.Call, request)
 		status, got, err := call(socket, c.Call, request)
 		if err != nil {
@@ -42,7 +43,7 @@ func replayInEarnest(t *testing.T, path string) {
 		if status != http.StatusOK {
 			t.Fatalf("line %d (%s): %s %s: status %d: %s", i+1, c.Step, c.Call, request, status, got)
 		}
-		if err := checkReply(c.Call, request, got); err != nil {
+		if err := wiretest.CheckReply(c.Call, request, got); err != nil {
 			t.Errorf("line %d (%s): %s %s: %v", i+1, c.Step, c.Call, request, err)
 		}
 		answered.learn(t, c, got)
@@ -141,7 +142,7 @@ func (a answersNow) translate(request string) string {
 	return request
 }
 
-func (a answersNow) learn(t *testing.T, c wireCall, reply string) {
+func (a answersNow) learn(t *testing.T, c wiretest.Call, reply string) {
 	t.Helper()
 	var was, is struct{ PoolID, Pool, Address string }
 	if err := json.Unmarshal(c.Response, &was); err != nil {

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"cmp"
@@ -22,15 +22,16 @@ const (
 	dockerMetadata = "docker-cli-plugin-metadata"
 )
 
-// newCommand is the command for args, those of the process: `weave` or, if the docker command called it, `docker weave`.
-func newCommand(args []string) (*cobra.Command, error) {
-	root := newRootCommand()
+// NewCommand returns the command for args, which begin with the program's name: `weave` or, if the docker command called
+// it, `docker weave`. More are commands besides those of this package.
+func NewCommand(args []string, build Build, more ...*cobra.Command) (*cobra.Command, error) {
+	root := newRootCommand(build, more)
 	root.SetArgs(args[1:])
 	if filepath.Base(args[0]) != dockerName {
 		return root, nil
 	}
 	if slices.Equal(args[1:], []string{dockerMetadata}) {
-		return newMetadataCommand(root.Short), nil
+		return newMetadataCommand(root.Short, build), nil
 	}
 	var options dockerOptions
 	own, err := options.parse(args[1:])
@@ -51,14 +52,13 @@ func newCommand(args []string) (*cobra.Command, error) {
 
 // newMetadataCommand tells the docker command what this is. The fields and the version of their schema are those of
 // docker/cli's cli-plugins/manager/metadata.go, the same since Docker 19.03.
-func newMetadataCommand(short string) *cobra.Command {
+func newMetadataCommand(short string, build Build) *cobra.Command {
 	return &cobra.Command{
 		Use: dockerMetadata,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			version, _ := buildInfo()
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
 				SchemaVersion, Vendor, Version, ShortDescription string
-			}{"0.1.0", "The weave authors", version, short})
+			}{"0.1.0", "The weave authors", build.Version, short})
 		},
 	}
 }

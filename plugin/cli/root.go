@@ -1,46 +1,54 @@
-package main
+// Package cli is weave's command line: it lists through weave's API what is there, as `weave` or as `docker weave`.
+//
+// It runs in the namespaces of whoever calls it and enters none.
+package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"github.com/weaveplugin/weave/api"
 )
 
-// What this binary was built from, set with -ldflags "-X main.version=... -X main.commit=...".
-var version, commit string
+// Build says what the binary was built from.
+type Build struct {
+	Version string
+	Commit  string // empty if it is not known
+}
 
-// buildInfo returns version and commit; what the linker did not set, the Go toolchain may know.
-func buildInfo() (string, string) {
-	v, c := version, commit
-	if info, ok := debug.ReadBuildInfo(); ok {
-		v = cmp.Or(v, info.Main.Version)
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				c = cmp.Or(c, s.Value)
-			}
-		}
+// Run runs the command line args, which begins with the program's name, and returns the exit status of the process. It
+// writes an error to stderr. More are commands besides those of this package.
+func Run(ctx context.Context, args []string, stderr io.Writer, build Build, more ...*cobra.Command) int {
+	root, err := NewCommand(args, build, more...)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
 	}
-	return cmp.Or(v, "(devel)"), c
+	if err != nil {
+		fmt.Fprintf(stderr, "weave: %s\n", printable(err.Error(), "\n\t"))
+		return 1
+	}
+	return 0
 }
 
 // newRootCommand is `weave`.
-func newRootCommand() *cobra.Command {
+func newRootCommand(build Build, more []*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
 		Use:               "weave",
 		Short:             "A network and IPAM plugin for Docker",
 		SilenceUsage:      true, // an error about a container is no reason to print the flags
-		SilenceErrors:     true, // main prints them
+		SilenceErrors:     true, // Run prints them
 		DisableAutoGenTag: true,
 	}
 	root.PersistentFlags().String("socket", cmp.Or(os.Getenv("WEAVE_SOCKET"), api.DefaultSocket),
 		"`path` of the socket where weave answers these commands [$WEAVE_SOCKET]")
-	root.AddCommand(newServeCommand(), newPsCommand(), newNetworksCommand(), newStatusCommand(), newVersionCommand())
+	root.AddCommand(newPsCommand(), newNetworksCommand(), newStatusCommand(), newVersionCommand(build))
+	root.AddCommand(more...)
 	for _, cmd := range root.Commands() {
 		if cmd.ValidArgsFunction == nil {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions // no command takes a file
@@ -54,17 +62,18 @@ func newClient(cmd *cobra.Command) *api.Client {
 	return api.NewClient(cmd.Flag("socket").Value.String())
 }
 
-func newVersionCommand() *cobra.Command {
+func newVersionCommand(build Build) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, c := buildInfo()
-			if c != "" {
-				c = " (commit " + c + ")"
+			commit := ""
+			if build.Commit != "" {
+				commit = " (commit " + build.Commit + ")"
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "weave %s%s %s %s/%s\n", v, c, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "weave %s%s %s %s/%s\n",
+				build.Version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,7 +24,8 @@ import (
 var updateScripts = flag.Bool("update", false, "write what the scripts' commands print into the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"weave": main, dockerName: main})
+	run := func() { os.Exit(Run(context.Background(), os.Args, os.Stderr, Build{Version: "(devel)"})) }
+	testscript.Main(m, map[string]func(){"weave": run, dockerName: run})
 }
 
 // TestScripts runs the scripts in testdata/script against a server of the API that answers for a made-up town.

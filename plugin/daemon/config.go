@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"errors"
@@ -14,11 +14,12 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/ipam"
 )
 
-// config is what `weave serve` was told, checked.
-type config struct {
+// Config is the configuration of `weave serve`, checked.
+type Config struct {
 	Managed       bool         // weave runs as a managed plugin
 	PluginSockets []string     // paths of the sockets that the Engine calls, at least one
 	DriverNames   []string     // by which the Engine knows the plugin
@@ -44,8 +45,14 @@ type setting struct {
 	value string                     // unless set
 	usage string                     // for the help
 	want  string                     // what parse accepts, for the error
-	parse func(*config, string) bool // false: not what is wanted
+	parse func(*Config, string) bool // false: not what is wanted
 }
+
+const (
+	// dockerPluginSocket is where Docker looks for the driver weave: every socket in that directory is a plugin.
+	dockerPluginSocket = "/run/docker/plugins/weave.sock"
+	runtimeDir         = "/run/weave"
+)
 
 const (
 	wantPath   = "an absolute path"
@@ -54,42 +61,42 @@ const (
 
 // settings are all that there are.
 var settings = []setting{
-	{"plugin-socket", "/run/docker/plugins/weave.sock", "`path` of the socket that the Engine calls; several with commas between", wantSocket,
-		func(c *config, v string) bool { return parseSockets(&c.PluginSockets, v) }},
+	{"plugin-socket", dockerPluginSocket, "`path` of the socket that the Engine calls; several with commas between", wantSocket,
+		func(c *Config, v string) bool { return parseSockets(&c.PluginSockets, v) }},
 	{"driver-names", "", "`names`, with commas between, by which the Engine knows the plugin; empty: as its sockets are called", "names such as weave or registry.example/weave:1.0",
-		func(c *config, v string) bool { return v == "" || parseNames(&c.DriverNames, v) }},
-	{"api-socket", "/run/weave/weave.sock", "`path` of the socket of weave's own API", wantSocket,
-		func(c *config, v string) bool { return parseSocket(&c.APISocket, v) }},
+		func(c *Config, v string) bool { return v == "" || parseNames(&c.DriverNames, v) }},
+	{"api-socket", api.DefaultSocket, "`path` of the socket of weave's own API", wantSocket,
+		func(c *Config, v string) bool { return parseSocket(&c.APISocket, v) }},
 	{"api-group", "", "`group`, name or number, that may use the API besides root; empty: none", "a group of this machine, or its number; a managed plugin knows numbers only",
-		func(c *config, v string) bool { return parseGroup(&c.APIGroup, v) }},
+		func(c *Config, v string) bool { return parseGroup(&c.APIGroup, v) }},
 	{"state", "/var/lib/weave/weave.db", "`path` of the state's file", wantPath,
-		func(c *config, v string) bool { return parsePath(&c.State, v) }},
-	{"runtime-dir", "/run/weave", "`path` of the directory for what lives no longer than the host is up: endpoints", wantPath,
-		func(c *config, v string) bool { return parsePath(&c.RuntimeDir, v) }},
+		func(c *Config, v string) bool { return parsePath(&c.State, v) }},
+	{"runtime-dir", runtimeDir, "`path` of the directory for what lives no longer than the host is up: endpoints", wantPath,
+		func(c *Config, v string) bool { return parsePath(&c.RuntimeDir, v) }},
 	{"nsproc", "", "`path` of the nsproc binary; empty: beside this one", "the absolute path of an executable file",
-		func(c *config, v string) bool { return parseNsproc(&c.Nsproc, v) }},
+		func(c *Config, v string) bool { return parseNsproc(&c.Nsproc, v) }},
 	{"docker-socket", "/var/run/docker.sock", "`path` of the Engine's API socket; none: do without names of containers", wantPath + " or none",
-		func(c *config, v string) bool { return v == "" || v == "none" || parsePath(&c.DockerSocket, v) }},
+		func(c *Config, v string) bool { return v == "" || v == "none" || parsePath(&c.DockerSocket, v) }},
 	{"sandbox-root", "", "`path` to put before the Engine's paths of sandboxes", wantPath,
-		func(c *config, v string) bool { return v == "" || parsePath(&c.SandboxRoot, v) }},
+		func(c *Config, v string) bool { return v == "" || parsePath(&c.SandboxRoot, v) }},
 	{"range", "10.32.0.0/12", "IPv4 `prefix` that subnets are taken from", "an IPv4 prefix such as 10.32.0.0/12, of addresses that a container can have",
-		func(c *config, v string) bool {
+		func(c *Config, v string) bool {
 			return parsePrefix(&c.Range, v) && c.Range.Addr().Is4() && ipam.Usable(c.Range)
 		}},
 	{"range6", "", "IPv6 `prefix` that subnets are taken from; empty: one of weave's own making", "an IPv6 prefix of 64 bits at most, such as fd12:3456:789a::/48, of addresses that a container can have",
-		func(c *config, v string) bool {
+		func(c *Config, v string) bool {
 			return v == "" || parsePrefix(&c.Range6, v) && c.Range6.Addr().Is6() && c.Range6.Bits() <= 64 && ipam.Usable(c.Range6)
 		}},
 	{"subnet-bits", "22", "prefix `length` of the IPv4 subnet that a network gets", "8..29",
-		func(c *config, v string) bool { return parseNumber(&c.SubnetBits, v, 8, 29) }},
+		func(c *Config, v string) bool { return parseNumber(&c.SubnetBits, v, 8, 29) }},
 	{"mtu", "1500", "MTU, in `bytes`, of networks that don't say", "68..65535",
-		func(c *config, v string) bool { return parseNumber(&c.MTU, v, 68, 65535) }},
+		func(c *Config, v string) bool { return parseNumber(&c.MTU, v, 68, 65535) }},
 	{"scope", "local", "where the Engine keeps networks: local or global", "local or global",
-		func(c *config, v string) bool { return parseWord(&c.Scope, v, "local", "global") }},
+		func(c *Config, v string) bool { return parseWord(&c.Scope, v, "local", "global") }},
 	{"log-level", "info", "log messages from this level on: error, warning, info or debug", "error, warning, info or debug",
-		func(c *config, v string) bool { return parseLevel(&c.LogLevel, v) }},
+		func(c *Config, v string) bool { return parseLevel(&c.LogLevel, v) }},
 	{"log-format", "text", "format of the log: text or json", "text or json",
-		func(c *config, v string) bool { return parseWord(&c.LogFormat, v, "text", "json") }},
+		func(c *Config, v string) bool { return parseWord(&c.LogFormat, v, "text", "json") }},
 }
 
 // managedFlag says that Docker runs weave as a managed plugin.
@@ -112,8 +119,8 @@ func variable(flag string) string {
 
 // newConfig reads all settings: the flag if given, else the environment variable unless it is empty, else the default.
 // Whatever is wrong is told at once, and the default is in its place in the config that comes with the error.
-func newConfig(flags *pflag.FlagSet, getenv func(string) string) (config, error) {
-	c := config{Managed: flags.Lookup(managedFlag).Value.String() == "true"}
+func newConfig(flags *pflag.FlagSet, getenv func(string) string) (Config, error) {
+	c := Config{Managed: flags.Lookup(managedFlag).Value.String() == "true"}
 	var errs []error
 	names := map[string]string{} // of the settings, as the user knows them
 	for _, s := range settings {
@@ -157,8 +164,8 @@ func newConfig(flags *pflag.FlagSet, getenv func(string) string) (config, error)
 	return c, nil
 }
 
-// ranges returns those out of which networks get subnets.
-func (c config) ranges() []netip.Prefix {
+// Ranges returns those out of which networks get subnets.
+func (c Config) Ranges() []netip.Prefix {
 	if !c.Range6.IsValid() {
 		return []netip.Prefix{c.Range}
 	}

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"net/netip"
@@ -14,7 +14,7 @@ import (
 )
 
 // parseConfig is newConfig of a command line and an environment, with an nsproc that exists.
-func parseConfig(t *testing.T, args []string, env map[string]string) (config, error) {
+func parseConfig(t *testing.T, args []string, env map[string]string) (Config, error) {
 	t.Helper()
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	addSettings(flags)
@@ -41,7 +41,7 @@ func TestDefaultConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := config{
+	want := Config{
 		PluginSockets: []string{"/run/docker/plugins/weave.sock"},
 		DriverNames:   []string{"weave"},
 		APISocket:     "/run/weave/weave.sock",
@@ -73,7 +73,7 @@ func TestFlagBeatsEnvironmentBeatsDefault(t *testing.T) {
 	if got.MTU != 9000 || got.LogLevel != logrus.DebugLevel || got.Range.String() != "10.32.0.0/12" || got.DockerSocket != "" || len(got.PluginSockets) != 2 {
 		t.Errorf("got %+v", got)
 	}
-	if diff := cmp.Diff([]netip.Prefix{netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("fd12:3456:789a::/48")}, got.ranges(), comparePrefix); diff != "" {
+	if diff := cmp.Diff([]netip.Prefix{netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("fd12:3456:789a::/48")}, got.Ranges(), comparePrefix); diff != "" {
 		t.Errorf("ranges (-want +got):\n%s", diff)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -6,39 +6,39 @@ import (
 	"time"
 )
 
-// readyTimeout is how long a call waits for the state to be open and reconciled.
+// readyTimeout is how long a request waits for the core to be open.
 const readyTimeout = 8 * time.Second
 
-// Errors of calls that come before the core is open.
+// Errors of requests that come while there is no core.
 var (
 	errStarting = errors.New("weave is starting and has not finished checking its networks: " +
 		"repeat the command in a moment, and see weave's log if this lasts")
 	errStopping = errors.New("weave is stopping: repeat the command once it runs again")
 )
 
-// gate holds calls back while weave starts: the sockets listen at once, the core follows.
+// gate holds requests back until the core is open, or until it is certain that it will not open.
 type gate struct {
 	decided chan struct{} // closed once core or err is set
-	core    *core
+	core    *Core
 	err     error
 }
 
 func newGate() *gate { return &gate{decided: make(chan struct{})} }
 
-// open lets calls through to c.
-func (g *gate) open(c *core) {
+// open lets requests through to c.
+func (g *gate) open(c *Core) {
 	g.core = c
 	close(g.decided)
 }
 
-// fail answers every call with err.
+// fail has every request fail with err.
 func (g *gate) fail(err error) {
 	g.err = err
 	close(g.decided)
 }
 
 // now returns the core, nil if there is none yet.
-func (g *gate) now() *core {
+func (g *gate) now() *Core {
 	select {
 	case <-g.decided:
 		return g.core
@@ -47,14 +47,16 @@ func (g *gate) now() *core {
 	}
 }
 
-// wait returns the core once there is one, an error if there will be none or not soon.
-func (g *gate) wait(ctx context.Context) (*core, error) {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
+// wait returns the core once it is open, or an error if it will not open, does not open soon, or ctx ends.
+func (g *gate) wait(ctx context.Context) (*Core, error) {
+	timer := time.NewTimer(readyTimeout)
+	defer timer.Stop()
 	select {
 	case <-g.decided:
 		return g.core, g.err
-	case <-ctx.Done():
+	case <-timer.C:
 		return nil, errStarting
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 }

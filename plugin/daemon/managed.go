@@ -1,16 +1,12 @@
-package main
+package daemon
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
-	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
 
 // hostRoot is where a managed plugin has what it has of the host's file system: /run, at hostRoot/run.
@@ -22,19 +18,20 @@ const hostRoot = "/host"
 // Docker reaches a managed plugin at the first socket, under the plugin's full name. The second one is on the host,
 // where it makes `-d weave` work: no managed plugin has a name without a tag.
 var managedValues = map[string]string{
-	"plugin-socket": managedSocket + "," + hostRoot + "/run/docker/plugins/weave.sock",
-	"api-socket":    hostRoot + "/run/weave/weave.sock",
-	"runtime-dir":   hostRoot + "/run/weave",
+	"plugin-socket": managedSocket + "," + hostRoot + dockerPluginSocket,
+	"api-socket":    hostRoot + api.DefaultSocket,
+	"runtime-dir":   hostRoot + runtimeDir,
 	"docker-socket": hostRoot + "/run/docker.sock",
 	"sandbox-root":  hostRoot,
 }
 
 // managedSocket is where Docker looks for a managed plugin's socket, as seen from inside; see config.json.
-const managedSocket = "/run/docker/plugins/weave.sock"
+const managedSocket = dockerPluginSocket
 
-// findPluginID finds the id that Docker gave this managed plugin; empty: it is none, or nothing tells the id.
-func findPluginID(cfg config) (string, error) {
-	if !cfg.Managed {
+// PluginID returns the id that Docker gave this managed plugin. It is empty if weave is none, or if the id is not to be
+// found.
+func (c Config) PluginID() (string, error) {
+	if !c.Managed {
 		return "", nil
 	}
 	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
@@ -44,8 +41,8 @@ func findPluginID(cfg config) (string, error) {
 	return pluginID(string(mountinfo)), nil
 }
 
-// pluginID is the id that Docker gave the managed plugin whose /proc/self/mountinfo this is; empty if that does not tell.
-// The directory of the plugin's socket is one on the host that is called so.
+// pluginID returns the id that Docker gave the managed plugin whose /proc/self/mountinfo this is; empty if that has none.
+// On the host, the directory of the plugin's socket has the id as its name.
 func pluginID(mountinfo string) string {
 	for line := range strings.Lines(mountinfo) {
 		fields := strings.Fields(line) // proc_pid_mountinfo(5): id, parent, device, root, mount point
@@ -54,61 +51,4 @@ func pluginID(mountinfo string) string {
 		}
 	}
 	return ""
-}
-
-// tellUnseen warns in s if mounts that Docker made after weave started don't reach it: weave can't see the sandbox that
-// was made last. Earlier ones it may have found when it started.
-func tellUnseen(s *api.Status, endpoints []driver.Endpoint, root sandbox.Root) {
-	var last driver.Endpoint
-	for _, e := range endpoints {
-		if e.State == driver.Up && !e.Created.Before(last.Created) { // others may be left over from containers that have ended
-			last = e
-		}
-	}
-	if last.Sandbox == "" {
-		return
-	}
-	f, err := root.Open(last.Sandbox)
-	if err == nil {
-		f.Close()
-	}
-	if errors.Is(err, sandbox.ErrNotVisible) {
-		warn(s, "sandboxes can't be seen, so container ends are not announced and live=nsproc fails, all else works: %v", sandbox.ErrNotVisible)
-	}
-}
-
-// tellDrivers puts in s the names to be used with `docker network create -d`: the configured ones and, of a managed
-// plugin, the full name, own. Where the user means NAME, Docker takes any managed plugin called NAME:latest, a disabled one
-// too, before it looks for a socket: such a name of weave's does not work.
-func tellDrivers(s *api.Status, names []string, own string, plugins []string) {
-	s.Docker.Drivers = slices.Clone(names)
-	if own != "" {
-		s.Docker.Drivers = append(s.Docker.Drivers, own)
-	}
-	for _, name := range names {
-		hiding := name + ":latest"
-		if !slices.Contains(plugins, hiding) {
-			continue
-		}
-		s.Docker.Drivers = slices.DeleteFunc(s.Docker.Drivers, func(d string) bool { return d == name })
-		if hiding == own {
-			warn(s, "docker has this plugin under the alias %s, and so does not find the driver %s: type -d %s and "+
-				"--ipam-driver %s; or remove its networks and the plugin, and install it without --alias", name, name, own, own)
-		} else {
-			warn(s, "docker has another plugin called %s, and so does not find the driver %s: docker plugin rm %s", hiding, name, hiding)
-		}
-	}
-}
-
-// tellTaken warns in s of sockets that are gone or have somebody else's in their place, as Weave Net puts its own there.
-func tellTaken(s *api.Status, taken []string) {
-	for _, path := range taken {
-		warn(s, "%s is not weave's socket any more, and weave is not reached there: "+
-			"stop the program that took it, if it was one, then restart weave", path)
-	}
-}
-
-// warn adds a warning to s, whose others are those of each status.
-func warn(s *api.Status, format string, args ...any) {
-	s.Warnings = append(slices.Clip(s.Warnings), fmt.Sprintf(format, args...))
 }

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -6,17 +6,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/sirupsen/logrus"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
-	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
 
 func TestManagedDefaults(t *testing.T) {
@@ -75,80 +70,11 @@ func TestPluginID(t *testing.T) {
 	}
 }
 
-func TestTellDrivers(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		plugin  string
-		other   string
-		drivers []string
-		warning string
-	}{
-		{"not managed, or not known yet", "", "", []string{"weave"}, ""},
-		{"full name", "registry.example/weave:latest", "", []string{"weave", "registry.example/weave:latest"}, ""},
-		{"alias", "weave:latest", "", []string{"weave:latest"}, "type -d weave:latest and --ipam-driver weave:latest"},
-		{"alias with a tag that hides nothing", "weave:1.0", "", []string{"weave", "weave:1.0"}, ""},
-		{"another alias", "net:latest", "", []string{"weave", "net:latest"}, ""},
-		{"hidden by another plugin", "registry.example/weave:latest", "weave:latest", []string{"registry.example/weave:latest"}, "docker plugin rm weave:latest"},
-		{"not managed, hidden", "", "weave:latest", []string{}, "docker plugin rm weave:latest"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			names, s := []string{"weave"}, api.Status{Warnings: []string{"an earlier one"}}
-			tellDrivers(&s, names, c.plugin, []string{c.plugin, c.other})
-			if diff := cmp.Diff(c.drivers, s.Docker.Drivers); diff != "" {
-				t.Errorf("drivers (-want +got):\n%s", diff)
-			}
-			if got := strings.Join(s.Warnings[1:], ""); c.warning == "" && got != "" || !strings.Contains(got, c.warning) {
-				t.Errorf("warning %q, want %q", got, c.warning)
-			}
-			if names[0] != "weave" {
-				t.Error("the configured names were changed")
-			}
-		})
-	}
-}
-
-// TestTellUnseen: a sandbox that is no mount of a namespace warns, unless a later one is seen or it is gone.
-func TestTellUnseen(t *testing.T) {
-	root := t.TempDir()
-	if err := os.WriteFile(filepath.Join(root, "plain"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const visible = "/proc/self/ns/net"
-	for _, c := range []struct {
-		name      string
-		root      sandbox.Root
-		sandboxes []string
-		warned    bool
-	}{
-		{"none", "", []string{""}, false},
-		{"visible", "", []string{visible}, false},
-		{"plain file", sandbox.Root(root), []string{"/plain"}, true},
-		{"plain file after one that is gone", sandbox.Root(root), []string{"/gone", "/plain"}, true},
-		{"plain file, then a visible one", "", []string{filepath.Join(root, "plain"), visible}, false},
-		{"a visible one, then a plain file", "", []string{visible, filepath.Join(root, "plain")}, true},
-		{"gone", sandbox.Root(root), []string{"/gone"}, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var endpoints []driver.Endpoint
-			for i, path := range c.sandboxes {
-				endpoints = append(endpoints, driver.Endpoint{Sandbox: path, State: driver.Up, Created: time.Unix(int64(i), 0)})
-			}
-			slices.Reverse(endpoints)
-			var s api.Status
-			endpoints = append(endpoints, driver.Endpoint{Sandbox: "/plain", State: driver.Joined}) // of a container that has ended
-			tellUnseen(&s, endpoints, c.root)
-			if got := len(s.Warnings) > 0; got != c.warned {
-				t.Errorf("warnings %q, want one: %v", s.Warnings, c.warned)
-			}
-		})
-	}
-}
-
 // TestManagedPluginAnswersWhatIsWrong: `docker plugin enable` can't tell it, so the calls that follow do.
 func TestManagedPluginAnswersWhatIsWrong(t *testing.T) {
 	cfg := newDaemonConfig(t)
 	cfg.Managed = true
-	d := startDaemon(t, cfg, refusing(os.ErrPermission))
+	d := startDaemon(t, cfg, testProgram(openFails(os.ErrPermission)))
 	answersWith(t, d, os.ErrPermission.Error())
 	d.stop()
 	if err := d.ended(t); err != nil {
@@ -167,12 +93,12 @@ func TestManagedPluginWhoseSocketIsTaken(t *testing.T) {
 	defer other.Close()
 	cfg.PluginSockets = append(cfg.PluginSockets, taken)
 	ctx, stop := context.WithCancel(t.Context())
-	d := &daemon{cfg: cfg, stop: stop, done: make(chan error, 1)}
+	d := &running{cfg: cfg, stop: stop, done: make(chan error, 1)}
 	go func() {
-		d.done <- serve(ctx, cfg, quiet(), func(context.Context, config, *logrus.Entry) (*core, error) {
+		d.done <- Serve(ctx, cfg, testProgram(func(context.Context, Sockets) (*Core, error) {
 			t.Error("the state was opened")
 			return nil, os.ErrInvalid
-		})
+		}), quiet())
 	}()
 	eventually(t, "serve listens", func() bool { return answers(cfg.PluginSockets[0]) })
 	answersWith(t, d, taken+": another process serves it")
@@ -186,13 +112,13 @@ func TestManagedPluginWhoseSocketIsTaken(t *testing.T) {
 }
 
 // answersWith fails t unless the Engine can load the plugin, and its calls are answered with a reason.
-func answersWith(t *testing.T, d *daemon, reason string) {
+func answersWith(t *testing.T, d *running, reason string) {
 	t.Helper()
 	path := d.cfg.PluginSockets[0]
 	if status, body, err := call(path, "NetworkDriver.GetCapabilities", ""); err != nil || status != http.StatusOK {
 		t.Errorf("GetCapabilities: %d %s, %v", status, body, err)
 	}
-	for name, body := range map[string]string{"NetworkDriver.DeleteNetwork": deleteNetwork, "IpamDriver.RequestPool": "{}"} {
+	for name, body := range map[string]string{"NetworkDriver.DeleteNetwork": "{}", "IpamDriver.RequestPool": "{}"} {
 		status, body, err := call(path, name, body)
 		if err != nil || status != http.StatusInternalServerError || !strings.Contains(body, reason) {
 			t.Errorf("%s: %d %s, %v; want %q", name, status, body, err, reason)

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -35,7 +35,7 @@ func TestSystemdIsTold(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, cfg, quiet(), withCore(&core{})) }()
+	go func() { ended <- Serve(ctx, cfg, opens(&Core{}), quiet()) }()
 	if got := told(); got != "READY=1" {
 		t.Errorf("first %q", got)
 	}

@@ -1,7 +1,6 @@
-package main
+package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,21 +15,20 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"go.etcd.io/bbolt"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/store"
+	"github.com/weaveplugin/weave/plugin/remote"
 )
 
-// daemon is a serve under test.
-type daemon struct {
-	cfg  config
+// running is a daemon under test.
+type running struct {
+	cfg  Config
 	stop context.CancelFunc
 	done chan error
 }
 
 // newDaemonConfig has all paths in a directory of the test's own, and no Docker.
-func newDaemonConfig(t *testing.T) config {
+func newDaemonConfig(t *testing.T) Config {
 	t.Helper()
 	path := socketPath(t)
 	dir := filepath.Dir(filepath.Dir(path))
@@ -42,15 +40,15 @@ func newDaemonConfig(t *testing.T) config {
 	return cfg
 }
 
-// startDaemon runs serve until the test ends and waits until it listens.
-func startDaemon(t *testing.T, cfg config, open opener) *daemon {
+// startDaemon runs p until the test ends and waits until it listens.
+func startDaemon(t *testing.T, cfg Config, p Program) *running {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	d := &daemon{cfg: cfg, stop: stop, done: make(chan error, 1)}
+	d := &running{cfg: cfg, stop: stop, done: make(chan error, 1)}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		d.done <- serve(ctx, cfg, quiet(), open)
+		d.done <- Serve(ctx, cfg, p, quiet())
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -73,7 +71,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 // ended waits for serve to return.
-func (d *daemon) ended(t *testing.T) error {
+func (d *running) ended(t *testing.T) error {
 	t.Helper()
 	select {
 	case err := <-d.done:
@@ -84,19 +82,11 @@ func (d *daemon) ended(t *testing.T) error {
 	}
 }
 
-// client speaks HTTP to a Unix socket.
-func client(path string) *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
-	}}
-}
-
 // call makes a call over the socket and returns status and body.
 func call(path, name, body string) (int, string, error) {
-	resp, err := client(path).Post("http://plugin/"+name, "", strings.NewReader(body))
+	transport := api.UnixTransport(path)
+	transport.DisableKeepAlives = true
+	resp, err := (&http.Client{Transport: transport}).Post("http://plugin/"+name, "", strings.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
@@ -105,18 +95,41 @@ func call(path, name, body string) (int, string, error) {
 	return resp.StatusCode, string(b), err
 }
 
-// withCore is an opener that has c ready.
-func withCore(c *core) opener {
-	if c.run == nil {
-		c.run = func(ctx context.Context) error { <-ctx.Done(); return nil }
-	}
-	if c.close == nil {
-		c.close = func() error { return nil }
-	}
-	return func(context.Context, config, *logrus.Entry) (*core, error) { return c, nil }
+// quiet returns a log that nobody reads.
+func quiet() *logrus.Entry {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return logrus.NewEntry(log)
 }
 
-const deleteNetwork = `{"NetworkID":"` + networkID + `"}`
+// opens returns a program whose core is c, ready at once. What c lacks does nothing.
+func opens(c *Core) Program {
+	return testProgram(func(context.Context, Sockets) (*Core, error) {
+		if c.Run == nil {
+			c.Run = func(ctx context.Context) error { <-ctx.Done(); return nil }
+		}
+		if c.Close == nil {
+			c.Close = func() error { return nil }
+		}
+		return c, nil
+	})
+}
+
+// testProgram returns a program with weave's own protocols.
+func testProgram(open func(context.Context, Sockets) (*Core, error)) Program {
+	return Program{
+		Open:   open,
+		Docker: Protocol{Handshake: remote.NewHandshake("local", quiet()), Refuse: remote.Refuse},
+		API: Protocol{Refuse: func(w http.ResponseWriter, status int, err error) {
+			api.Refuse(w, &api.Error{Code: status, Message: err.Error()})
+		}},
+	}
+}
+
+// answer is a handler that answers with text.
+func answer(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
+}
 
 // TestCallInFlightIsFinished: on SIGTERM no call is cut off, the background works until the last one is answered, and
 // the state is closed after that.
@@ -129,21 +142,19 @@ func TestCallInFlightIsFinished(t *testing.T) {
 		defer mu.Unlock()
 		order = append(order, what)
 	}
-	fake := &fakeBackend{hook: func(context.Context, string) error {
-		close(began)
-		<-finish
-		note("call answered")
-		return nil
-	}}
-	d := startDaemon(t, newDaemonConfig(t), withCore(&core{
-		backend: fake,
-		run:     func(ctx context.Context) error { <-ctx.Done(); note("background ended"); return nil },
-		close:   func() error { note("state closed"); return nil },
+	d := startDaemon(t, newDaemonConfig(t), opens(&Core{
+		Docker: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			close(began)
+			<-finish
+			note("call answered")
+		}),
+		Run:   func(ctx context.Context) error { <-ctx.Done(); note("background ended"); return nil },
+		Close: func() error { note("state closed"); return nil },
 	}))
 	socket := d.cfg.PluginSockets[0]
 	answered := make(chan error, 1)
 	go func() {
-		status, body, err := call(socket, "NetworkDriver.DeleteNetwork", deleteNetwork)
+		status, body, err := call(socket, "NetworkDriver.DeleteNetwork", "{}")
 		if err == nil && status != http.StatusOK {
 			err = errors.New(body)
 		}
@@ -198,19 +209,20 @@ func TestStopGivesUpOnAStuckCall(t *testing.T) {
 	<-called
 }
 
-// TestListensBeforeTheStateIsOpen: an Engine gets its handshake at once, and calls wait.
+// TestListensBeforeTheStateIsOpen: Docker gets its handshake at once, and calls wait.
 func TestListensBeforeTheStateIsOpen(t *testing.T) {
 	release := make(chan struct{})
-	d := startDaemon(t, newDaemonConfig(t), func(ctx context.Context, cfg config, log *logrus.Entry) (*core, error) {
+	core := opens(&Core{Docker: answer("{}")})
+	d := startDaemon(t, newDaemonConfig(t), testProgram(func(ctx context.Context, s Sockets) (*Core, error) {
 		<-release
-		return withCore(&core{backend: &fakeBackend{}})(ctx, cfg, log)
-	})
+		return core.Open(ctx, s)
+	}))
 	if status, body, err := call(d.cfg.PluginSockets[0], "NetworkDriver.GetCapabilities", ""); err != nil || status != http.StatusOK {
 		t.Errorf("handshake: %d %s %v", status, body, err)
 	}
 	answered := make(chan int, 1)
 	go func() {
-		status, _, _ := call(d.cfg.PluginSockets[0], "NetworkDriver.DeleteNetwork", deleteNetwork)
+		status, _, _ := call(d.cfg.PluginSockets[0], "NetworkDriver.DeleteNetwork", "{}")
 		answered <- status
 	}()
 	close(release)
@@ -224,7 +236,7 @@ func TestAPISaysWhyThereIsNoAnswer(t *testing.T) {
 	path := socketPath(t)
 	g := newGate()
 	g.fail(errStopping)
-	s, err := newServer(t.Context(), path, forRoot, behind(g), quiet())
+	s, err := newServer(t.Context(), path, forRoot, front{gate: g, protocol: testProgram(nil).API, log: quiet()}, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,15 +274,15 @@ func TestAPITakesTheLongestQuestion(t *testing.T) {
 }
 
 // A program that takes weave's place without asking, as Weave Net does, is noticed.
-func TestTakenSocketIsNoticed(t *testing.T) {
+func TestLostSocketIsNoticed(t *testing.T) {
 	path := socketPath(t)
 	s, err := newServer(t.Context(), path, forRoot, http.NotFoundHandler(), quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
-	servers := []*server{s}
-	if got := taken(servers); len(got) > 0 {
-		t.Errorf("taken: %q, want none", got)
+	sockets := Sockets{s}
+	if got := sockets.Warnings(); len(got) > 0 {
+		t.Errorf("warnings: %q, want none", got)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -280,10 +292,8 @@ func TestTakenSocketIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	var status api.Status
-	tellTaken(&status, taken(servers))
-	if len(status.Warnings) != 1 || !strings.Contains(status.Warnings[0], path+" is not weave's socket any more") {
-		t.Errorf("warnings %q, want one of %s", status.Warnings, path)
+	if got := sockets.Warnings(); len(got) != 1 || !strings.Contains(got[0], path+" is not weave's socket any more") {
+		t.Errorf("warnings %q, want one of %s", got, path)
 	}
 	if err := s.stop(t.Context()); err != nil {
 		t.Error(err)
@@ -295,11 +305,11 @@ func TestTakenSocketIsNoticed(t *testing.T) {
 
 func TestStopWhileStarting(t *testing.T) {
 	opening := make(chan struct{})
-	d := startDaemon(t, newDaemonConfig(t), func(ctx context.Context, _ config, _ *logrus.Entry) (*core, error) {
+	d := startDaemon(t, newDaemonConfig(t), testProgram(func(ctx context.Context, _ Sockets) (*Core, error) {
 		close(opening)
 		<-ctx.Done()
 		return nil, ctx.Err()
-	})
+	}))
 	<-opening
 	d.stop()
 	if err := d.ended(t); err != nil {
@@ -309,30 +319,28 @@ func TestStopWhileStarting(t *testing.T) {
 
 func TestBackgroundFailureEndsServe(t *testing.T) {
 	broken := errors.New("netlink is gone")
-	err := serve(t.Context(), newDaemonConfig(t), quiet(), withCore(&core{
-		backend: &fakeBackend{}, run: func(context.Context) error { return broken },
-	}))
+	err := Serve(t.Context(), newDaemonConfig(t), opens(&Core{Run: func(context.Context) error { return broken }}), quiet())
 	if !errors.Is(err, broken) {
 		t.Errorf("serve: %v, want %v", err, broken)
 	}
 }
 
 func TestSecondInstanceIsRefused(t *testing.T) {
-	d := startDaemon(t, newDaemonConfig(t), withCore(&core{backend: &fakeBackend{}}))
+	d := startDaemon(t, newDaemonConfig(t), opens(&Core{}))
 	opened := false
-	open := func(context.Context, config, *logrus.Entry) (*core, error) {
+	second := testProgram(func(context.Context, Sockets) (*Core, error) {
 		opened = true
 		return nil, errors.New("opened")
-	}
+	})
 
 	// On the same plugin socket, then only on the same API socket: then its own plugin socket goes again.
-	err := serve(t.Context(), d.cfg, quiet(), open)
+	err := Serve(t.Context(), d.cfg, second, quiet())
 	if err == nil || !strings.Contains(err.Error(), d.cfg.PluginSockets[0]+": another process serves it") {
 		t.Errorf("%v", err)
 	}
 	other := newDaemonConfig(t)
 	other.APISocket = d.cfg.APISocket
-	err = serve(t.Context(), other, quiet(), open)
+	err = Serve(t.Context(), other, second, quiet())
 	if err == nil || !strings.Contains(err.Error(), d.cfg.APISocket+": another process serves it") {
 		t.Errorf("%v", err)
 	}
@@ -341,91 +349,5 @@ func TestSecondInstanceIsRefused(t *testing.T) {
 	}
 	if opened || !answers(d.cfg.PluginSockets[0]) || !answers(d.cfg.APISocket) {
 		t.Error("the first one was disturbed, or the state was opened")
-	}
-}
-
-// TestUnusableStateIsRefused: a call that waits is told why, serve ends with the reason and the file stays as it is.
-func TestUnusableStateIsRefused(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		make func(t *testing.T, path string)
-		want error
-	}{
-		{"damaged", func(t *testing.T, path string) {
-			makeState(t, path)
-			f, err := os.OpenFile(path, os.O_WRONLY, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			for page := range int64(8) {
-				if _, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, 64), page*4096+16); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}, store.ErrDamaged},
-		{"empty", func(t *testing.T, path string) {
-			if err := os.WriteFile(path, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}, store.ErrDamaged},
-		{"of the future", func(t *testing.T, path string) {
-			makeState(t, path)
-			setVersion(t, path, "99")
-		}, store.ErrFuture},
-		{"in use", func(t *testing.T, path string) {
-			st, err := store.OpenBolt(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { st.Close() })
-		}, store.ErrLocked},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			cfg := newDaemonConfig(t)
-			c.make(t, cfg.State)
-			before, err := os.ReadFile(cfg.State)
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = serve(t.Context(), cfg, quiet(), openCore)
-			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), cfg.State) {
-				t.Errorf("%v, want %v with the path", err, c.want)
-			}
-			if after, err := os.ReadFile(cfg.State); err != nil || !bytes.Equal(before, after) {
-				t.Errorf("the state was changed (%v)", err)
-			}
-			if left := entries(t, filepath.Dir(cfg.PluginSockets[0])); len(left) != 0 {
-				t.Errorf("left behind: %q", left)
-			}
-		})
-	}
-}
-
-// makeState makes a state as weave does.
-func makeState(t *testing.T, path string) {
-	t.Helper()
-	st, err := store.OpenBolt(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Identity(t.Context(), st); err != nil {
-		t.Fatal(err)
-	}
-	if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// setVersion writes another version into the state.
-func setVersion(t *testing.T, path, version string) {
-	t.Helper()
-	db, err := bbolt.Open(path, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("version"), []byte(version)) })
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -8,9 +8,21 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
+)
+
+const (
+	// writeTimeout is longer than any request may take: the API's take up to 30 s.
+	writeTimeout = 40 * time.Second
+	// idleTimeout closes connections without requests, so that those of clients that have forgotten them don't pile up. It
+	// is long because Docker, when its connection is closed under a call, repeats the call without its body, and fails.
+	idleTimeout = time.Hour
+	// maxHeader is the size in bytes of the largest header; it holds the longest query of the API, with a thousand names
+	// of containers and as many of networks.
+	maxHeader = 2 << 20
 )
 
 // server serves HTTP on a Unix socket.
@@ -19,13 +31,6 @@ type server struct {
 	socket *unixSocket
 }
 
-// idleTimeout closes connections that say nothing, so that those of clients that have forgotten them don't pile up. It is
-// long: a call that meets the end of its connection is repeated by the Engine without its body, and then fails.
-const idleTimeout = time.Hour
-
-// maxHeader holds the longest question to the API, a thousand names of either kind.
-const maxHeader = 2 << 20
-
 // newServer listens at path for those who have access; serve then answers with handler.
 func newServer(ctx context.Context, path string, a access, handler http.Handler, log *logrus.Entry) (*server, error) {
 	socket, err := listenUnix(ctx, path, a)
@@ -33,17 +38,17 @@ func newServer(ctx context.Context, path string, a access, handler http.Handler,
 		return nil, err
 	}
 	return &server{socket: socket, http: &http.Server{
-		Handler:           recovered(log, handler),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      2 * callTimeout,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          stdlog.New(logWriter{log}, "", 0),
 	}}, nil
 }
 
-// serve answers until stop.
+// serve answers requests until stop.
 func (s *server) serve() error {
 	if err := s.http.Serve(s.socket); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", s.socket.path, err)
@@ -65,7 +70,43 @@ func (s *server) stop(ctx context.Context) error {
 	return errors.Join(removed, err)
 }
 
-// logWriter takes what net/http has to say, a line a time.
+// Sockets are those that the daemon listens on.
+type Sockets []*server
+
+// Warnings returns a warning for each socket that was removed or replaced by another program, as Weave Net puts its own
+// socket there.
+func (s Sockets) Warnings() []string {
+	var warnings []string
+	for _, path := range s.lost() {
+		warnings = append(warnings, path+" is not weave's socket any more, and weave is not reached there: "+
+			"stop the program that took it, if it was one, then restart weave")
+	}
+	return warnings
+}
+
+// lost returns the paths at which one of the sockets was and is not any more.
+func (s Sockets) lost() []string {
+	var paths []string
+	for _, server := range s {
+		if there, err := server.socket.there(); err != nil || !there {
+			paths = append(paths, server.socket.path)
+		}
+	}
+	return paths
+}
+
+// stop stops all servers at once.
+func (s Sockets) stop(ctx context.Context) error {
+	var all sync.WaitGroup
+	errs := make([]error, len(s))
+	for i, server := range s {
+		all.Go(func() { errs[i] = server.stop(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// logWriter writes the messages of net/http, a line each, to the log.
 type logWriter struct{ log *logrus.Entry }
 
 func (w logWriter) Write(line []byte) (int, error) {

@@ -1,4 +1,4 @@
-package dockerapi
+package dockersync
 
 import (
 	"context"
@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/weaveplugin/weave/api"
 )
 
 // This is a client of our own, and not the Engine's, because that one decodes addresses strictly: an Engine before 28.0
@@ -28,23 +29,20 @@ const (
 // errGone says that what was asked for does not exist.
 var errGone = errors.New("no such object")
 
-// engine is a Docker Engine.
-type engine struct {
+// client is a client of Docker's API.
+type client struct {
 	http *http.Client
 }
 
-func newEngine(socket string) engine {
-	return engine{&http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-		MaxIdleConns:          2,
-		IdleConnTimeout:       time.Minute,
-		ResponseHeaderTimeout: callDeadline, // the Engine sends the events' header at once
-	}}}
+func newClient(socket string) client {
+	transport := api.UnixTransport(socket)
+	transport.MaxIdleConns = 2
+	transport.IdleConnTimeout = time.Minute
+	transport.ResponseHeaderTimeout = callDeadline // Docker sends the header of the events at once
+	return client{&http.Client{Transport: transport}}
 }
 
-func (e engine) close() { e.http.CloseIdleConnections() }
+func (c client) close() { c.http.CloseIdleConnections() }
 
 // session is an Engine whose API version has been agreed upon.
 type session struct {
@@ -53,16 +51,16 @@ type session struct {
 }
 
 // connect asks the Engine for its newest API version and agrees upon one.
-func (e engine) connect(ctx context.Context) (session, error) {
+func (c client) connect(ctx context.Context) (session, error) {
 	ctx, cancel := context.WithTimeout(ctx, callDeadline)
 	defer cancel()
-	resp, err := do(ctx, e.http, "/_ping", nil)
+	resp, err := do(ctx, c.http, "/_ping", nil)
 	if err != nil {
 		return session{}, err
 	}
 	resp.Body.Close()
 	minor, err := agree(resp.Header.Get("Api-Version"))
-	return session{e.http, "/v1." + strconv.Itoa(minor)}, err
+	return session{c.http, "/v1." + strconv.Itoa(minor)}, err
 }
 
 // agree returns the minor number of the API version to use with an Engine that offers version.

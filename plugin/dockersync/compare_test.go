@@ -1,8 +1,9 @@
-package main
+package dockersync
 
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -14,24 +15,36 @@ import (
 	dockeripam "github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
 	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
 
 	"github.com/weaveplugin/weave/driver"
-	"github.com/weaveplugin/weave/internal/dockerapi"
 	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/store"
 )
 
-// fakeDocker is a Docker that says what it is told to.
-type fakeDocker struct {
+// quiet returns a log that nobody reads.
+func quiet() *logrus.Entry {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return logrus.NewEntry(log)
+}
+
+const (
+	networkID  = "7d2a4352179e00f14c5fbe322bff4b586f4cef09e5a4bda73851b8725299a4bc"
+	endpointID = "3345ac4971c9e239a8690fd27572bb369374017ee2c95f6faa11225d4a09c855"
+)
+
+// fakeReader is a Docker that answers what it is set to.
+type fakeReader struct {
 	mu      sync.Mutex // guards err and asked
-	known   dockerapi.Known
+	known   Known
 	err     error
 	names   map[string]string
 	unreach error
 	asked   int
 }
 
-func (f *fakeDocker) Known(context.Context) (dockerapi.Known, error) {
+func (f *fakeReader) Known(context.Context) (Known, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
@@ -39,14 +52,14 @@ func (f *fakeDocker) Known(context.Context) (dockerapi.Known, error) {
 	return f.known, f.err
 }
 
-func (f *fakeDocker) fail(err error) {
+func (f *fakeReader) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err = err
 }
 
-func (f *fakeDocker) NetworkName(id string) string { return f.names[id] }
-func (f *fakeDocker) Reachable() error             { return f.unreach }
+func (f *fakeReader) NetworkName(id string) string { return f.names[id] }
+func (f *fakeReader) Reachable() error             { return f.unreach }
 
 // fakeTracker notes what it is asked to do.
 type fakeTracker struct {
@@ -85,8 +98,9 @@ func (f *fakeTracker) DeleteNetwork(_ context.Context, req *network.DeleteNetwor
 	return nil
 }
 
-// newEngine is an engine whose state is an hour old to it, so that nothing is too young to be forgotten.
-func newEngine(t *testing.T) (*engine, *fakeDocker, *fakeTracker, *ipam.IPAM) {
+// newComparison returns a Comparison to which everything is an hour older than it is, so that nothing is too young to be
+// forgotten, with its parts.
+func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.IPAM) {
 	t.Helper()
 	st, err := store.OpenBolt(filepath.Join(t.TempDir(), "weave.db"))
 	if err != nil {
@@ -100,20 +114,20 @@ func newEngine(t *testing.T) (*engine, *fakeDocker, *fakeTracker, *ipam.IPAM) {
 	if err := pools.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	docker, tracker := &fakeDocker{names: map[string]string{}}, &fakeTracker{}
-	timing := defaultEngineTiming
-	timing.grace = -time.Hour
-	return &engine{docker: docker, networks: tracker, pools: pools, timing: timing, log: quiet()}, docker, tracker, pools
+	docker, tracker := &fakeReader{names: map[string]string{}}, &fakeTracker{}
+	timing := NewTiming(time.Minute)
+	timing.Grace = -time.Hour
+	return &Comparison{docker: docker, networks: tracker, pools: pools, timing: timing, log: quiet()}, docker, tracker, pools
 }
 
 // compareTwice compares two readings of the same.
-func compareTwice(t *testing.T, e *engine) {
+func compareTwice(t *testing.T, c *Comparison) {
 	t.Helper()
-	first, err := e.compare(t.Context(), nil)
+	first, err := c.compare(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.compare(t.Context(), first); err != nil {
+	if _, err := c.compare(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -150,14 +164,14 @@ func held(pools *ipam.IPAM) map[string][]string {
 	return out
 }
 
-func localNetwork(id string, subnets ...dockerapi.Subnet) dockerapi.Network {
-	return dockerapi.Network{ID: id, Driver: "weave", IPAMDriver: "weave", Scope: "local", IPv4: true, Subnets: subnets}
+func localNetwork(id driver.NetworkID, subnets ...Subnet) Network {
+	return Network{ID: id, Driver: "weave", IPAMDriver: "weave", Scope: "local", IPv4: true, Subnets: subnets}
 }
 
 func TestOneReadingForgetsNothing(t *testing.T) {
-	e, _, tracker, pools := newEngine(t)
+	c, _, tracker, pools := newComparison(t)
 	requestPool(t, pools, ipam.LocalSpace, subnetA)
-	if _, err := e.compare(t.Context(), nil); err != nil {
+	if _, err := c.compare(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(tracker.known) != 0 || len(held(pools)) != 1 {
@@ -166,14 +180,14 @@ func TestOneReadingForgetsNothing(t *testing.T) {
 }
 
 func TestFailedReadingForgetsNothing(t *testing.T) {
-	e, docker, tracker, pools := newEngine(t)
+	c, docker, tracker, pools := newComparison(t)
 	requestPool(t, pools, ipam.LocalSpace, subnetA)
-	first, err := e.compare(t.Context(), nil)
+	first, err := c.compare(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	docker.err = errors.New("inspect: broken off")
-	latest, err := e.compare(t.Context(), first)
+	latest, err := c.compare(t.Context(), first)
 	if !errors.Is(err, docker.err) || latest != nil {
 		t.Errorf("%v, %v; want the error, and that the row begins anew", latest, err)
 	}
@@ -183,15 +197,15 @@ func TestFailedReadingForgetsNothing(t *testing.T) {
 }
 
 func TestKnownInEitherReadingIsKept(t *testing.T) {
-	e, docker, tracker, _ := newEngine(t)
-	e.timing.grace = time.Minute
-	docker.known.Endpoints = []dockerapi.Endpoint{{ID: "old"}, {ID: "both"}}
-	first, err := e.compare(t.Context(), nil)
+	c, docker, tracker, _ := newComparison(t)
+	c.timing.Grace = time.Minute
+	docker.known.Endpoints = []Endpoint{{ID: "old"}, {ID: "both"}}
+	first, err := c.compare(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	docker.known.Endpoints = []dockerapi.Endpoint{{ID: "both"}, {ID: "new"}}
-	if _, err := e.compare(t.Context(), first); err != nil {
+	docker.known.Endpoints = []Endpoint{{ID: "both"}, {ID: "new"}}
+	if _, err := c.compare(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
 	want := []map[driver.EndpointID]bool{{"old": true, "both": true, "new": true}}
@@ -205,37 +219,37 @@ func TestKnownInEitherReadingIsKept(t *testing.T) {
 
 func TestNetworkThatDockerForgotIsRemoved(t *testing.T) {
 	old := time.Now().Add(-time.Hour)
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name   string
-		change func(*engine, *fakeDocker, *fakeTracker)
+		change func(*Comparison, *fakeReader, *fakeTracker)
 		gone   bool
 	}{
-		{"forgotten", func(*engine, *fakeDocker, *fakeTracker) {}, true},
-		{"known", func(_ *engine, d *fakeDocker, _ *fakeTracker) {
-			d.known.Networks = []dockerapi.Network{localNetwork(networkID, dockerapi.Subnet{Subnet: subnetA})}
+		{"forgotten", func(*Comparison, *fakeReader, *fakeTracker) {}, true},
+		{"known", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
+			d.known.Networks = []Network{localNetwork(networkID, Subnet{Subnet: subnetA})}
 		}, false},
-		{"has an endpoint that lives", func(_ *engine, _ *fakeDocker, f *fakeTracker) {
+		{"has an endpoint that lives", func(_ *Comparison, _ *fakeReader, f *fakeTracker) {
 			f.endpoints = []driver.Endpoint{{ID: endpointID, Network: networkID}}
 		}, false},
-		{"of another driver name", func(_ *engine, d *fakeDocker, _ *fakeTracker) { d.names[networkID] = "app" }, false},
-		{"names not to be had", func(_ *engine, d *fakeDocker, _ *fakeTracker) { d.unreach = errors.New("refused") }, false},
-		{"too young", func(e *engine, _ *fakeDocker, f *fakeTracker) {
-			e.timing.grace = time.Minute
+		{"of another driver name", func(_ *Comparison, d *fakeReader, _ *fakeTracker) { d.names[networkID] = "app" }, false},
+		{"names not to be had", func(_ *Comparison, d *fakeReader, _ *fakeTracker) { d.unreach = errors.New("refused") }, false},
+		{"too young", func(c *Comparison, _ *fakeReader, f *fakeTracker) {
+			c.timing.Grace = time.Minute
 			f.networks[0].Created = time.Now()
 		}, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			e, docker, tracker, pools := newEngine(t)
+		t.Run(tt.name, func(t *testing.T) {
+			c, docker, tracker, pools := newComparison(t)
 			id := requestPool(t, pools, ipam.LocalSpace, subnetA, "10.40.0.1")
 			tracker.networks = []driver.Network{{ID: networkID, Created: old,
 				Pools: []driver.Pool{{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.1")}}}}
-			c.change(e, docker, tracker)
-			compareTwice(t, e)
-			if gone := len(tracker.deleted) == 1; gone != c.gone {
-				t.Errorf("deleted %v, want %v", tracker.deleted, c.gone)
+			tt.change(c, docker, tracker)
+			compareTwice(t, c)
+			if gone := len(tracker.deleted) == 1; gone != tt.gone {
+				t.Errorf("deleted %v, want %v", tracker.deleted, tt.gone)
 			}
-			if _, ok := held(pools)[id]; ok == c.gone {
-				t.Errorf("pools %v; gone: want %v", held(pools), c.gone)
+			if _, ok := held(pools)[id]; ok == tt.gone {
+				t.Errorf("pools %v; gone: want %v", held(pools), tt.gone)
 			}
 		})
 	}
@@ -243,38 +257,38 @@ func TestNetworkThatDockerForgotIsRemoved(t *testing.T) {
 
 // TestOnlyForgottenAddressesAreReleased goes through all that may hold an address.
 func TestOnlyForgottenAddressesAreReleased(t *testing.T) {
-	full := dockerapi.Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.1"),
+	full := Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.1"),
 		Aux: map[string]netip.Addr{"nas": netip.MustParseAddr("10.40.0.2")}}
-	endpoint := dockerapi.Endpoint{ID: endpointID, Network: networkID, Addresses: []netip.Prefix{netip.MustParsePrefix("10.40.0.3/24")}}
+	endpoint := Endpoint{ID: endpointID, Network: networkID, Addresses: []netip.Prefix{netip.MustParsePrefix("10.40.0.3/24")}}
 	addresses := []string{"10.40.0.1", "10.40.0.2", "10.40.0.3", "10.40.0.4"}
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name    string
 		space   string
-		network func(*dockerapi.Network)
+		network func(*Network)
 		tracked []driver.Endpoint
 		want    []string
 	}{
 		{"Docker knows three", ipam.LocalSpace, nil, nil, addresses[:3]},
 		{"the driver knows the fourth", ipam.LocalSpace, nil,
 			[]driver.Endpoint{{ID: "f", Network: networkID, Addresses: []netip.Prefix{netip.MustParsePrefix("10.40.0.4/24")}}}, addresses},
-		{"network of another driver", ipam.LocalSpace, func(n *dockerapi.Network) { n.Driver = "macvlan" }, nil, addresses},
-		{"network of Swarm's", ipam.LocalSpace, func(n *dockerapi.Network) { n.Scope = "swarm" }, nil, addresses},
+		{"network of another driver", ipam.LocalSpace, func(n *Network) { n.Driver = "macvlan" }, nil, addresses},
+		{"network of Swarm's", ipam.LocalSpace, func(n *Network) { n.Scope = "swarm" }, nil, addresses},
 		{"Swarm's address space", ipam.GlobalSpace, nil, nil, addresses},
-		{"no network", ipam.LocalSpace, func(n *dockerapi.Network) { n.Subnets = nil }, nil, addresses},
+		{"no network", ipam.LocalSpace, func(n *Network) { n.Subnets = nil }, nil, addresses},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			e, docker, tracker, pools := newEngine(t)
-			id := requestPool(t, pools, c.space, subnetA, addresses...)
+		t.Run(tt.name, func(t *testing.T) {
+			c, docker, tracker, pools := newComparison(t)
+			id := requestPool(t, pools, tt.space, subnetA, addresses...)
 			n := localNetwork(networkID, full)
-			if c.network != nil {
-				c.network(&n)
+			if tt.network != nil {
+				tt.network(&n)
 			}
-			docker.known = dockerapi.Known{Networks: []dockerapi.Network{n}, Endpoints: []dockerapi.Endpoint{endpoint}}
+			docker.known = Known{Networks: []Network{n}, Endpoints: []Endpoint{endpoint}}
 			tracker.networks = []driver.Network{{ID: networkID}}
-			tracker.endpoints = append(c.tracked, driver.Endpoint{ID: endpointID, Network: networkID})
-			compareTwice(t, e)
+			tracker.endpoints = append(tt.tracked, driver.Endpoint{ID: endpointID, Network: networkID})
+			compareTwice(t, c)
 			got := held(pools)[id]
-			if diff := cmp.Diff(c.want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("held (-want +got):\n%s", diff)
 			}
 		})
@@ -282,10 +296,10 @@ func TestOnlyForgottenAddressesAreReleased(t *testing.T) {
 }
 
 func TestEmptyPoolWithoutNetworkIsReleased(t *testing.T) {
-	e, _, _, pools := newEngine(t)
+	c, _, _, pools := newComparison(t)
 	requestPool(t, pools, ipam.LocalSpace, subnetA)
 	swarm := requestPool(t, pools, ipam.GlobalSpace, subnetB)
-	compareTwice(t, e)
+	compareTwice(t, c)
 	if diff := cmp.Diff(map[string][]string{swarm: {}}, held(pools)); diff != "" {
 		t.Errorf("pools (-want +got):\n%s", diff)
 	}
@@ -293,20 +307,20 @@ func TestEmptyPoolWithoutNetworkIsReleased(t *testing.T) {
 
 // TestEmptyStateTakesUpWhatDockerHas: the plugin was removed and installed again beside running containers.
 func TestEmptyStateTakesUpWhatDockerHas(t *testing.T) {
-	e, docker, tracker, pools := newEngine(t)
+	c, docker, tracker, pools := newComparison(t)
 	n := localNetwork(networkID,
-		dockerapi.Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.254"), Range: netip.MustParsePrefix("10.40.0.0/25")},
-		dockerapi.Subnet{Subnet: netip.MustParsePrefix("fd00:40::/64")})
+		Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.254"), Range: netip.MustParsePrefix("10.40.0.0/25")},
+		Subnet{Subnet: netip.MustParsePrefix("fd00:40::/64")})
 	n.Internal, n.Options = true, map[string]string{"works.weave.mtu": "1400"}
-	docker.known = dockerapi.Known{
-		Networks: []dockerapi.Network{n,
+	docker.known = Known{
+		Networks: []Network{n,
 			{ID: "swarmnetwork0000000000000", Driver: "weave", IPAMDriver: "weave", Scope: "swarm"},
-			{ID: "macvlan000000", Driver: "macvlan", IPAMDriver: "weave", Scope: "local", Subnets: []dockerapi.Subnet{{Subnet: subnetB}}},
+			{ID: "macvlan000000", Driver: "macvlan", IPAMDriver: "weave", Scope: "local", Subnets: []Subnet{{Subnet: subnetB}}},
 		},
-		Endpoints: []dockerapi.Endpoint{{ID: endpointID, Network: networkID, MAC: "02:00:00:00:00:01", Sandbox: "/var/run/docker/netns/1bcf64dc8437",
+		Endpoints: []Endpoint{{ID: endpointID, Network: networkID, MAC: "02:00:00:00:00:01", Sandbox: "/var/run/docker/netns/1bcf64dc8437",
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.40.0.3/24"), netip.MustParsePrefix("fd00:40::3/64")}}},
 	}
-	compareTwice(t, e)
+	compareTwice(t, c)
 	wantRequest := []*network.CreateNetworkRequest{{
 		NetworkID: networkID,
 		Options: map[string]any{"com.docker.network.internal": true,
@@ -331,12 +345,12 @@ func TestEmptyStateTakesUpWhatDockerHas(t *testing.T) {
 }
 
 func TestEndpointOfSwarmsNetworkIsTakenUp(t *testing.T) {
-	e, docker, tracker, _ := newEngine(t)
-	docker.known = dockerapi.Known{
-		Networks:  []dockerapi.Network{{ID: networkID, Driver: "weave", Scope: "swarm"}},
-		Endpoints: []dockerapi.Endpoint{{ID: endpointID, Network: networkID}},
+	c, docker, tracker, _ := newComparison(t)
+	docker.known = Known{
+		Networks:  []Network{{ID: networkID, Driver: "weave", Scope: "swarm"}},
+		Endpoints: []Endpoint{{ID: endpointID, Network: networkID}},
 	}
-	compareTwice(t, e)
+	compareTwice(t, c)
 	if len(tracker.adopted) != 1 || len(tracker.with) != 1 {
 		t.Errorf("adopted %d networks, %d endpoints; want one each", len(tracker.adopted), len(tracker.with))
 	}
@@ -344,17 +358,17 @@ func TestEndpointOfSwarmsNetworkIsTakenUp(t *testing.T) {
 
 // TestLateNetworkNeedsTwoReadings: it may have been removed since Docker was read.
 func TestLateNetworkNeedsTwoReadings(t *testing.T) {
-	e, docker, tracker, _ := newEngine(t)
-	first, err := e.compare(t.Context(), nil)
+	c, docker, tracker, _ := newComparison(t)
+	first, err := c.compare(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	docker.known.Networks = []dockerapi.Network{localNetwork(networkID)}
-	second, err := e.compare(t.Context(), first)
+	docker.known.Networks = []Network{localNetwork(networkID)}
+	second, err := c.compare(t.Context(), first)
 	if err != nil || len(tracker.adopted) != 0 {
 		t.Fatalf("after one reading: adopted %v, %v", tracker.adopted, err)
 	}
-	if _, err := e.compare(t.Context(), second); err != nil || len(tracker.adopted) != 1 {
+	if _, err := c.compare(t.Context(), second); err != nil || len(tracker.adopted) != 1 {
 		t.Errorf("after two: adopted %v, %v", tracker.adopted, err)
 	}
 }
@@ -362,13 +376,13 @@ func TestLateNetworkNeedsTwoReadings(t *testing.T) {
 // TestRunReadsAtALowRate: two readings soon, then one a minute; after a failure two soon again.
 func TestRunReadsAtALowRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		docker, tracker := &fakeDocker{}, &fakeTracker{}
-		e := &engine{docker: docker, networks: tracker, pools: noPools{}, timing: defaultEngineTiming, log: quiet()}
+		docker, tracker := &fakeReader{}, &fakeTracker{}
+		c := &Comparison{docker: docker, networks: tracker, pools: noPools{}, timing: NewTiming(time.Minute), log: quiet()}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			e.run(ctx)
+			c.Run(ctx)
 		}()
 		at := func(d time.Duration, asked, forgot int) {
 			t.Helper()
@@ -397,7 +411,7 @@ func TestRunReadsAtALowRate(t *testing.T) {
 }
 
 // noPools is an IPAM without pools.
-type noPools struct{ poolTracker }
+type noPools struct{ *ipam.IPAM }
 
 func (noPools) Pools() []ipam.Pool { return nil }
 func (noPools) Forget(context.Context, string, ipam.Known, time.Time) ([]ipam.Forgotten, error) {

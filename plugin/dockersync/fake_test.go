@@ -1,4 +1,4 @@
-package dockerapi
+package dockersync
 
 import (
 	"errors"
@@ -156,7 +156,7 @@ func (d *fakeDocker) stream(w http.ResponseWriter, r *http.Request) {
 // newWatcher returns a Watcher of d in a hurry, and what it logs.
 func newWatcher(d *fakeDocker) (*Watcher, *logrustest.Hook) {
 	log, hook := logrustest.NewNullLogger()
-	w := New(Options{Socket: d.socket, Drivers: []string{"weave", "registry.example/weave:1"}, Log: logrus.NewEntry(log)})
+	w := NewWatcher(WatcherOptions{Socket: d.socket, Drivers: []string{"weave", "registry.example/weave:1"}, Log: logrus.NewEntry(log)})
 	w.timing = timing{spacing: time.Millisecond, resync: time.Hour, retry: time.Millisecond, maxRetry: 20 * time.Millisecond}
 	return w, hook
 }

@@ -1,4 +1,4 @@
-package dockerapi
+package dockersync
 
 import (
 	"cmp"
@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weaveplugin/weave/driver"
 )
 
 // Known is what Docker holds weave responsible for.
@@ -21,7 +23,7 @@ type Known struct {
 
 // Network is a network whose driver or IPAM driver is weave.
 type Network struct {
-	ID         string
+	ID         driver.NetworkID
 	Name       string
 	Driver     string
 	IPAMDriver string
@@ -44,8 +46,8 @@ type Subnet struct {
 
 // Endpoint is an endpoint on one of the networks. A stopped container has none.
 type Endpoint struct {
-	ID            string
-	Network       string // id
+	ID            driver.EndpointID
+	Network       driver.NetworkID
 	Container     string // id; empty: Docker says of no container that it is its
 	ContainerName string
 	MAC           string
@@ -59,7 +61,7 @@ type Endpoint struct {
 // It must never be called from within a driver call, nor waited for by one: Docker answers an inspect only after calls to
 // its plugins that are under way. ctx bounds the whole; each of the calls has a deadline of its own.
 func (w *Watcher) Known(ctx context.Context) (Known, error) {
-	s, err := w.engine.connect(ctx)
+	s, err := w.client.connect(ctx)
 	if err != nil {
 		return Known{}, err
 	}
@@ -109,7 +111,7 @@ func (s session) addNetwork(ctx context.Context, known *Known, id string) error 
 	}
 	known.Networks = append(known.Networks, n)
 	for container, e := range wire.Containers {
-		endpoint, err := e.endpoint(id, container)
+		endpoint, err := e.endpoint(n.ID, container)
 		if err != nil {
 			return fmt.Errorf("network %s in docker's API: endpoint %s: %w", id, e.EndpointID, err)
 		}
@@ -172,7 +174,7 @@ type wireEndpoint struct {
 
 func (w wireNetwork) network() (Network, error) {
 	n := Network{
-		ID:         w.ID,
+		ID:         driver.NetworkID(w.ID),
 		Name:       w.Name,
 		Driver:     w.Driver,
 		IPAMDriver: w.IPAM.Driver,
@@ -217,8 +219,8 @@ func (w wireSubnet) subnet() (s Subnet, err error) {
 	return s, nil
 }
 
-func (w wireEndpoint) endpoint(network, container string) (Endpoint, error) {
-	e := Endpoint{ID: w.EndpointID, Network: network, MAC: strings.ToLower(w.MacAddress)}
+func (w wireEndpoint) endpoint(network driver.NetworkID, container string) (Endpoint, error) {
+	e := Endpoint{ID: driver.EndpointID(w.EndpointID), Network: network, MAC: strings.ToLower(w.MacAddress)}
 	if !strings.HasPrefix(container, "ep-") {
 		e.Container, e.ContainerName = container, w.Name
 	}

@@ -1,8 +1,8 @@
-// Package dockerapi reads Docker's API: what Docker calls networks and containers, and which networks and endpoints it
+// Package dockersync reads Docker's API: what Docker calls networks and containers, and which networks and endpoints it
 // holds weave responsible for. It only reads, through a unix socket, in the background.
 //
 // It runs in the host's network namespace and changes nothing there.
-package dockerapi
+package dockersync
 
 import (
 	"context"
@@ -15,17 +15,16 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-)
 
-// DefaultSocket is where Docker's API is unless Options say otherwise.
-const DefaultSocket = "/var/run/docker.sock"
+	"github.com/weaveplugin/weave/internal/wait"
+)
 
 // ErrNotAsked is Reachable's answer before the first attempt to read Docker's API has ended.
 var ErrNotAsked = errors.New("not asked yet")
 
-// Options are what a Watcher needs.
-type Options struct {
-	Socket   string        // optional: path of the socket of Docker's API; DefaultSocket if empty
+// WatcherOptions are what a Watcher works with.
+type WatcherOptions struct {
+	Socket   string        // required: path of the socket of Docker's API
 	Drivers  []string      // for Known: driver names under which Docker knows weave
 	PluginID string        // optional: id of the managed plugin that weave is; its name is then a driver name, too
 	Log      *logrus.Entry // required
@@ -34,7 +33,7 @@ type Options struct {
 // Watcher keeps up with Docker's names while Run runs. What it has read stays valid when Docker's API goes away, and
 // without Docker it knows no names at all.
 type Watcher struct {
-	engine   engine
+	client   client
 	drivers  []string
 	pluginID string
 	log      *logrus.Entry
@@ -61,13 +60,10 @@ type timing struct {
 	maxRetry time.Duration
 }
 
-// New returns a Watcher. It does not connect.
-func New(o Options) *Watcher {
-	if o.Socket == "" {
-		o.Socket = DefaultSocket
-	}
+// NewWatcher returns a Watcher. It does not connect.
+func NewWatcher(o WatcherOptions) *Watcher {
 	w := &Watcher{
-		engine:   newEngine(o.Socket),
+		client:   newClient(o.Socket),
 		drivers:  o.Drivers,
 		pluginID: o.PluginID,
 		log:      o.Log.WithField("docker", o.Socket),
@@ -117,8 +113,8 @@ func (w *Watcher) Refresh(ctx context.Context) {
 
 // Run keeps the names up to date until ctx ends.
 func (w *Watcher) Run(ctx context.Context) {
-	defer w.engine.close()
-	wait := w.timing.retry
+	defer w.client.close()
+	pause := w.timing.retry
 	for {
 		started := time.Now()
 		established, err := w.follow(ctx)
@@ -130,12 +126,12 @@ func (w *Watcher) Run(ctx context.Context) {
 		}
 		w.log.WithError(err).Debug("docker's API: start again")
 		if established && time.Since(started) > w.timing.maxRetry {
-			wait = w.timing.retry
+			pause = w.timing.retry
 		}
-		if !pause(ctx, wait) {
+		if !wait.For(ctx, pause) {
 			return
 		}
-		wait = min(2*wait, w.timing.maxRetry)
+		pause = min(2*pause, w.timing.maxRetry)
 	}
 }
 
@@ -144,7 +140,7 @@ func (w *Watcher) Run(ctx context.Context) {
 func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := w.engine.connect(ctx)
+	s, err := w.client.connect(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -173,7 +169,7 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 		w.setReachable(nil)
 		release(waiting)
 		waiting = nil
-		if !pause(ctx, w.timing.spacing) {
+		if !wait.For(ctx, w.timing.spacing) {
 			return true, ctx.Err()
 		}
 		resync := time.NewTimer(w.timing.resync)
@@ -219,18 +215,6 @@ func (w *Watcher) setReachable(err error) {
 		w.log.Info("docker's API can be read: names are up to date")
 	case err != nil && (was == nil || errors.Is(was, ErrNotAsked)):
 		w.log.WithError(err).Warn("docker's API can't be read: listings lack names or have old ones until it can")
-	}
-}
-
-// pause waits for d; it returns false as soon as ctx ends.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 

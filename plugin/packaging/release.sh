@@ -8,7 +8,7 @@
 # byte. Changes that are not committed are not in it. To install an archive: tar -xzf ARCHIVE -C /usr/local --strip-components=1
 # $RELEASE_CACHE is the second build cache where that need not be empty: the tests keep one of their own.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 out=$(realpath -m "$1")
 shift
 [ $# != 0 ] || set -- amd64 arm64

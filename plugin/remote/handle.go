@@ -1,4 +1,4 @@
-package main
+package remote
 
 import (
 	"bytes"
@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"reflect"
-	"regexp"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -22,45 +19,40 @@ import (
 )
 
 const (
-	// maxBody is the size in bytes of the largest request that is read; the Engine's have some hundreds.
+	// maxBody is the size in bytes of the largest request that is read; Docker's have some hundreds.
 	maxBody = 1 << 20
-	// callTimeout is how long a call may take: the Engine gives one up after 30 s.
+	// callTimeout is how long the work of a call may take: Docker gives a call up after 30 s, of which a call may spend
+	// some waiting for the start to finish.
 	callTimeout = 20 * time.Second
 )
 
-// errorReply tells the Engine why a call failed: its network side reads Err, its IPAM side Error.
-type errorReply struct {
-	Err   string
-	Error string
-}
-
-// handle makes the Engine's call known to the mux: the request is read and checked, fn called with a deadline, its
-// answer or error sent and logged, an answer at level. Nothing but handle logs what goes wrong in a call.
-func handle[Req, Resp any](s *socket, level logrus.Level, call string, fn func(context.Context, *Req) (Resp, error)) {
-	s.mux.HandleFunc("POST /"+call, func(w http.ResponseWriter, r *http.Request) {
+// handle adds a call: the request is read and checked, fn called with a deadline, its answer or error sent and logged, an
+// answer at level. Nothing but handle logs what goes wrong in a call.
+func handle[Req, Resp any](r routes, level logrus.Level, call string, fn func(context.Context, *Req) (Resp, error)) {
+	r.mux.HandleFunc("POST /"+call, func(w http.ResponseWriter, httpReq *http.Request) {
 		started := time.Now()
-		log := s.log.WithField("call", call)
+		log := r.log.WithField("call", call)
 
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		body, err := io.ReadAll(http.MaxBytesReader(w, httpReq.Body, maxBody))
 		if err != nil {
-			refuse(w, log, http.StatusBadRequest, fmt.Errorf("%s: read the request: %w", call, err))
+			fail(w, log, call, badRequest{fmt.Errorf("read the request: %w", err)})
 			return
 		}
 		log.WithField("body", string(body)).Debug("request")
 		req := new(Req)
 		if err := decode(body, req); err != nil {
-			refuse(w, log, http.StatusBadRequest, fmt.Errorf("%s: %w", call, err))
+			fail(w, log, call, badRequest{err})
 			return
 		}
-		log = log.WithFields(idFields(req))
+		log = log.WithFields(idFields(body))
 
-		// A call that has begun is finished, even if the Engine goes away: what it changed and what it recorded agree.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), callTimeout)
+		// A call that has begun is finished even if Docker goes away, so that what it changed and what it recorded agree.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(httpReq.Context()), callTimeout)
 		defer cancel()
 		resp, err := fn(ctx, req)
 		log = log.WithField("took", time.Since(started))
 		if err != nil {
-			refuse(w, log, http.StatusInternalServerError, err)
+			fail(w, log, call, err)
 			return
 		}
 		body = reply(w, http.StatusOK, resp)
@@ -69,19 +61,45 @@ func handle[Req, Resp any](s *socket, level logrus.Level, call string, fn func(c
 	})
 }
 
-// faults are the errors for which the request is to blame, not weave.
-var faults = []error{
+// badRequest is the error of a request that is malformed: driver and IPAM were not called.
+type badRequest struct{ error }
+
+func (e badRequest) Unwrap() error { return e.error }
+
+// clientErrors are the errors that the request causes, not weave.
+var clientErrors = []error{
 	driver.ErrInvalid, driver.ErrNotFound, driver.ErrConflict, driver.ErrFull,
-	ipam.ErrInvalid, ipam.ErrForeignAddress, ipam.ErrAddressInUse, ipam.ErrPoolOverlap, ipam.ErrPoolUnknown, ipam.ErrPoolExhausted,
+	ipam.ErrInvalid, ipam.ErrForeignAddress, ipam.ErrAddressInUse, ipam.ErrPoolOverlap, ipam.ErrPoolUnknown,
+	ipam.ErrPoolExhausted,
 }
 
-// refuse answers a call with err and logs it: as a warning if the request was at fault, else as an error.
-func refuse(w http.ResponseWriter, log *logrus.Entry, status int, err error) {
-	level := logrus.ErrorLevel
-	if status == http.StatusBadRequest || slices.ContainsFunc(faults, func(fault error) bool { return errors.Is(err, fault) }) {
+// fail answers a call with err and logs it: as a warning if the request caused it, otherwise as an error.
+func fail(w http.ResponseWriter, log *logrus.Entry, call string, err error) {
+	status, level := http.StatusInternalServerError, logrus.ErrorLevel
+	if slices.ContainsFunc(clientErrors, func(kind error) bool { return errors.Is(err, kind) }) {
 		level = logrus.WarnLevel
 	}
+	if bad, ok := errors.AsType[badRequest](err); ok {
+		status, level = http.StatusBadRequest, logrus.WarnLevel
+		err = fmt.Errorf("%s: %w", call, bad.error)
+	}
 	log.WithError(err).Log(level, "call failed")
+	writeError(w, status, err)
+}
+
+// Refuse answers a request with err, in the form that Docker reads. Docker makes no difference between statuses of
+// failure, and gets 500.
+func Refuse(w http.ResponseWriter, _ int, err error) {
+	writeError(w, http.StatusInternalServerError, err)
+}
+
+// errorReply is what Docker reads of a call that failed: its network side reads Err, its IPAM side Error.
+type errorReply struct {
+	Err   string
+	Error string
+}
+
+func writeError(w http.ResponseWriter, status int, err error) {
 	reply(w, status, errorReply{Err: err.Error(), Error: err.Error()})
 }
 
@@ -89,21 +107,21 @@ func refuse(w http.ResponseWriter, log *logrus.Entry, status int, err error) {
 func reply(w http.ResponseWriter, status int, v any) []byte {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("encode a %T: %v", v, err)) // a defect: recovered, logged and answered as such
+		panic(fmt.Sprintf("encode a %T: %v", v, err)) // a defect: the daemon recovers, logs and answers it
 	}
 	w.Header().Set("Content-Type", sdk.DefaultContentTypeV1_1)
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // an Engine that has gone away needs no answer
+	_, _ = w.Write(body) // a Docker that has gone away needs no answer
 	return body
 }
 
-// errNoBody refuses a call without a body. The Engine repeats a call whose connection broke, but has already used its
-// body up; so this one's predecessor began and its end is unknown.
+// errNoBody refuses a call without a body. Docker repeats a call whose connection broke, but has already used up its
+// body; so an earlier try of the call had begun and how it ended is unknown.
 var errNoBody = errors.New("the request is empty: weave stopped while it worked on an earlier try of this call; " +
 	"nothing was changed now, repeat the command")
 
-// decode reads body, one JSON object and nothing after it, into req, and checks the ids that it names. Fields that req
-// does not have are passed over: newer Engines send more.
+// decode reads body, one JSON object and nothing after it, into req. Fields that req does not have are passed over, since
+// newer versions of Docker send more.
 func decode(body []byte, req any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return errNoBody
@@ -114,57 +132,19 @@ func decode(body []byte, req any) error {
 	if bytes.TrimSpace(body)[0] != '{' {
 		return errors.New("decode the request: want a JSON object")
 	}
-	for _, name := range idNames {
-		if id, ok := idOf(req, name); ok && !idPattern.MatchString(id) {
-			return fmt.Errorf("%s %.80q: want 12 to 64 letters and digits", name, id)
-		}
-	}
 	return nil
 }
 
-// idPattern is what an id must look like. Docker's have 64 hexadecimal digits, Swarm's 25 of [0-9a-z]; the driver names
-// links after the first of them and so needs enough.
-var idPattern = regexp.MustCompile(`^[0-9A-Za-z]{12,64}$`)
-
-var idNames = []string{"NetworkID", "EndpointID"}
-
-// idOf returns the id in req's field of that name; no such field: false.
-func idOf(req any, name string) (string, bool) {
-	field := reflect.ValueOf(req).Elem().FieldByName(name)
-	if !field.IsValid() {
-		return "", false
-	}
-	return field.String(), true
-}
-
-// idFields returns the ids in req as fields of the log.
-func idFields(req any) logrus.Fields {
+// idFields returns the ids that a request names, as fields of the log.
+func idFields(body []byte) logrus.Fields {
+	var ids struct{ NetworkID, EndpointID string }
+	_ = json.Unmarshal(body, &ids) // what has no ids, or none that are text, adds no fields
 	fields := logrus.Fields{}
-	if id, ok := idOf(req, "NetworkID"); ok {
-		fields["network"] = id
+	if ids.NetworkID != "" {
+		fields["network"] = ids.NetworkID
 	}
-	if id, ok := idOf(req, "EndpointID"); ok {
-		fields["endpoint"] = id
+	if ids.EndpointID != "" {
+		fields["endpoint"] = ids.EndpointID
 	}
 	return fields
-}
-
-// recovered answers a request whose handler panics, and logs where: one defect must not end everybody's calls, and an
-// Engine that sees its connection break repeats the call without a body.
-func recovered(log *logrus.Entry, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
-			}
-			if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
-				panic(p)
-			}
-			log.WithFields(logrus.Fields{"path": r.URL.Path, "stack": string(debug.Stack())}).Errorf("panic: %v", p)
-			msg := fmt.Sprintf("%s: a defect in weave: %v; please report it with weave's log", r.URL.Path, p)
-			reply(w, http.StatusInternalServerError, errorReply{Err: msg, Error: msg})
-		}()
-		next.ServeHTTP(w, r)
-	})
 }

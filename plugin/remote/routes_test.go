@@ -1,4 +1,4 @@
-package main
+package remote
 
 import (
 	"context"
@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/weaveplugin/weave/plugin/remote/wiretest"
 )
 
 // fakeBackend does nothing and answers as the driver and the IPAM do. The hook, if any, is called first.
@@ -102,22 +104,16 @@ func (f *fakeBackend) ReleaseAddress(ctx context.Context, _ *ipam.ReleaseAddress
 	return f.called(ctx, "IpamDriver.ReleaseAddress")
 }
 
-// newTestSocket is the plugin socket's handler with b behind it, ready at once.
-func newTestSocket(t testing.TB, b backend) http.Handler {
-	t.Helper()
-	h, _ := newLoggedSocket(b)
+// newHandler returns the handler of all calls, with b doing their work.
+func newHandler(b *fakeBackend) http.Handler {
+	h, _ := newLoggedHandler(b)
 	return h
 }
 
-func newLoggedSocket(b backend) (http.Handler, *logrustest.Hook) {
+func newLoggedHandler(b *fakeBackend) (http.Handler, *logrustest.Hook) {
 	log, hook := logrustest.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)
-	g := newGate()
-	if b != nil {
-		g.open(&core{backend: b})
-	}
-	entry := logrus.NewEntry(log)
-	return recovered(entry, newSocket(g, "local", entry)), hook
+	return New(Options{Networks: b, Pools: b, Scope: "local", Log: logrus.NewEntry(log)}), hook
 }
 
 const (
@@ -147,19 +143,19 @@ func TestBadRequestIsRefused(t *testing.T) {
 		{"number for text", leave, `{"NetworkID":1}`, "cannot unmarshal number"},
 		{"text for a map", "NetworkDriver.CreateNetwork", `{"NetworkID":"` + networkID + `","Options":"x"}`, "cannot unmarshal string"},
 		{"text for bool", pool, `{"V6":"yes"}`, "cannot unmarshal string"},
-		{"no ids", leave, "{}", `NetworkID "": want 12 to 64 letters and digits`},
-		{"no endpoint id", leave, ids(networkID, ""), `EndpointID "": want`},
-		{"short id", leave, ids("7d2a4352179", endpointID), `NetworkID "7d2a4352179": want`},
-		{"long id", leave, ids(networkID, strings.Repeat("a", 129)), "EndpointID"},
-		{"path as id", leave, ids("../../../../etc", endpointID), "NetworkID"},
-		{"control character in id", leave, ids(networkID, endpointID[:60]+"\n"), "EndpointID"},
-		{"id beyond ASCII", leave, ids(networkID, "ééééééééééééé"), "EndpointID"},
+		{"no ids", leave, "{}", `network id "": want 12 to 64 letters and digits`},
+		{"no endpoint id", leave, ids(networkID, ""), `endpoint id "": want`},
+		{"short id", leave, ids("7d2a4352179", endpointID), `network id "7d2a4352179": want`},
+		{"long id", leave, ids(networkID, strings.Repeat("a", 129)), "endpoint id"},
+		{"path as id", leave, ids("../../../../etc", endpointID), "network id"},
+		{"control character in id", leave, ids(networkID, endpointID[:60]+"\n"), "endpoint id"},
+		{"id beyond ASCII", leave, ids(networkID, "ééééééééééééé"), "endpoint id"},
 		{"deeply nested", leave, strings.Repeat("[", 200_000), "exceeded max depth"},
 		{"too large", leave, `{"NetworkID":"` + strings.Repeat("a", maxBody) + `"}`, "request body too large"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fake := &fakeBackend{}
-			h, hook := newLoggedSocket(fake)
+			h, hook := newLoggedHandler(fake)
 			status, body := post(h, c.call, c.body)
 			var got errorReply
 			if err := json.Unmarshal([]byte(body), &got); err != nil {
@@ -189,7 +185,7 @@ func logged(hook *logrustest.Hook, level logrus.Level) int {
 }
 
 func TestUnknownFieldsOfNewerEnginesPass(t *testing.T) {
-	status, body := post(newTestSocket(t, &fakeBackend{}), "NetworkDriver.Leave",
+	status, body := post(newHandler(&fakeBackend{}), "NetworkDriver.Leave",
 		`{"networkid":"`+networkID+`","EndpointID":"`+endpointID+`","NewIn31":{"a":[1]}}`)
 	if status != http.StatusOK || body != "{}" {
 		t.Errorf("status %d: %s", status, body)
@@ -197,7 +193,7 @@ func TestUnknownFieldsOfNewerEnginesPass(t *testing.T) {
 }
 
 func TestSwarmIDsPass(t *testing.T) {
-	status, body := post(newTestSocket(t, &fakeBackend{}), "NetworkDriver.DeleteNetwork", `{"NetworkID":"xrpqdn6783brf04v7ninq74on"}`)
+	status, body := post(newHandler(&fakeBackend{}), "NetworkDriver.DeleteNetwork", `{"NetworkID":"xrpqdn6783brf04v7ninq74on"}`)
 	if status != http.StatusOK {
 		t.Errorf("status %d: %s", status, body)
 	}
@@ -205,7 +201,7 @@ func TestSwarmIDsPass(t *testing.T) {
 
 func TestBackendErrorIsAnsweredAndLoggedOnce(t *testing.T) {
 	fake := &fakeBackend{hook: func(context.Context, string) error { return errors.New(`pool 10.32.0.0/22 is full: 100%s`) }}
-	h, hook := newLoggedSocket(fake)
+	h, hook := newLoggedHandler(fake)
 	status, body := post(h, "IpamDriver.RequestAddress", `{"PoolID":"p"}`)
 	want := `{"Err":"pool 10.32.0.0/22 is full: 100%s","Error":"pool 10.32.0.0/22 is full: 100%s"}`
 	if status != http.StatusInternalServerError || body != want {
@@ -217,7 +213,7 @@ func TestBackendErrorIsAnsweredAndLoggedOnce(t *testing.T) {
 }
 
 func TestCallIsLoggedWithItsIDs(t *testing.T) {
-	h, hook := newLoggedSocket(&fakeBackend{})
+	h, hook := newLoggedHandler(&fakeBackend{})
 	post(h, "NetworkDriver.Leave", `{"NetworkID":"`+networkID+`","EndpointID":"`+endpointID+`"}`)
 	post(h, "NetworkDriver.EndpointOperInfo", `{"NetworkID":"`+networkID+`","EndpointID":"`+endpointID+`"}`)
 	var infos []*logrus.Entry
@@ -240,26 +236,8 @@ func TestCallIsLoggedWithItsIDs(t *testing.T) {
 	}
 }
 
-func TestPanicIsAnswered(t *testing.T) {
-	fake := &fakeBackend{hook: func(context.Context, string) error { panic("index out of range") }}
-	h, hook := newLoggedSocket(fake)
-	body := `{"NetworkID":"` + networkID + `"}`
-	status, got := post(h, "NetworkDriver.DeleteNetwork", body)
-	if status != http.StatusInternalServerError || !strings.Contains(got, "a defect in weave: index out of range") {
-		t.Errorf("status %d: %s", status, got)
-	}
-	last := hook.LastEntry()
-	if stack, _ := last.Data["stack"].(string); last.Level != logrus.ErrorLevel || !strings.Contains(stack, "fakeBackend") {
-		t.Errorf("logged %v %v", last.Level, last.Data)
-	}
-	fake.hook = nil
-	if status, got := post(h, "NetworkDriver.DeleteNetwork", body); status != http.StatusOK {
-		t.Errorf("the next call: status %d: %s", status, got)
-	}
-}
-
 func TestOnlyKnownCallsByPost(t *testing.T) {
-	h := newTestSocket(t, &fakeBackend{})
+	h := newHandler(&fakeBackend{})
 	if status, _ := post(h, "NetworkDriver.Fly", "{}"); status != http.StatusNotFound {
 		t.Errorf("unknown call: status %d", status)
 	}
@@ -270,9 +248,9 @@ func TestOnlyKnownCallsByPost(t *testing.T) {
 	}
 }
 
-// TestHandshakeNeedsNoState: an Engine that starts loads the plugin, whatever state weave is in.
+// TestHandshakeNeedsNoState: a Docker that starts loads the plugin, whatever state weave is in.
 func TestHandshakeNeedsNoState(t *testing.T) {
-	h, _ := newLoggedSocket(nil)
+	h := NewHandshake("local", quiet())
 	for call, want := range map[string]string{
 		"Plugin.Activate":                    `{"Implements":["NetworkDriver","IpamDriver"]}`,
 		"NetworkDriver.GetCapabilities":      `{"Scope":"local","ConnectivityScope":"global","GwAllocChecker":true}`,
@@ -288,42 +266,6 @@ func TestHandshakeNeedsNoState(t *testing.T) {
 	}
 }
 
-func TestCallWaitsForTheCore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, fake := newGate(), &fakeBackend{}
-		h := newSocket(g, "local", quiet())
-		done := make(chan int)
-		go func() {
-			status, _ := post(h, "NetworkDriver.DeleteNetwork", `{"NetworkID":"`+networkID+`"}`)
-			done <- status
-		}()
-		synctest.Wait()
-		if fake.count() != 0 {
-			t.Error("called before the core was there")
-		}
-		g.open(&core{backend: fake})
-		if status := <-done; status != http.StatusOK || fake.count() != 1 {
-			t.Errorf("status %d, %d calls", status, fake.count())
-		}
-	})
-}
-
-func TestCallIsRefusedWithoutACore(t *testing.T) {
-	body := `{"NetworkID":"` + networkID + `"}`
-	synctest.Test(t, func(t *testing.T) {
-		status, got := post(newSocket(newGate(), "local", quiet()), "NetworkDriver.DeleteNetwork", body)
-		if status != http.StatusInternalServerError || !strings.Contains(got, "weave is starting") {
-			t.Errorf("never ready: status %d: %s", status, got)
-		}
-	})
-	g := newGate()
-	g.fail(errors.New("state is damaged"))
-	status, got := post(newSocket(g, "local", quiet()), "NetworkDriver.DeleteNetwork", body)
-	if status != http.StatusInternalServerError || !strings.Contains(got, "state is damaged") {
-		t.Errorf("failed: status %d: %s", status, got)
-	}
-}
-
 // TestCallOutlivesItsClient: what an Engine began is finished when the Engine dies, within the deadline of calls.
 func TestCallOutlivesItsClient(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
@@ -336,7 +278,7 @@ func TestCallOutlivesItsClient(t *testing.T) {
 	}}
 	r := httptest.NewRequest(http.MethodPost, "/NetworkDriver.DeleteNetwork", strings.NewReader(`{"NetworkID":"`+networkID+`"}`))
 	w := httptest.NewRecorder()
-	newTestSocket(t, fake).ServeHTTP(w, r.WithContext(gone))
+	newHandler(fake).ServeHTTP(w, r.WithContext(gone))
 	if w.Code != http.StatusOK {
 		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
@@ -349,7 +291,7 @@ func TestStuckBackendHitsTheDeadline(t *testing.T) {
 			return ctx.Err()
 		}}
 		started := time.Now()
-		status, body := post(newTestSocket(t, fake), "NetworkDriver.DeleteNetwork", `{"NetworkID":"`+networkID+`"}`)
+		status, body := post(newHandler(fake), "NetworkDriver.DeleteNetwork", `{"NetworkID":"`+networkID+`"}`)
 		if status != http.StatusInternalServerError || !strings.Contains(body, "deadline exceeded") || time.Since(started) != callTimeout {
 			t.Errorf("after %v: status %d: %s", time.Since(started), status, body)
 		}
@@ -359,27 +301,23 @@ func TestStuckBackendHitsTheDeadline(t *testing.T) {
 // FuzzCall sends anything to every call: it is answered, with JSON, and a refused one does not reach the backend.
 func FuzzCall(f *testing.F) {
 	seen := map[string]bool{}
-	for _, path := range wireFiles(f) {
-		for _, c := range readWire(f, path) {
+	for _, path := range wiretest.Files(f, "testdata/wire") {
+		for _, c := range wiretest.Read(f, path) {
 			if !seen[c.Call+c.Step] {
 				seen[c.Call+c.Step] = true
-				f.Add(c.Call, []byte(c.body()))
+				f.Add(c.Call, []byte(c.Body()))
 			}
 		}
 	}
 	for call := range seen {
 		f.Add(call, []byte(`{"NetworkID":"`+networkID+`","Interface":null,"IPv4Data":[null],"Options":{"a":[]}}`))
 	}
-	log := logrus.New()
-	log.SetOutput(io.Discard)
 	f.Fuzz(func(t *testing.T, call string, body []byte) {
 		if strings.ContainsFunc(call, func(r rune) bool { return r != '.' && (r < 'A' || r > 'z') }) || call == "" {
 			t.Skip("not a call")
 		}
 		fake := &fakeBackend{}
-		g := newGate()
-		g.open(&core{backend: fake})
-		h := newSocket(g, "local", logrus.NewEntry(log)) // not recovered: a panic is a finding
+		h := New(Options{Networks: fake, Pools: fake, Scope: "local", Log: quiet()})
 		status, reply := post(h, call, string(body))
 		switch status {
 		case http.StatusOK:

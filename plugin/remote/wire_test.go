@@ -1,11 +1,9 @@
-package main
+package remote
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
+	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,54 +12,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weaveplugin/weave/plugin/remote/wiretest"
 )
 
-// wireCall is one recorded call of an Engine, and what a stub answered.
-type wireCall struct {
-	Step     string
-	Call     string
-	Request  json.RawMessage // null: the call has no body
-	Response json.RawMessage
-}
-
-// wireFiles are the recordings: three Engines on one machine, and four nodes of Swarms.
-func wireFiles(t testing.TB) []string {
-	t.Helper()
-	files, err := filepath.Glob("testdata/wire/*.jsonl")
-	if err != nil || len(files) != 7 {
-		t.Fatalf("testdata/wire has %d recordings (%v), want 7", len(files), err)
-	}
-	return files
-}
-
-func readWire(t testing.TB, path string) []wireCall {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var calls []wireCall
-	for dec := json.NewDecoder(bufio.NewReader(f)); ; {
-		var c wireCall
-		err := dec.Decode(&c)
-		if err == io.EOF {
-			return calls
-		}
-		if err != nil {
-			t.Fatalf("%s: call %d: %v", path, len(calls)+1, err)
-		}
-		calls = append(calls, c)
-	}
-}
-
-// body is the recorded body; a call without one has none.
-func (c wireCall) body() string {
-	if string(c.Request) == "null" {
-		return ""
-	}
-	return string(c.Request)
-}
+var updateGolden = flag.Bool("update", false, "write the answers to the recorded calls into testdata/replies")
 
 // post sends a call to h as an Engine does and returns the status and body of the answer.
 func post(h http.Handler, call, body string) (int, string) {
@@ -72,74 +27,21 @@ func post(h http.Handler, call, body string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-// checkReply holds an answer against what an Engine makes of it.
-func checkReply(call, request, reply string) error {
-	var req, resp struct {
-		Interface     struct{ Address, AddressIPv6, MacAddress string }
-		InterfaceName struct{ SrcName, DstPrefix string }
-		Gateway       string
-		GatewayIPv6   string
-		StaticRoutes  []any
-		Implements    []string
-		Scope         string
-		PoolID, Pool  string
-		Address       string
-		Err, Error    string
-	}
-	if request != "" {
-		if err := json.Unmarshal([]byte(request), &req); err != nil {
-			return err
-		}
-	}
-	if err := json.Unmarshal([]byte(reply), &resp); err != nil {
-		return err
-	}
-	switch {
-	case resp.Err != "" || resp.Error != "":
-		return fmt.Errorf("an error with status 200: %s", reply)
-	case call == "Plugin.Activate" && len(resp.Implements) != 2:
-		return fmt.Errorf("implements %q", resp.Implements)
-	case call == "NetworkDriver.GetCapabilities" && resp.Scope != "local":
-		return fmt.Errorf("scope %q", resp.Scope)
-	case call == "NetworkDriver.CreateEndpoint":
-		// libnetwork calls it a modification of the interface if a field is in both, even if it is the same.
-		in, out := req.Interface, resp.Interface
-		if in.Address != "" && out.Address != "" || in.AddressIPv6 != "" && out.AddressIPv6 != "" || in.MacAddress != "" && out.MacAddress != "" {
-			return fmt.Errorf("interface %+v answers %+v: a field of the request is answered", out, in)
-		}
-		if in.MacAddress == "" && out.MacAddress == "" {
-			return fmt.Errorf("no MAC, neither asked for nor answered")
-		}
-	case call == "NetworkDriver.Join":
-		if resp.InterfaceName.SrcName == "" || resp.InterfaceName.DstPrefix != "eth" {
-			return fmt.Errorf("interface name %+v", resp.InterfaceName)
-		}
-		if resp.Gateway != "" || resp.GatewayIPv6 != "" || len(resp.StaticRoutes) > 0 {
-			return fmt.Errorf("a gateway or a route: docker_gwbridge would stay away: %s", reply)
-		}
-	case call == "IpamDriver.RequestPool" && (resp.PoolID == "" || resp.Pool == ""):
-		return fmt.Errorf("pool %q with id %q", resp.Pool, resp.PoolID)
-	case call == "IpamDriver.RequestAddress" && !strings.Contains(resp.Address, "/"):
-		return fmt.Errorf("address %q is not in CIDR form", resp.Address)
-	}
-	return nil
-}
-
 // TestRecordedCalls replays what Engines sent: each call is understood, reaches the backend if it has to, and is answered
 // in a form that the Engine takes. The answers of the three Engines' files are held against golden files.
 func TestRecordedCalls(t *testing.T) {
-	for _, path := range wireFiles(t) {
+	for _, path := range wiretest.Files(t, "testdata/wire") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			fake := &fakeBackend{}
-			h := newTestSocket(t, fake)
+			h := newHandler(fake)
 			var replies bytes.Buffer
 			wantCalls := map[string]int{}
-			for i, c := range readWire(t, path) {
-				status, got := post(h, c.Call, c.body())
+			for i, c := range wiretest.Read(t, path) {
+				status, got := post(h, c.Call, c.Body())
 				if status != http.StatusOK {
 					t.Fatalf("line %d: %s %s: status %d: %s", i+1, c.Call, c.Request, status, got)
 				}
-				if err := checkReply(c.Call, c.body(), got); err != nil {
+				if err := wiretest.CheckReply(c.Call, c.Body(), got); err != nil {
 					t.Errorf("line %d: %s: %v", i+1, c.Call, err)
 				}
 				wantCalls[c.Call]++
@@ -167,7 +69,7 @@ var unbacked = map[string]bool{
 // checkGolden compares got with the file, or writes it if the test runs with -update.
 func checkGolden(t *testing.T, path, got string) {
 	t.Helper()
-	if *updateScripts {
+	if *updateGolden {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -188,12 +90,12 @@ func checkGolden(t *testing.T, path, got string) {
 // TestCheckReply keeps checkReply honest: recorded answers that Engines accepted pass it, and the mistakes
 // that it is there for don't.
 func TestCheckReply(t *testing.T) {
-	for _, path := range wireFiles(t) {
-		for i, c := range readWire(t, path) {
+	for _, path := range wiretest.Files(t, "testdata/wire") {
+		for i, c := range wiretest.Read(t, path) {
 			if c.Call == "NetworkDriver.GetCapabilities" || c.Call == "NetworkDriver.Join" {
 				continue // the scope differs in the Swarm of scope global; the stub's Join is checked below
 			}
-			if err := checkReply(c.Call, c.body(), string(c.Response)); err != nil {
+			if err := wiretest.CheckReply(c.Call, c.Body(), string(c.Response)); err != nil {
 				t.Errorf("%s:%d: %s: an Engine took this: %v", path, i+1, c.Call, err)
 			}
 		}
@@ -208,7 +110,7 @@ func TestCheckReply(t *testing.T) {
 		{"IpamDriver.RequestPool", `{}`, `{"Pool":"10.0.0.0/8"}`},
 		{"IpamDriver.ReleasePool", `{}`, `{"Error":"no"}`},
 	} {
-		if err := checkReply(bad.call, bad.request, bad.reply); err == nil {
+		if err := wiretest.CheckReply(bad.call, bad.request, bad.reply); err == nil {
 			t.Errorf("%s %s: %s passes", bad.call, bad.request, bad.reply)
 		}
 	}

@@ -1,0 +1,84 @@
+package dockersync
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/ipam"
+)
+
+// adopt takes up what Docker has and weave does not, if it is among untracked, which is what weave did not have before
+// Docker was read. What weave had then and has no more was removed meanwhile.
+func (c *Comparison) adopt(ctx context.Context, latest *reading, untracked contents) {
+	for _, n := range latest.Networks {
+		if err := c.adoptPools(ctx, n, latest, untracked); err != nil {
+			c.log.WithError(err).WithField("network", n.ID).Error("take up pools that docker knows")
+		}
+		if err := c.adoptNetwork(ctx, n, latest, untracked); err != nil {
+			c.log.WithError(err).WithField("network", n.ID).Error("take up a network that docker knows")
+		}
+	}
+}
+
+func (c *Comparison) adoptNetwork(ctx context.Context, n Network, latest *reading, untracked contents) error {
+	tracked := c.tracked()
+	if !tracked.networks[n.ID] && !untracked.networks[n.ID] {
+		return nil
+	}
+	endpoints := slices.DeleteFunc(latest.endpointsOf(n.ID), func(ep driver.Endpoint) bool {
+		return tracked.endpoints[ep.ID] || !untracked.endpoints[ep.ID]
+	})
+	// Swarm makes its networks again by itself, but not the endpoints that they have now.
+	if !slices.Contains(latest.Drivers, n.Driver) || n.Scope != "local" && len(endpoints) == 0 {
+		return nil
+	}
+	if tracked.networks[n.ID] && len(endpoints) == 0 {
+		return nil
+	}
+	return c.networks.Adopt(ctx, createRequest(n, latest.Drivers), endpoints)
+}
+
+// adoptPools takes up the pools of n, with the addresses in use, that weave does not have.
+func (c *Comparison) adoptPools(ctx context.Context, n Network, latest *reading, untracked contents) error {
+	if !slices.Contains(latest.Drivers, n.IPAMDriver) || n.Scope != "local" {
+		return nil
+	}
+	tracked := c.tracked()
+	var errs []error
+	for _, s := range n.Subnets {
+		if !tracked.subnets[s.Subnet] && untracked.subnets[s.Subnet] {
+			errs = append(errs, c.adoptPool(ctx, s, latest.inUse(n.ID, s)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Comparison) adoptPool(ctx context.Context, s Subnet, inUse []netip.Addr) error {
+	pool, err := c.pools.RequestPool(ctx, poolRequest(s))
+	if err != nil {
+		return err
+	}
+	c.log.WithField("pool", pool.PoolID).Warn("taking up a pool that docker knows and the state does not")
+	var errs []error
+	for _, addr := range inUse {
+		_, err := c.pools.RequestAddress(ctx, addressRequest(pool.PoolID, addr))
+		if err != nil && !errors.Is(err, ipam.ErrAddressInUse) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// endpointsOf returns the endpoints on a network as the driver has them.
+func (r *reading) endpointsOf(id driver.NetworkID) []driver.Endpoint {
+	var out []driver.Endpoint
+	for _, ep := range r.Endpoints {
+		if ep.Network == id {
+			out = append(out, driver.Endpoint{ID: ep.ID, MAC: ep.MAC, Addresses: ep.Addresses, Sandbox: ep.Sandbox})
+		}
+	}
+	return out
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/nsproc/sandbox"
+	"github.com/weaveplugin/weave/plugin/daemon"
+	"github.com/weaveplugin/weave/plugin/dockersync"
+)
+
+// fixedStatus returns the part of the status that does not change while weave runs.
+func fixedStatus(cfg daemon.Config, stateID string, started time.Time, r driver.Report) api.Status {
+	b := build()
+	return api.Status{
+		Version: b.Version,
+		Commit:  b.Commit,
+		StateID: stateID,
+		PID:     os.Getpid(),
+		Started: started,
+		Store:   cfg.State,
+		Ranges:  cfg.Ranges(),
+		Reconcile: &api.Reconcile{
+			Ended:   time.Now(),
+			Took:    r.Took.Seconds(),
+			Actions: slices.Concat(r.Repaired, r.Removed),
+			Error:   strings.Join(r.Problems, "; "),
+		},
+		Docker:   api.Docker{Error: "not asked: --docker-socket is none", Drivers: cfg.DriverNames},
+		Warnings: r.Problems,
+	}
+}
+
+// currentStatus returns the fixed part of the status with what is so now. Docker is nil if weave does without its API.
+func currentStatus(s api.Status, docker *dockersync.Watcher, endpoints []driver.Endpoint, root sandbox.Root,
+	sockets daemon.Sockets,
+) api.Status {
+	s.Uptime = time.Since(s.Started).Seconds()
+	s.Warnings = slices.Clone(s.Warnings)
+	if docker != nil {
+		usable, warnings := docker.DriverNames()
+		s.Docker = api.Docker{Reachable: true, Drivers: usable}
+		if err := docker.Reachable(); err != nil {
+			s.Docker.Reachable, s.Docker.Error = false, err.Error()
+		}
+		s.Warnings = append(s.Warnings, warnings...)
+	}
+	if warning := unseenWarning(endpoints, root); warning != "" {
+		s.Warnings = append(s.Warnings, warning)
+	}
+	s.Warnings = append(s.Warnings, sockets.Warnings()...)
+	return s
+}
+
+// unseenWarning returns a warning if mounts that Docker made after weave started don't reach it, else an empty text. It
+// looks at the sandbox that was made last: earlier ones weave may have found when it started.
+func unseenWarning(endpoints []driver.Endpoint, root sandbox.Root) string {
+	var last driver.Endpoint
+	for _, e := range endpoints {
+		// Endpoints in other states may be left over from containers that have ended.
+		if e.State == driver.Up && !e.Created.Before(last.Created) {
+			last = e
+		}
+	}
+	if last.Sandbox == "" {
+		return ""
+	}
+	f, err := root.Open(last.Sandbox)
+	if err == nil {
+		f.Close()
+	}
+	if errors.Is(err, sandbox.ErrNotVisible) {
+		return "sandboxes can't be seen, so container ends are not announced and live=nsproc fails, all else works: " +
+			sandbox.ErrNotVisible.Error()
+	}
+	return ""
+}
