@@ -16,28 +16,36 @@ import (
 
 const module = "github.com/weaveplugin/weave"
 
-// layers orders the folders at the top: a package imports packages of its own folder and of lower layers, no others.
+// layers orders the folders: a package imports packages of its own folder and of lower layers, no others. A package
+// belongs to the longest of these folders that it is in.
 var layers = map[string]int{
-	"integration": 5,
-	"plugin":      4,
-	"api":         3,
-	"driver":      2,
-	"ipam":        2,
-	"overlay":     1,
-	"store":       1,
-	"nsproc":      1,
-	"internal":    0,
+	"integration": 6,
+	"plugin":      5, // the main package, which alone knows all of those below it
+
+	"plugin/cli":        4,
+	"plugin/daemon":     4,
+	"plugin/dockersync": 4,
+	"plugin/remote":     4,
+
+	"api":      3,
+	"driver":   2,
+	"ipam":     2,
+	"overlay":  1,
+	"store":    1,
+	"nsproc":   1,
+	"internal": 0,
 }
 
 // libraries says in which folders alone the non-test files may import a library or a package of this module, with
 // what is below it.
 var libraries = map[string][]string{
-	"github.com/vishvananda/netlink": {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
-	"github.com/mdlayher/netlink":    {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
-	"github.com/vishvananda/netns":   {"nsproc", "internal/nstest"},
-	module + "/internal/nstest":      {"internal/nstest"},
-	module + "/internal/rules":       {"internal/rules"},
-	module + "/integration":          {"integration"},
+	"github.com/vishvananda/netlink":   {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
+	"github.com/mdlayher/netlink":      {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
+	"github.com/vishvananda/netns":     {"nsproc", "internal/nstest"},
+	module + "/internal/nstest":        {"internal/nstest"},
+	module + "/plugin/remote/wiretest": {"plugin/remote/wiretest"},
+	module + "/internal/rules":         {"internal/rules"},
+	module + "/integration":            {"integration"},
 }
 
 // enters names what puts a thread into another network namespace, by the package that it is of.
@@ -169,11 +177,19 @@ func (f file) check() []string {
 
 // mayImport says whether the file may import the package in folder to.
 func (f file) mayImport(to string) bool {
-	from, _, _ := strings.Cut(f.folder, "/")
-	target, _, _ := strings.Cut(to, "/")
-	fromLayer, known := layers[from]
-	toLayer, toKnown := layers[target]
-	return known && toKnown && (from == target || fromLayer > toLayer)
+	from, target := layerFolder(f.folder), layerFolder(to)
+	return from != "" && target != "" && (from == target || layers[from] > layers[target])
+}
+
+// layerFolder returns the longest of the layers' folders that is folder or above it, empty if there is none.
+func layerFolder(folder string) string {
+	longest := ""
+	for top := range layers {
+		if below(folder, top) && len(top) > len(longest) {
+			longest = top
+		}
+	}
+	return longest
 }
 
 // forbidden is the name of what a selector stands for if it enters a namespace, otherwise empty.
