@@ -1,12 +1,12 @@
 package daemon
 
 import (
-	systemd "github.com/coreos/go-systemd/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 )
 
-// notify tells systemd how far weave is, in the words of sd_notify(3), if systemd has started it and waits for that
-// (Type=notify). A failure is told and no more: what then happens is systemd's to decide.
+// notify tells systemd a state of weave, as sd_notify(3) defines them, if systemd has started weave and waits for that
+// (Type=notify). A failure is logged and no more: what follows from it is systemd's to decide.
 func notify(state string, log *logrus.Entry) {
 	if _, err := systemd.SdNotify(false, state); err != nil {
 		log.WithError(err).Warn("systemd could not be told " + state)

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -50,7 +51,7 @@ func Serve(ctx context.Context, cfg Config, p Program, log *logrus.Entry) error 
 	default:
 		log.WithFields(logrus.Fields{"plugin": cfg.PluginSockets, "api": cfg.APISocket}).Info("listening")
 	}
-	notify("READY=1", log)
+	notify(systemd.SdNotifyReady, log)
 	return d.run(ctx)
 }
 
@@ -88,7 +89,7 @@ func (d *daemon) run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		d.log.Info("stopping")
-		notify("STOPPING=1", d.log)
+		notify(systemd.SdNotifyStopping, d.log)
 	case <-running.Done():
 	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
