@@ -82,7 +82,7 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 		}
 		listing.Names = docker
 		comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
-			Docker: docker, Networks: networks, Pools: pools, Timing: dockersync.NewTiming(time.Minute), Log: log,
+			Docker: docker, Networks: networks, Pools: pools, Timing: dockersync.NewTiming(cfg.DockerInterval), Log: log,
 		})
 		background = append(background, withoutError(docker.Run), withoutError(comparison.Run))
 	}

@@ -28,18 +28,19 @@ func newConfig(t *testing.T) daemon.Config {
 	t.Helper()
 	dir := socketDir(t)
 	return daemon.Config{
-		PluginSockets: []string{filepath.Join(dir, "plugins", "weave.sock")},
-		DriverNames:   []string{"weave"},
-		APISocket:     filepath.Join(dir, "api", "weave.sock"),
-		APIGroup:      -1,
-		State:         filepath.Join(dir, "weave.db"),
-		RuntimeDir:    filepath.Join(dir, "api"),
-		Nsproc:        executable(t),
-		Range:         netip.MustParsePrefix("10.32.0.0/12"),
-		SubnetBits:    22,
-		MTU:           1500,
-		Scope:         "local",
-		LogLevel:      logrus.InfoLevel,
+		PluginSockets:  []string{filepath.Join(dir, "plugins", "weave.sock")},
+		DriverNames:    []string{"weave"},
+		APISocket:      filepath.Join(dir, "api", "weave.sock"),
+		APIGroup:       -1,
+		State:          filepath.Join(dir, "weave.db"),
+		RuntimeDir:     filepath.Join(dir, "api"),
+		Nsproc:         executable(t),
+		DockerInterval: time.Minute,
+		Range:          netip.MustParsePrefix("10.32.0.0/12"),
+		SubnetBits:     22,
+		MTU:            1500,
+		Scope:          "local",
+		LogLevel:       logrus.InfoLevel,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -42,20 +43,21 @@ func TestDefaultConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
-		PluginSockets: []string{"/run/docker/plugins/weave.sock"},
-		DriverNames:   []string{"weave"},
-		APISocket:     "/run/weave/weave.sock",
-		APIGroup:      -1,
-		State:         "/var/lib/weave/weave.db",
-		RuntimeDir:    "/run/weave",
-		Nsproc:        got.Nsproc,
-		DockerSocket:  "/var/run/docker.sock",
-		Range:         netip.MustParsePrefix("10.32.0.0/12"),
-		SubnetBits:    22,
-		MTU:           1500,
-		Scope:         "local",
-		LogLevel:      logrus.InfoLevel,
-		LogFormat:     "text",
+		PluginSockets:  []string{"/run/docker/plugins/weave.sock"},
+		DriverNames:    []string{"weave"},
+		APISocket:      "/run/weave/weave.sock",
+		APIGroup:       -1,
+		State:          "/var/lib/weave/weave.db",
+		RuntimeDir:     "/run/weave",
+		Nsproc:         got.Nsproc,
+		DockerSocket:   "/var/run/docker.sock",
+		DockerInterval: time.Minute,
+		Range:          netip.MustParsePrefix("10.32.0.0/12"),
+		SubnetBits:     22,
+		MTU:            1500,
+		Scope:          "local",
+		LogLevel:       logrus.InfoLevel,
+		LogFormat:      "text",
 	}
 	if diff := cmp.Diff(want, got, comparePrefix); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -64,13 +66,13 @@ func TestDefaultConfig(t *testing.T) {
 
 func TestFlagBeatsEnvironmentBeatsDefault(t *testing.T) {
 	got, err := parseConfig(t, []string{"--mtu=9000", "--docker-socket="}, map[string]string{
-		"WEAVE_MTU": "1400", "WEAVE_LOG_LEVEL": "debug", "WEAVE_RANGE": "", "WEAVE_DOCKER_SOCKET": "/run/d.sock",
+		"WEAVE_MTU": "1400", "WEAVE_LOG_LEVEL": "debug", "WEAVE_DOCKER_INTERVAL": "5s", "WEAVE_RANGE": "", "WEAVE_DOCKER_SOCKET": "/run/d.sock",
 		"WEAVE_PLUGIN_SOCKET": "/run/docker/plugins/weave.sock,/host/run/docker/plugins/weave.sock", "WEAVE_RANGE6": "fd12:3456:789a::/48",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.MTU != 9000 || got.LogLevel != logrus.DebugLevel || got.Range.String() != "10.32.0.0/12" || got.DockerSocket != "" || len(got.PluginSockets) != 2 {
+	if got.MTU != 9000 || got.DockerInterval != 5*time.Second || got.LogLevel != logrus.DebugLevel || got.Range.String() != "10.32.0.0/12" || got.DockerSocket != "" || len(got.PluginSockets) != 2 {
 		t.Errorf("got %+v", got)
 	}
 	if diff := cmp.Diff([]netip.Prefix{netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("fd12:3456:789a::/48")}, got.Ranges(), comparePrefix); diff != "" {
@@ -99,6 +101,9 @@ func TestBadSettingIsRefused(t *testing.T) {
 		{"--nsproc=/tmp", `--nsproc "/tmp": want`},
 		{"--nsproc=" + plain, "want the absolute path of an executable file"},
 		{"--docker-socket=docker.sock", `--docker-socket "docker.sock": want an absolute path or none`},
+		{"--docker-interval=60", `--docker-interval "60": want a duration of at least 1s, such as 90s or 5m`},
+		{"--docker-interval=999ms", `--docker-interval "999ms": want`},
+		{"--docker-interval=-1m", `--docker-interval "-1m": want`},
 		{"--sandbox-root=host", `--sandbox-root "host": want`},
 		{"--range=10.32.0.0", `--range "10.32.0.0": want an IPv4 prefix`},
 		{"--range=10.32.0.1/12", `--range "10.32.0.1/12": want`},

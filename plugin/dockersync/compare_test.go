@@ -373,6 +373,17 @@ func TestLateNetworkNeedsTwoReadings(t *testing.T) {
 	}
 }
 
+func TestTiming(t *testing.T) {
+	for interval, want := range map[time.Duration]Timing{
+		time.Minute:     {Interval: time.Minute, Retry: 10 * time.Second, Grace: time.Minute, Deadline: 45 * time.Second},
+		6 * time.Second: {Interval: 6 * time.Second, Retry: time.Second, Grace: 6 * time.Second, Deadline: 5 * time.Second},
+	} {
+		if diff := cmp.Diff(want, NewTiming(interval)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", interval, diff)
+		}
+	}
+}
+
 // TestRunReadsAtALowRate: two readings soon, then one a minute; after a failure two soon again.
 func TestRunReadsAtALowRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
