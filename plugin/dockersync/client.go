@@ -15,19 +15,19 @@ import (
 	"github.com/weaveplugin/weave/api"
 )
 
-// This is a client of our own, and not the Engine's, because that one decodes addresses strictly: an Engine before 28.0
-// tells the gateway of any IPv6 network as "fd00::1/64", and one such network, of whatever driver, is enough for the
-// Engine's client to refuse the whole list. Six GETs are needed here, and of their answers only the fields below.
+// Docker's own Go client is not used because it decodes addresses strictly: Docker before 28.0 gives the gateway of an
+// IPv6 network as "fd00::1/64", and one such network, of whatever driver, makes that client refuse the whole list. Six
+// GETs are needed here, and of their answers only the fields below.
 
 const (
-	callDeadline = 5 * time.Second // for each call; an inspect may wait for whatever waits for us
+	callDeadline = 5 * time.Second // of a request; Docker answers some only after calls to plugins that are under way
 	maxAnswer    = 64 << 20        // bytes
 	minMinor     = 40              // of API version 1: Docker 19.03
 	maxMinor     = 51              // the newest whose answers were looked at: Docker 28.5
 )
 
-// errGone says that what was asked for does not exist.
-var errGone = errors.New("no such object")
+// errGone is the error of a request for what does not exist.
+var errGone = errors.New("it does not exist")
 
 // client is a client of Docker's API.
 type client struct {
@@ -44,13 +44,13 @@ func newClient(socket string) client {
 
 func (c client) close() { c.http.CloseIdleConnections() }
 
-// session is an Engine whose API version has been agreed upon.
+// session is a client that has agreed with Docker upon a version of the API.
 type session struct {
 	http   *http.Client
 	prefix string // of paths: "/v1.41"
 }
 
-// connect asks the Engine for its newest API version and agrees upon one.
+// connect agrees with Docker upon a version of the API.
 func (c client) connect(ctx context.Context) (session, error) {
 	ctx, cancel := context.WithTimeout(ctx, callDeadline)
 	defer cancel()
@@ -63,7 +63,7 @@ func (c client) connect(ctx context.Context) (session, error) {
 	return session{c.http, "/v1." + strconv.Itoa(minor)}, err
 }
 
-// agree returns the minor number of the API version to use with an Engine that offers version.
+// agree returns the minor number of the API version to use with a Docker whose newest is version.
 func agree(version string) (int, error) {
 	major, rest, _ := strings.Cut(version, ".")
 	minor, err := strconv.ParseUint(rest, 10, 16)
@@ -73,7 +73,7 @@ func agree(version string) (int, error) {
 	return int(min(minor, maxMinor)), nil
 }
 
-// get decodes the answer to a GET of path into v. It is errGone if there is no such object.
+// get decodes the answer to a GET of path into v. The error is errGone if Docker answers that it does not exist.
 func (s session) get(ctx context.Context, path string, query url.Values, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, callDeadline)
 	defer cancel()
@@ -131,7 +131,7 @@ func do(ctx context.Context, client *http.Client, path string, query url.Values)
 	return nil, fmt.Errorf("get %s of docker's API: %w", path, err)
 }
 
-// readNames reads all names; that of the managed plugin of this id among them, unless it is empty.
+// readNames reads all names. PluginID is the id of the managed plugin that weave is, or empty.
 func (s session) readNames(ctx context.Context, pluginID string) (*names, error) {
 	var networks []struct {
 		ID   string `json:"Id"`
@@ -154,7 +154,11 @@ func (s session) readNames(ctx context.Context, pluginID string) (*names, error)
 	if err != nil {
 		return nil, err
 	}
-	n := &names{plugin: plugin, plugins: plugins, networks: make(map[string]string, len(networks)), containers: make(map[string]container, len(containers))}
+	n := &names{
+		plugin: plugin, plugins: plugins,
+		networks:   make(map[string]string, len(networks)),
+		containers: make(map[string]container, len(containers)),
+	}
 	for _, network := range networks {
 		n.networks[network.ID] = network.Name
 	}
@@ -169,7 +173,7 @@ func (s session) readNames(ctx context.Context, pluginID string) (*names, error)
 }
 
 // pluginNames returns the full name of the managed plugin of this id, empty if there is none, and those of all managed
-// plugins, disabled ones among them.
+// plugins, including disabled ones.
 func (s session) pluginNames(ctx context.Context, id string) (own string, all []string, err error) {
 	var plugins []struct {
 		ID   string `json:"Id"`
@@ -177,7 +181,7 @@ func (s session) pluginNames(ctx context.Context, id string) (own string, all []
 	}
 	if err := s.get(ctx, "/plugins", nil, &plugins); err != nil {
 		if id == "" {
-			err = nil // nothing but a warning depends on it
+			err = nil // only a warning depends on it
 		}
 		return "", nil, err
 	}
@@ -190,8 +194,8 @@ func (s session) pluginNames(ctx context.Context, id string) (own string, all []
 	return own, all, nil
 }
 
-// ownName picks a container's own name from all that Docker tells: those through a link of another container have a
-// further slash ("/web", "/proxy/web").
+// ownName returns a container's own name out of all of its names in Docker's API: names through a link of another
+// container have a second slash ("/web", "/proxy/web").
 func ownName(names []string) string {
 	for _, n := range names {
 		if n, ok := strings.CutPrefix(n, "/"); ok && !strings.Contains(n, "/") {

@@ -1,3 +1,8 @@
+// Package dockersync keeps weave in line with Docker. A Watcher reads from Docker's API what Docker calls networks and
+// containers, and which networks and endpoints it holds weave responsible for. A Comparison acts on the differences: it
+// takes up what weave does not know, and releases what Docker has forgotten.
+//
+// It runs in the host's network namespace, in the background. Of Docker it only reads.
 package dockersync
 
 import (
@@ -66,9 +71,9 @@ type ComparisonOptions struct {
 	Log      *logrus.Entry
 }
 
-// Comparison compares what weave tracks with what Docker has, and brings weave in line: a Docker that was killed, or that
-// made calls while weave was away, forgets networks and endpoints without a call; and a weave whose state is new does not
-// know those that are there.
+// Comparison compares what weave tracks with what Docker has, and brings weave in line: a Docker that was killed, or
+// that made calls while weave was away, forgets networks and endpoints without a call; and a weave whose state is new
+// does not know those that are there.
 //
 // Docker's answers can be incomplete while it starts, and what is being made is not in them yet. So the comparison acts
 // only on what two readings in a row agree upon.
@@ -111,8 +116,8 @@ func (c *Comparison) Run(ctx context.Context) {
 	}
 }
 
-// compare reads Docker and acts on what this reading and the earlier one agree upon. It returns this reading, or nil if it
-// failed: two new ones are needed then.
+// compare reads Docker and acts on what this reading and the earlier one agree upon. It returns this reading, or nil if
+// it failed: two new ones are needed then.
 func (c *Comparison) compare(ctx context.Context, earlier *reading) (*reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timing.Deadline)
 	defer cancel()

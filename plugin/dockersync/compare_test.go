@@ -36,18 +36,18 @@ const (
 
 // fakeReader is a Docker that answers what it is set to.
 type fakeReader struct {
-	mu      sync.Mutex // guards err and asked
-	known   Known
-	err     error
-	names   map[string]string
-	unreach error
-	asked   int
+	mu       sync.Mutex // guards err and readings
+	known    Known
+	err      error
+	names    map[string]string
+	unreach  error
+	readings int
 }
 
 func (f *fakeReader) Known(context.Context) (Known, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked++
+	f.readings++
 	f.known.Drivers = []string{"weave"}
 	return f.known, f.err
 }
@@ -61,7 +61,7 @@ func (f *fakeReader) fail(err error) {
 func (f *fakeReader) NetworkName(id string) string { return f.names[id] }
 func (f *fakeReader) Reachable() error             { return f.unreach }
 
-// fakeTracker notes what it is asked to do.
+// fakeTracker is a driver that records its calls.
 type fakeTracker struct {
 	mu        sync.Mutex // guards known and before
 	networks  []driver.Network
@@ -85,7 +85,9 @@ func (f *fakeTracker) Adopt(_ context.Context, req *network.CreateNetworkRequest
 	return nil
 }
 
-func (f *fakeTracker) Forget(_ context.Context, known map[driver.EndpointID]bool, before time.Time) ([]driver.EndpointID, error) {
+func (f *fakeTracker) Forget(_ context.Context, known map[driver.EndpointID]bool, before time.Time) (
+	[]driver.EndpointID, error,
+) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.known, f.before = append(f.known, known), append(f.before, before)
@@ -98,8 +100,8 @@ func (f *fakeTracker) DeleteNetwork(_ context.Context, req *network.DeleteNetwor
 	return nil
 }
 
-// newComparison returns a Comparison to which everything is an hour older than it is, so that nothing is too young to be
-// forgotten, with its parts.
+// newComparison returns a Comparison to which everything is an hour older than it is, so that nothing is too young to
+// be forgotten, with its parts.
 func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.IPAM) {
 	t.Helper()
 	st, err := store.OpenBolt(filepath.Join(t.TempDir(), "weave.db"))
@@ -107,7 +109,8 @@ func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	pools, err := ipam.New(ipam.Options{Store: st, Log: quiet(), Routes: func(context.Context) ([]netip.Prefix, error) { return nil, nil }})
+	routes := func(context.Context) ([]netip.Prefix, error) { return nil, nil }
+	pools, err := ipam.New(ipam.Options{Store: st, Log: quiet(), Routes: routes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +120,10 @@ func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.
 	docker, tracker := &fakeReader{names: map[string]string{}}, &fakeTracker{}
 	timing := NewTiming(time.Minute)
 	timing.Grace = -time.Hour
-	return &Comparison{docker: docker, networks: tracker, pools: pools, timing: timing, log: quiet()}, docker, tracker, pools
+	c := NewComparison(ComparisonOptions{
+		Docker: docker, Networks: tracker, Pools: pools, Timing: timing, Log: quiet(),
+	})
+	return c, docker, tracker, pools
 }
 
 // compareTwice compares two readings of the same.
@@ -140,12 +146,14 @@ var (
 // requestPool makes a pool of subnet with addresses held, and returns its id.
 func requestPool(t *testing.T, pools *ipam.IPAM, space string, subnet netip.Prefix, addresses ...string) string {
 	t.Helper()
-	pool, err := pools.RequestPool(t.Context(), &dockeripam.RequestPoolRequest{AddressSpace: space, Pool: subnet.String()})
+	req := &dockeripam.RequestPoolRequest{AddressSpace: space, Pool: subnet.String()}
+	pool, err := pools.RequestPool(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range addresses {
-		if _, err := pools.RequestAddress(t.Context(), &dockeripam.RequestAddressRequest{PoolID: pool.PoolID, Address: a}); err != nil {
+		req := &dockeripam.RequestAddressRequest{PoolID: pool.PoolID, Address: a}
+		if _, err := pools.RequestAddress(t.Context(), req); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -168,215 +176,14 @@ func localNetwork(id driver.NetworkID, subnets ...Subnet) Network {
 	return Network{ID: id, Driver: "weave", IPAMDriver: "weave", Scope: "local", IPv4: true, Subnets: subnets}
 }
 
-func TestOneReadingForgetsNothing(t *testing.T) {
-	c, _, tracker, pools := newComparison(t)
-	requestPool(t, pools, ipam.LocalSpace, subnetA)
-	if _, err := c.compare(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	if len(tracker.known) != 0 || len(held(pools)) != 1 {
-		t.Errorf("forget %v, pools %v", tracker.known, held(pools))
-	}
-}
-
-func TestFailedReadingForgetsNothing(t *testing.T) {
-	c, docker, tracker, pools := newComparison(t)
-	requestPool(t, pools, ipam.LocalSpace, subnetA)
-	first, err := c.compare(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	docker.err = errors.New("inspect: broken off")
-	latest, err := c.compare(t.Context(), first)
-	if !errors.Is(err, docker.err) || latest != nil {
-		t.Errorf("%v, %v; want the error, and that the row begins anew", latest, err)
-	}
-	if len(tracker.known) != 0 || len(held(pools)) != 1 {
-		t.Errorf("forget %v, pools %v", tracker.known, held(pools))
-	}
-}
-
-func TestKnownInEitherReadingIsKept(t *testing.T) {
-	c, docker, tracker, _ := newComparison(t)
-	c.timing.Grace = time.Minute
-	docker.known.Endpoints = []Endpoint{{ID: "old"}, {ID: "both"}}
-	first, err := c.compare(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	docker.known.Endpoints = []Endpoint{{ID: "both"}, {ID: "new"}}
-	if _, err := c.compare(t.Context(), first); err != nil {
-		t.Fatal(err)
-	}
-	want := []map[driver.EndpointID]bool{{"old": true, "both": true, "new": true}}
-	if diff := cmp.Diff(want, tracker.known); diff != "" {
-		t.Errorf("known (-want +got):\n%s", diff)
-	}
-	if got := tracker.before[0]; !got.Equal(first.begun.Add(-time.Minute)) {
-		t.Errorf("before %v, want a minute before the first reading, %v", got, first.begun)
-	}
-}
-
-func TestNetworkThatDockerForgotIsRemoved(t *testing.T) {
-	old := time.Now().Add(-time.Hour)
-	for _, tt := range []struct {
-		name   string
-		change func(*Comparison, *fakeReader, *fakeTracker)
-		gone   bool
-	}{
-		{"forgotten", func(*Comparison, *fakeReader, *fakeTracker) {}, true},
-		{"known", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
-			d.known.Networks = []Network{localNetwork(networkID, Subnet{Subnet: subnetA})}
-		}, false},
-		{"has an endpoint that lives", func(_ *Comparison, _ *fakeReader, f *fakeTracker) {
-			f.endpoints = []driver.Endpoint{{ID: endpointID, Network: networkID}}
-		}, false},
-		{"of another driver name", func(_ *Comparison, d *fakeReader, _ *fakeTracker) { d.names[networkID] = "app" }, false},
-		{"names not to be had", func(_ *Comparison, d *fakeReader, _ *fakeTracker) { d.unreach = errors.New("refused") }, false},
-		{"too young", func(c *Comparison, _ *fakeReader, f *fakeTracker) {
-			c.timing.Grace = time.Minute
-			f.networks[0].Created = time.Now()
-		}, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c, docker, tracker, pools := newComparison(t)
-			id := requestPool(t, pools, ipam.LocalSpace, subnetA, "10.40.0.1")
-			tracker.networks = []driver.Network{{ID: networkID, Created: old,
-				Pools: []driver.Pool{{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.1")}}}}
-			tt.change(c, docker, tracker)
-			compareTwice(t, c)
-			if gone := len(tracker.deleted) == 1; gone != tt.gone {
-				t.Errorf("deleted %v, want %v", tracker.deleted, tt.gone)
-			}
-			if _, ok := held(pools)[id]; ok == tt.gone {
-				t.Errorf("pools %v; gone: want %v", held(pools), tt.gone)
-			}
-		})
-	}
-}
-
-// TestOnlyForgottenAddressesAreReleased goes through all that may hold an address.
-func TestOnlyForgottenAddressesAreReleased(t *testing.T) {
-	full := Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.1"),
-		Aux: map[string]netip.Addr{"nas": netip.MustParseAddr("10.40.0.2")}}
-	endpoint := Endpoint{ID: endpointID, Network: networkID, Addresses: []netip.Prefix{netip.MustParsePrefix("10.40.0.3/24")}}
-	addresses := []string{"10.40.0.1", "10.40.0.2", "10.40.0.3", "10.40.0.4"}
-	for _, tt := range []struct {
-		name    string
-		space   string
-		network func(*Network)
-		tracked []driver.Endpoint
-		want    []string
-	}{
-		{"Docker knows three", ipam.LocalSpace, nil, nil, addresses[:3]},
-		{"the driver knows the fourth", ipam.LocalSpace, nil,
-			[]driver.Endpoint{{ID: "f", Network: networkID, Addresses: []netip.Prefix{netip.MustParsePrefix("10.40.0.4/24")}}}, addresses},
-		{"network of another driver", ipam.LocalSpace, func(n *Network) { n.Driver = "macvlan" }, nil, addresses},
-		{"network of Swarm's", ipam.LocalSpace, func(n *Network) { n.Scope = "swarm" }, nil, addresses},
-		{"Swarm's address space", ipam.GlobalSpace, nil, nil, addresses},
-		{"no network", ipam.LocalSpace, func(n *Network) { n.Subnets = nil }, nil, addresses},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c, docker, tracker, pools := newComparison(t)
-			id := requestPool(t, pools, tt.space, subnetA, addresses...)
-			n := localNetwork(networkID, full)
-			if tt.network != nil {
-				tt.network(&n)
-			}
-			docker.known = Known{Networks: []Network{n}, Endpoints: []Endpoint{endpoint}}
-			tracker.networks = []driver.Network{{ID: networkID}}
-			tracker.endpoints = append(tt.tracked, driver.Endpoint{ID: endpointID, Network: networkID})
-			compareTwice(t, c)
-			got := held(pools)[id]
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("held (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestEmptyPoolWithoutNetworkIsReleased(t *testing.T) {
-	c, _, _, pools := newComparison(t)
-	requestPool(t, pools, ipam.LocalSpace, subnetA)
-	swarm := requestPool(t, pools, ipam.GlobalSpace, subnetB)
-	compareTwice(t, c)
-	if diff := cmp.Diff(map[string][]string{swarm: {}}, held(pools)); diff != "" {
-		t.Errorf("pools (-want +got):\n%s", diff)
-	}
-}
-
-// TestEmptyStateTakesUpWhatDockerHas: the plugin was removed and installed again beside running containers.
-func TestEmptyStateTakesUpWhatDockerHas(t *testing.T) {
-	c, docker, tracker, pools := newComparison(t)
-	n := localNetwork(networkID,
-		Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.254"), Range: netip.MustParsePrefix("10.40.0.0/25")},
-		Subnet{Subnet: netip.MustParsePrefix("fd00:40::/64")})
-	n.Internal, n.Options = true, map[string]string{"works.weave.mtu": "1400"}
-	docker.known = Known{
-		Networks: []Network{n,
-			{ID: "swarmnetwork0000000000000", Driver: "weave", IPAMDriver: "weave", Scope: "swarm"},
-			{ID: "macvlan000000", Driver: "macvlan", IPAMDriver: "weave", Scope: "local", Subnets: []Subnet{{Subnet: subnetB}}},
-		},
-		Endpoints: []Endpoint{{ID: endpointID, Network: networkID, MAC: "02:00:00:00:00:01", Sandbox: "/var/run/docker/netns/1bcf64dc8437",
-			Addresses: []netip.Prefix{netip.MustParsePrefix("10.40.0.3/24"), netip.MustParsePrefix("fd00:40::3/64")}}},
-	}
-	compareTwice(t, c)
-	wantRequest := []*network.CreateNetworkRequest{{
-		NetworkID: networkID,
-		Options: map[string]any{"com.docker.network.internal": true,
-			"com.docker.network.generic": map[string]any{"works.weave.mtu": "1400"}},
-		IPv4Data: []*network.IPAMData{{AddressSpace: ipam.LocalSpace, Pool: "10.40.0.0/24", Gateway: "10.40.0.254/24"}},
-		IPv6Data: []*network.IPAMData{{AddressSpace: ipam.LocalSpace, Pool: "fd00:40::/64"}},
-	}}
-	if diff := cmp.Diff(wantRequest, tracker.adopted); diff != "" {
-		t.Errorf("adopted (-want +got):\n%s", diff)
-	}
-	if len(tracker.with) != 1 || tracker.with[0].ID != endpointID || tracker.with[0].Sandbox == "" || len(tracker.with[0].Addresses) != 2 {
-		t.Errorf("endpoints %+v", tracker.with)
-	}
-	wantHeld := map[string][]string{
-		"weavelocal/10.40.0.0/24/10.40.0.0/25": {"10.40.0.3", "10.40.0.254"},
-		"weavelocal/10.41.0.0/24":              {},
-		"weavelocal/fd00:40::/64":              {"fd00:40::3"},
-	}
-	if diff := cmp.Diff(wantHeld, held(pools)); diff != "" {
-		t.Errorf("held (-want +got):\n%s", diff)
-	}
-}
-
-func TestEndpointOfSwarmsNetworkIsTakenUp(t *testing.T) {
-	c, docker, tracker, _ := newComparison(t)
-	docker.known = Known{
-		Networks:  []Network{{ID: networkID, Driver: "weave", Scope: "swarm"}},
-		Endpoints: []Endpoint{{ID: endpointID, Network: networkID}},
-	}
-	compareTwice(t, c)
-	if len(tracker.adopted) != 1 || len(tracker.with) != 1 {
-		t.Errorf("adopted %d networks, %d endpoints; want one each", len(tracker.adopted), len(tracker.with))
-	}
-}
-
-// TestLateNetworkNeedsTwoReadings: it may have been removed since Docker was read.
-func TestLateNetworkNeedsTwoReadings(t *testing.T) {
-	c, docker, tracker, _ := newComparison(t)
-	first, err := c.compare(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	docker.known.Networks = []Network{localNetwork(networkID)}
-	second, err := c.compare(t.Context(), first)
-	if err != nil || len(tracker.adopted) != 0 {
-		t.Fatalf("after one reading: adopted %v, %v", tracker.adopted, err)
-	}
-	if _, err := c.compare(t.Context(), second); err != nil || len(tracker.adopted) != 1 {
-		t.Errorf("after two: adopted %v, %v", tracker.adopted, err)
-	}
-}
-
 func TestTiming(t *testing.T) {
 	for interval, want := range map[time.Duration]Timing{
-		time.Minute:     {Interval: time.Minute, Retry: 10 * time.Second, Grace: time.Minute, Deadline: 45 * time.Second},
-		6 * time.Second: {Interval: 6 * time.Second, Retry: time.Second, Grace: 6 * time.Second, Deadline: 5 * time.Second},
+		time.Minute: {
+			Interval: time.Minute, Retry: 10 * time.Second, Grace: time.Minute, Deadline: 45 * time.Second,
+		},
+		6 * time.Second: {
+			Interval: 6 * time.Second, Retry: time.Second, Grace: 6 * time.Second, Deadline: 5 * time.Second,
+		},
 	} {
 		if diff := cmp.Diff(want, NewTiming(interval)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", interval, diff)
@@ -388,14 +195,16 @@ func TestTiming(t *testing.T) {
 func TestRunReadsAtALowRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		docker, tracker := &fakeReader{}, &fakeTracker{}
-		c := &Comparison{docker: docker, networks: tracker, pools: noPools{}, timing: NewTiming(time.Minute), log: quiet()}
+		c := NewComparison(ComparisonOptions{
+			Docker: docker, Networks: tracker, Pools: noPools{}, Timing: NewTiming(time.Minute), Log: quiet(),
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
 			c.Run(ctx)
 		}()
-		at := func(d time.Duration, asked, forgot int) {
+		at := func(d time.Duration, readings, forgot int) {
 			t.Helper()
 			time.Sleep(d)
 			synctest.Wait()
@@ -403,15 +212,16 @@ func TestRunReadsAtALowRate(t *testing.T) {
 			defer docker.mu.Unlock()
 			tracker.mu.Lock()
 			defer tracker.mu.Unlock()
-			if docker.asked != asked || len(tracker.known) != forgot {
-				t.Errorf("read %d times, forgot %d times; want %d and %d", docker.asked, len(tracker.known), asked, forgot)
+			if docker.readings != readings || len(tracker.known) != forgot {
+				t.Errorf("read %d times, forgot %d times; want %d and %d",
+					docker.readings, len(tracker.known), readings, forgot)
 			}
 		}
 		at(0, 1, 0)
 		at(10*time.Second, 2, 1)
 		at(59*time.Second, 2, 1)
 		at(time.Second, 3, 2)
-		docker.fail(errors.New("engine is away"))
+		docker.fail(errors.New("docker is away"))
 		at(time.Minute, 4, 2)
 		docker.fail(nil)
 		at(10*time.Second, 5, 2)

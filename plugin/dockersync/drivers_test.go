@@ -20,7 +20,10 @@ func TestDriverNames(t *testing.T) {
 		{"alias", "weave:latest", "", []string{"weave:latest"}, "type -d weave:latest and --ipam-driver weave:latest"},
 		{"alias with a tag that hides nothing", "weave:1.0", "", []string{"weave", "weave:1.0"}, ""},
 		{"another alias", "net:latest", "", []string{"weave", "net:latest"}, ""},
-		{"hidden by another plugin", "registry.example/weave:latest", "weave:latest", []string{"registry.example/weave:latest"}, "docker plugin rm weave:latest"},
+		{
+			"hidden by another plugin", "registry.example/weave:latest", "weave:latest",
+			[]string{"registry.example/weave:latest"}, "docker plugin rm weave:latest",
+		},
 		{"not managed, hidden", "", "weave:latest", []string{}, "docker plugin rm weave:latest"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 )
 
-// fakeDocker plays an Engine at a unix socket. Its answers are set by path, without the API version.
+// fakeDocker answers like Docker's API on a Unix socket. Its answers are set by path, without the API version.
 type fakeDocker struct {
 	t      *testing.T
 	socket string
@@ -28,7 +28,7 @@ type fakeDocker struct {
 	version string            // in the header of a ping
 	answers map[string]string // JSON by path; what has none is not found
 	hangs   map[string]bool   // paths that are never answered
-	asked   []string          // paths, with the API version
+	paths   []string          // of the requests, with the API version
 	streams map[chan string]bool
 }
 
@@ -45,7 +45,7 @@ func newFakeDocker(t *testing.T) *fakeDocker {
 	return d
 }
 
-// start makes the Engine answer.
+// start makes it answer.
 func (d *fakeDocker) start() {
 	d.t.Helper()
 	if err := os.Remove(d.socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -80,11 +80,11 @@ func (d *fakeDocker) hang(path string, yes bool) {
 	d.hangs[path] = yes
 }
 
-// count returns how often path was asked for.
+// count returns how often path was requested.
 func (d *fakeDocker) count(path string) (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, a := range d.asked {
+	for _, a := range d.paths {
 		if strings.HasSuffix(a, path) {
 			n++
 		}
@@ -112,7 +112,7 @@ func (d *fakeDocker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		path = rest[strings.Index(rest, "/"):]
 	}
 	d.mu.Lock()
-	d.asked = append(d.asked, r.URL.Path)
+	d.paths = append(d.paths, r.URL.Path)
 	answer, found := d.answers[path]
 	hang, version := d.hangs[path], d.version
 	d.mu.Unlock()
@@ -153,11 +153,15 @@ func (d *fakeDocker) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// newWatcher returns a Watcher of d in a hurry, and what it logs.
+// newWatcher returns a Watcher of d with short times, and what it logs.
 func newWatcher(d *fakeDocker) (*Watcher, *logrustest.Hook) {
 	log, hook := logrustest.NewNullLogger()
-	w := NewWatcher(WatcherOptions{Socket: d.socket, Drivers: []string{"weave", "registry.example/weave:1"}, Log: logrus.NewEntry(log)})
-	w.timing = timing{spacing: time.Millisecond, resync: time.Hour, retry: time.Millisecond, maxRetry: 20 * time.Millisecond}
+	w := NewWatcher(WatcherOptions{
+		Socket: d.socket, Drivers: []string{"weave", "registry.example/weave:1"}, Log: logrus.NewEntry(log),
+	})
+	w.timing = timing{
+		spacing: time.Millisecond, resync: time.Hour, retry: time.Millisecond, maxRetry: 20 * time.Millisecond,
+	}
 	return w, hook
 }
 

@@ -61,7 +61,8 @@ func (c *Comparison) underOtherName(earlier, latest *reading) (driver.NetworkID,
 	return "", false
 }
 
-// forgetNetwork removes a network that Docker has forgotten, unless it still has an endpoint, and reports whether it did.
+// forgetNetwork removes a network that Docker has forgotten, unless it still has an endpoint, and reports whether it
+// did.
 func (c *Comparison) forgetNetwork(ctx context.Context, nw driver.Network) bool {
 	if slices.ContainsFunc(c.networks.Endpoints(), func(ep driver.Endpoint) bool { return ep.Network == nw.ID }) {
 		return false
@@ -117,8 +118,8 @@ func (r *reading) hasNetwork(id driver.NetworkID) bool {
 	return slices.ContainsFunc(r.Networks, func(n Network) bool { return n.ID == id })
 }
 
-// inUse returns the addresses of s that Docker tells of: the gateway's, auxiliary ones, and those of the endpoints on the
-// network.
+// inUse returns the addresses of s that Docker tells of: the gateway's, auxiliary ones, and those of the endpoints on
+// the network.
 func (r *reading) inUse(network driver.NetworkID, s Subnet) []netip.Addr {
 	var out []netip.Addr
 	if s.Gateway.IsValid() {

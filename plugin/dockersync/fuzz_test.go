@@ -11,8 +11,8 @@ import (
 	"testing/iotest"
 )
 
-// FuzzReadEvents: however the stream is cut into pieces it breaks in the end, with the reason for it; and it has signalled
-// a change if it held an event.
+// FuzzReadEvents: however the stream is cut into pieces it breaks in the end, with the reason for it; and it has
+// signalled a change if it held an event.
 func FuzzReadEvents(f *testing.F) {
 	const event = `{"Type":"container","Action":"rename","Actor":{"ID":"c1"}}` + "\n"
 	for _, s := range []string{"", event, event + event, event + "{", " \n" + event, "null", `{"Type":1}`, "[]"} {
@@ -24,7 +24,8 @@ func FuzzReadEvents(f *testing.F) {
 			err := readEvents(bytes.NewReader(stream), changed)
 			errByByte := readEvents(iotest.OneByteReader(bytes.NewReader(stream)), byByte)
 			if err == nil || errByByte == nil || err.Error() != errByByte.Error() || len(changed) != len(byByte) {
-				t.Errorf("stream %q: %v and %d signals at once, %v and %d byte by byte", stream, err, len(changed), errByByte, len(byByte))
+				t.Errorf("stream %q: %v and %d signals at once, %v and %d byte by byte",
+					stream, err, len(changed), errByByte, len(byByte))
 			}
 			if len(changed) == 0 && bytes.HasPrefix(stream, []byte(event)) {
 				t.Errorf("stream %q: no signal", stream)
@@ -33,7 +34,7 @@ func FuzzReadEvents(f *testing.F) {
 	})
 }
 
-// answers is an Engine that answers GETs by the last element of their path.
+// answers is a Docker that answers GETs by the last element of their path.
 type answers map[string]string
 
 func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -45,15 +46,18 @@ func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(text)), Request: r}, nil
 }
 
-// FuzzReadNames: an answer is refused, with the call in the error, or every name that it gives is one of the answer, and
-// no container's name is that through a link of another.
+// FuzzReadNames: an answer is refused, with the call in the error, or every name that it gives is one of the answer,
+// and no container's name is that through a link of another.
 func FuzzReadNames(f *testing.F) {
-	f.Add(`[{"Id":"n1","Name":"net"}]`, `[{"Id":"c1","Names":["/proxy/web","/web"],"NetworkSettings":{"Networks":{"net":{"EndpointID":"e1"}}}}]`, `[{"Id":"p1","Name":"weave:1"}]`)
+	f.Add(`[{"Id":"n1","Name":"net"}]`,
+		`[{"Id":"c1","Names":["/proxy/web","/web"],"NetworkSettings":{"Networks":{"net":{"EndpointID":"e1"}}}}]`,
+		`[{"Id":"p1","Name":"weave:1"}]`)
 	f.Add(`[]`, `[{"Id":"c1","NetworkSettings":{"Networks":{"net":null}}}]`, `null`)
 	f.Add(`null`, `[null]`, `{}`)
 	f.Add(`[{"Id":1}]`, ``, `[`)
 	f.Fuzz(func(t *testing.T, networks, containers, plugins string) {
-		s := session{http: &http.Client{Transport: answers{"networks": networks, "json": containers, "plugins": plugins}}, prefix: "/v1.41"}
+		docker := answers{"networks": networks, "json": containers, "plugins": plugins}
+		s := session{http: &http.Client{Transport: docker}, prefix: "/v1.41"}
 		n, err := s.readNames(t.Context(), "p1")
 		if err != nil {
 			if n != nil || errors.Is(err, errGone) || !strings.Contains(err.Error(), "docker's API") {
@@ -67,7 +71,8 @@ func FuzzReadNames(f *testing.F) {
 			}
 		}
 		without, err := s.readNames(t.Context(), "")
-		if err != nil || without.plugin != "" || len(without.networks) != len(n.networks) || len(without.containers) != len(n.containers) {
+		if err != nil || without.plugin != "" ||
+			len(without.networks) != len(n.networks) || len(without.containers) != len(n.containers) {
 			t.Errorf("without a plugin: %v, %v, want but for the plugin %v", without, err, n)
 		}
 	})

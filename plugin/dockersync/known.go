@@ -27,7 +27,7 @@ type Network struct {
 	Name       string
 	Driver     string
 	IPAMDriver string
-	Scope      string            // "local", "global" or "swarm"; Docker makes a swarm network again by itself
+	Scope      string            // "local", "global" or "swarm"; Swarm makes its networks again by itself
 	Options    map[string]string // of the driver
 	Internal   bool
 	IPv4       bool
@@ -48,18 +48,18 @@ type Subnet struct {
 type Endpoint struct {
 	ID            driver.EndpointID
 	Network       driver.NetworkID
-	Container     string // id; empty: Docker says of no container that it is its
+	Container     string // id; empty: Docker does not say whose endpoint it is
 	ContainerName string
 	MAC           string
 	Addresses     []netip.Prefix // IPv4 first
 	Sandbox       string         // SandboxKey, a path; empty: the container has none now
 }
 
-// Known reads anew all networks and endpoints that Docker holds weave responsible for. It returns everything or an
-// error: what is missing from its answer Docker does not have.
+// Known reads all networks and endpoints that Docker holds weave responsible for. It returns everything or an error, so
+// Docker does not have what is missing from the result.
 //
-// It must never be called from within a driver call, nor waited for by one: Docker answers an inspect only after calls to
-// its plugins that are under way. ctx bounds the whole; each of the calls has a deadline of its own.
+// No call of Docker's may wait for it: Docker answers some of its requests only after calls to its plugins that are
+// under way. Ctx bounds all requests together; each also has a deadline of its own.
 func (w *Watcher) Known(ctx context.Context) (Known, error) {
 	s, err := w.client.connect(ctx)
 	if err != nil {
@@ -95,7 +95,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 	return known, nil
 }
 
-// addNetwork inspects the network of this id and adds it with its endpoints, unless it is gone by now.
+// addNetwork reads the network of this id and adds it with its endpoints, unless it was removed meanwhile.
 func (s session) addNetwork(ctx context.Context, known *Known, id string) error {
 	var wire wireNetwork
 	err := s.get(ctx, "/networks/"+url.PathEscape(id), nil, &wire)
@@ -120,15 +120,15 @@ func (s session) addNetwork(ctx context.Context, known *Known, id string) error 
 	return nil
 }
 
-// addSandboxes inspects the endpoints' containers, each once.
+// addSandboxes adds the sandboxes of the endpoints' containers. It reads each container once.
 func (s session) addSandboxes(ctx context.Context, endpoints []Endpoint) error {
 	sandboxes := map[string]string{} // by container
 	for i, e := range endpoints {
 		if e.Container == "" {
 			continue
 		}
-		sandbox, asked := sandboxes[e.Container]
-		if !asked {
+		sandbox, read := sandboxes[e.Container]
+		if !read {
 			var c struct {
 				NetworkSettings struct{ SandboxKey string }
 			}
@@ -144,7 +144,7 @@ func (s session) addSandboxes(ctx context.Context, endpoints []Endpoint) error {
 	return nil
 }
 
-// wireNetwork is what is read of a network. Its addresses are text: see parseAddr.
+// wireNetwork is what is read of a network. Its addresses are text, in the forms that parseAddr describes.
 type wireNetwork struct {
 	ID         string `json:"Id"`
 	Name       string
@@ -236,18 +236,18 @@ func (w wireEndpoint) endpoint(network driver.NetworkID, container string) (Endp
 	return e, nil
 }
 
-// parsePrefix reads an address with its prefix length; what Docker writes for none is the zero Prefix.
+// parsePrefix parses an address with its prefix length. The Prefix is zero if text stands for no address.
 func parsePrefix(text string) (netip.Prefix, error) {
-	if none(text) {
+	if isNone(text) {
 		return netip.Prefix{}, nil
 	}
 	return netip.ParsePrefix(text)
 }
 
-// parseAddr reads an address; what Docker writes for none is the zero Addr. Engines before 28.0 write the gateway of
+// parseAddr parses an address. The Addr is zero if text stands for no address. Docker before 28.0 writes the gateway of
 // an IPv6 subnet with the subnet's prefix length.
 func parseAddr(text string) (netip.Addr, error) {
-	if none(text) {
+	if isNone(text) {
 		return netip.Addr{}, nil
 	}
 	if p, err := netip.ParsePrefix(text); err == nil {
@@ -256,5 +256,5 @@ func parseAddr(text string) (netip.Addr, error) {
 	return netip.ParseAddr(text)
 }
 
-// none reports whether text stands for no address: Engines print Go's nil as it is.
-func none(text string) bool { return text == "" || text == "<nil>" }
+// isNone reports whether text stands for no address. Docker prints Go's nil as it is.
+func isNone(text string) bool { return text == "" || text == "<nil>" }

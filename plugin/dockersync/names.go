@@ -1,7 +1,3 @@
-// Package dockersync reads Docker's API: what Docker calls networks and containers, and which networks and endpoints it
-// holds weave responsible for. It only reads, through a unix socket, in the background.
-//
-// It runs in the host's network namespace and changes nothing there.
 package dockersync
 
 import (
@@ -19,19 +15,19 @@ import (
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
-// ErrNotAsked is Reachable's answer before the first attempt to read Docker's API has ended.
-var ErrNotAsked = errors.New("not asked yet")
+// ErrNotRead is the result of Reachable before the first attempt to read Docker's API has ended.
+var ErrNotRead = errors.New("not read yet")
 
 // WatcherOptions are what a Watcher works with.
 type WatcherOptions struct {
 	Socket   string        // required: path of the socket of Docker's API
 	Drivers  []string      // for Known: driver names under which Docker knows weave
-	PluginID string        // optional: id of the managed plugin that weave is; its name is then a driver name, too
+	PluginID string        // optional: id of the managed plugin that weave is; its name is then also a driver name
 	Log      *logrus.Entry // required
 }
 
-// Watcher keeps up with Docker's names while Run runs. What it has read stays valid when Docker's API goes away, and
-// without Docker it knows no names at all.
+// Watcher follows the names of Docker's networks and containers while Run runs. While Docker's API can't be read it
+// keeps the names that it has; it has none until it could read them once.
 type Watcher struct {
 	client   client
 	drivers  []string
@@ -39,23 +35,23 @@ type Watcher struct {
 	log      *logrus.Entry
 	timing   timing
 	names    atomic.Pointer[names]
-	reach    atomic.Pointer[error] // why Docker's API can't be read; of nil: it can
-	asked    chan chan struct{}    // by those who wait for a new reading; each is closed after it
+	reach    atomic.Pointer[error] // why Docker's API can't be read; points to nil if it can
+	requests chan chan struct{}    // for a new reading, from Refresh; each is closed after the reading
 }
 
 // names is one reading of Docker's names. It is never changed.
 type names struct {
 	networks   map[string]string    // by network id
 	containers map[string]container // by endpoint id
-	plugin     string               // of the managed plugin that weave is; empty: it is none
-	plugins    []string             // of all managed plugins
+	plugin     string               // full name of the managed plugin that weave is; empty: it is none
+	plugins    []string             // full names of all managed plugins
 }
 
 type container struct{ id, name string }
 
 type timing struct {
-	spacing  time.Duration // at the least between two readings
-	resync   time.Duration // at the most: Docker drops events of a subscriber that it finds slow
+	spacing  time.Duration // the least time between two readings
+	resync   time.Duration // the most time: Docker drops events for a subscriber that it finds slow
 	retry    time.Duration // the first wait before another attempt; doubled each time
 	maxRetry time.Duration
 }
@@ -67,11 +63,16 @@ func NewWatcher(o WatcherOptions) *Watcher {
 		drivers:  o.Drivers,
 		pluginID: o.PluginID,
 		log:      o.Log.WithField("docker", o.Socket),
-		asked:    make(chan chan struct{}),
-		timing:   timing{spacing: 250 * time.Millisecond, resync: 5 * time.Minute, retry: 250 * time.Millisecond, maxRetry: 5 * time.Second},
+		requests: make(chan chan struct{}),
+		timing: timing{
+			spacing:  250 * time.Millisecond,
+			resync:   5 * time.Minute,
+			retry:    250 * time.Millisecond,
+			maxRetry: 5 * time.Second,
+		},
 	}
 	w.names.Store(&names{})
-	w.reach.Store(&ErrNotAsked)
+	w.reach.Store(&ErrNotRead)
 	return w
 }
 
@@ -84,24 +85,18 @@ func (w *Watcher) Container(endpoint string) (id, name string) {
 	return c.id, c.name
 }
 
-// PluginName returns the full name of the managed plugin that weave is; empty: it is none, or the name is not known yet.
-func (w *Watcher) PluginName() string { return w.names.Load().plugin }
-
-// Plugins returns the full names of all managed plugins that Docker has, disabled ones among them.
-func (w *Watcher) Plugins() []string { return w.names.Load().plugins }
-
-// Reachable returns nil if Docker's API could be read when it was last tried, else the reason; ErrNotAsked at first.
+// Reachable returns nil if Docker's API could be read when it was last tried, else the reason: ErrNotRead at first.
 func (w *Watcher) Reachable() error { return *w.reach.Load() }
 
-// Refresh waits until the names have been read anew, so that they hold what Docker knew when Refresh was called. It gives
-// up when ctx ends, and at once while Docker's API can't be read.
+// Refresh has the names read anew and waits until they are as new as the call, or until ctx ends. While Docker's API
+// can't be read it returns at once.
 func (w *Watcher) Refresh(ctx context.Context) {
 	if w.Reachable() != nil {
 		return
 	}
 	done := make(chan struct{})
 	select {
-	case w.asked <- done:
+	case w.requests <- done:
 	case <-ctx.Done():
 		return
 	}
@@ -135,8 +130,8 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 }
 
-// follow reads the names and reads them again after each change, until something breaks. It reports whether that was
-// merely the stream of events, while the names themselves could be read.
+// follow reads the names and reads them again after each change, until something fails. Established reports whether
+// only the stream of events failed, while the names themselves could be read.
 func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -160,7 +155,7 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 	var waiting []chan struct{}
 	defer func() { release(waiting) }()
 	for {
-		waiting = append(waiting, w.takeAsked()...)
+		waiting = append(waiting, w.takeRequests()...)
 		n, err := s.readNames(ctx, w.pluginID)
 		if err != nil {
 			return false, err
@@ -176,7 +171,7 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 		select {
 		case <-ctx.Done():
 		case <-changed:
-		case done := <-w.asked:
+		case done := <-w.requests:
 			waiting = append(waiting, done)
 		case <-resync.C:
 		case err = <-broken:
@@ -189,11 +184,11 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 	}
 }
 
-// takeAsked takes those who wait for a new reading at this moment.
-func (w *Watcher) takeAsked() (waiting []chan struct{}) {
+// takeRequests takes the requests for a new reading that wait now.
+func (w *Watcher) takeRequests() (waiting []chan struct{}) {
 	for {
 		select {
-		case done := <-w.asked:
+		case done := <-w.requests:
 			waiting = append(waiting, done)
 		default:
 			return waiting
@@ -207,24 +202,24 @@ func release(waiting []chan struct{}) {
 	}
 }
 
-// setReachable notes whether Docker's API can be read, and logs it if that has changed.
+// setReachable records whether Docker's API can be read, and logs a change.
 func (w *Watcher) setReachable(err error) {
 	was := *w.reach.Swap(&err)
 	switch {
 	case err == nil && was != nil:
 		w.log.Info("docker's API can be read: names are up to date")
-	case err != nil && (was == nil || errors.Is(was, ErrNotAsked)):
+	case err != nil && (was == nil || errors.Is(was, ErrNotRead)):
 		w.log.WithError(err).Warn("docker's API can't be read: listings lack names or have old ones until it can")
 	}
 }
 
-// eventFilter lets through what can change a name or the container of an endpoint.
-var eventFilter = url.Values{"filters": {`{"type":{"container":true,"network":true},` +
-	`"event":{"create":true,"rename":true,"start":true,"die":true,"destroy":true,"remove":true,"connect":true,"disconnect":true}}`}}
+// eventFilter selects the events of what can change a name or the container of an endpoint.
+var eventFilter = url.Values{"filters": {`{"type":{"container":true,"network":true},"event":{"create":true,` +
+	`"rename":true,"start":true,"die":true,"destroy":true,"remove":true,"connect":true,"disconnect":true}}`}}
 
 const maxEvent = 1 << 20 // bytes
 
-// readEvents signals changed for each event, coalescing those that nobody has taken yet, until the stream breaks.
+// readEvents sends to changed after each event, unless a signal still waits there, until the stream fails.
 func readEvents(stream io.Reader, changed chan<- struct{}) error {
 	limited := &io.LimitedReader{R: stream, N: maxEvent}
 	events := json.NewDecoder(limited)

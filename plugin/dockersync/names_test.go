@@ -13,18 +13,20 @@ import (
 
 // containers is the answer to a list of containers: web on two networks, and one that is only on the host's.
 const containers = `[
-	{"Id":"c1","Names":["/proxy/web","/web"],"NetworkSettings":{"Networks":{"app":{"NetworkID":"n1","EndpointID":"e1","Gateway":"<nil>"},"db":{"EndpointID":"e2"}}}},
+	{"Id":"c1","Names":["/proxy/web","/web"],"NetworkSettings":{"Networks":{
+		"app":{"NetworkID":"n1","EndpointID":"e1","Gateway":"<nil>"},"db":{"EndpointID":"e2"}}}},
 	{"Id":"c2","Names":["/idle"],"NetworkSettings":{"Networks":{"host":{"EndpointID":""}}}}
 ]`
 
 func TestNamesFollowDocker(t *testing.T) {
 	d := newFakeDocker(t)
-	d.set("/networks", `[{"Id":"n1","Name":"app","IPAM":{"Config":[{"Gateway":"fd00::1/64"}]}},{"Id":"n2","Name":"db"}]`)
+	d.set("/networks",
+		`[{"Id":"n1","Name":"app","IPAM":{"Config":[{"Gateway":"fd00::1/64"}]}},{"Id":"n2","Name":"db"}]`)
 	d.set("/containers/json", containers)
 	d.start()
 	w, _ := newWatcher(d)
-	if err := w.Reachable(); !errors.Is(err, ErrNotAsked) {
-		t.Errorf("before the first attempt: %v, want ErrNotAsked", err)
+	if err := w.Reachable(); !errors.Is(err, ErrNotRead) {
+		t.Errorf("before the first attempt: %v, want ErrNotRead", err)
 	}
 	run(t, w)
 
@@ -69,7 +71,7 @@ func TestRefresh(t *testing.T) {
 	d := newFakeDocker(t)
 	d.start()
 	w, _ := newWatcher(d)
-	w.Refresh(t.Context()) // nothing has been read yet: it does not wait
+	w.Refresh(t.Context()) // does not wait before the first reading
 	run(t, w)
 	eventually(t, "first reading", func() bool { return w.Reachable() == nil })
 	d.set("/networks", `[{"Id":"n1","Name":"app"}]`)
@@ -106,7 +108,10 @@ func TestDockerGoesAndComesBack(t *testing.T) {
 	d := newFakeDocker(t)
 	w, hook := newWatcher(d)
 	run(t, w)
-	eventually(t, "Docker is missed", func() bool { err := w.Reachable(); return err != nil && !errors.Is(err, ErrNotAsked) })
+	eventually(t, "Docker is missed", func() bool {
+		err := w.Reachable()
+		return err != nil && !errors.Is(err, ErrNotRead)
+	})
 
 	d.set("/networks", `[{"Id":"n1","Name":"app"}]`)
 	d.start()
@@ -142,10 +147,19 @@ func TestDockerThatTalksNonsense(t *testing.T) {
 		{"too old", func(d *fakeDocker) { d.version = "1.39" }, `version "1.39": want 1.40 or newer`},
 		{"no version", func(d *fakeDocker) { d.version = "" }, `version "": want 1.40 or newer`},
 		{"a future it doesn't know", func(d *fakeDocker) { d.version = "2.0" }, `version "2.0"`},
-		{"networks are not JSON", func(d *fakeDocker) { d.answers["/networks"] = "<html>" }, "get /networks of docker's API: invalid character"},
-		{"networks are another JSON", func(d *fakeDocker) { d.answers["/networks"] = `{"Id":1}` }, "get /networks of docker's API: json: cannot unmarshal"},
-		{"containers are cut off", func(d *fakeDocker) { d.answers["/containers/json"] = `[{"Id":` }, "get /containers/json of docker's API: unexpected end"},
-		{"no such path", func(d *fakeDocker) { delete(d.answers, "/networks") }, "no such object"},
+		{
+			"networks are not JSON", func(d *fakeDocker) { d.answers["/networks"] = "<html>" },
+			"get /networks of docker's API: invalid character",
+		},
+		{
+			"networks are another JSON", func(d *fakeDocker) { d.answers["/networks"] = `{"Id":1}` },
+			"get /networks of docker's API: json: cannot unmarshal",
+		},
+		{
+			"containers are cut off", func(d *fakeDocker) { d.answers["/containers/json"] = `[{"Id":` },
+			"get /containers/json of docker's API: unexpected end",
+		},
+		{"no such path", func(d *fakeDocker) { delete(d.answers, "/networks") }, "it does not exist"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -189,7 +203,7 @@ func TestRunEndsWhileDockerHangs(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); w.Run(ctx) }()
-		eventually(t, path+" asked for", func() bool { return d.count(path) > 0 })
+		eventually(t, path+" is requested", func() bool { return d.count(path) > 0 })
 		cancel()
 		select {
 		case <-done:
