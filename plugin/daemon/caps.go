@@ -13,17 +13,18 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// needNetAdmin is an error unless weave may make links.
+// needNetAdmin returns an error if weave may not make links.
 func needNetAdmin() error {
 	if ok, err := cap.GetProc().GetFlag(cap.Effective, cap.NET_ADMIN); err != nil || !ok {
-		return errors.New("weave has no CAP_NET_ADMIN, without which it can't make a link: run it as root, or give it that capability")
+		return errors.New("weave has no CAP_NET_ADMIN, without which it can't make a link: " +
+			"run it as root, or give it that capability")
 	}
 	return nil
 }
 
-// dropSysAdmin gives up CAP_SYS_ADMIN in every thread of the process, and so in every thread to come: the kernel then
-// refuses setns(2) to it, and no defect can leave one of its threads in a container's network namespace. The capability
-// stays in the bounding set; nsproc, which works in there, regains it when root executes it.
+// dropSysAdmin gives up CAP_SYS_ADMIN in every thread of the process, and so in every thread to come. The kernel then
+// refuses setns(2) to the process, and no defect can leave one of its threads in a container's network namespace. The
+// capability stays in the bounding set; nsproc, which works in containers, regains it when root executes it.
 func dropSysAdmin(log *logrus.Entry) error {
 	if bound, err := cap.GetBound(cap.SYS_ADMIN); err != nil || !bound {
 		log.Warn("CAP_SYS_ADMIN is not in weave's bounding set: nsproc can't enter sandboxes, so container ends " +
@@ -35,14 +36,14 @@ func dropSysAdmin(log *logrus.Entry) error {
 			return fmt.Errorf("give up CAP_SYS_ADMIN: %w", err)
 		}
 	}
-	// The ambient set needs nothing: the kernel takes from it what leaves the permitted or the inheritable one.
+	// The kernel removes from the ambient set by itself what leaves the permitted or the inheritable one.
 	if err := set.SetProc(); err != nil {
 		return fmt.Errorf("give up CAP_SYS_ADMIN: %w", err)
 	}
 	return checkNoSysAdmin()
 }
 
-// checkNoSysAdmin reads what the kernel says of each thread.
+// checkNoSysAdmin returns an error if a thread still has CAP_SYS_ADMIN, as the kernel says.
 func checkNoSysAdmin() error {
 	const doing = "check that CAP_SYS_ADMIN is gone"
 	threads, err := filepath.Glob("/proc/self/task/*/status")
@@ -64,8 +65,8 @@ func checkNoSysAdmin() error {
 	return nil
 }
 
-// withoutSysAdmin is an error unless status, a thread's as of proc_pid_status(5), says that all four sets lack
-// CAP_SYS_ADMIN.
+// withoutSysAdmin returns an error if CAP_SYS_ADMIN is in one of the four sets of a thread. Status is the thread's, as
+// proc_pid_status(5) describes it.
 func withoutSysAdmin(status string) error {
 	seen := 0
 	for line := range strings.Lines(status) {

@@ -20,7 +20,7 @@ func TestSysAdminIsGoneFromEveryThread(t *testing.T) {
 	}
 	other := nstest.New(t)
 	if err := checkNoSysAdmin(); err == nil {
-		t.Fatal("the check finds nothing, though root has the capability")
+		t.Fatal("the check passes, though root has the capability")
 	}
 
 	// Some threads are there before, some come after; all try to change namespace after.
@@ -65,7 +65,8 @@ func TestSysAdminIsGoneFromEveryThread(t *testing.T) {
 func TestWithoutSysAdmin(t *testing.T) {
 	const none, all, sysAdmin = "0000000000000000", "000001ffffffffff", "0000000000200000"
 	status := func(inh, prm, eff, amb string) string {
-		return "Name:\tweave\nCapInh:\t" + inh + "\nCapPrm:\t" + prm + "\nCapEff:\t" + eff + "\nCapBnd:\t" + all + "\nCapAmb:\t" + amb + "\nSeccomp:\t0\n"
+		return "Name:\tweave\nCapInh:\t" + inh + "\nCapPrm:\t" + prm + "\nCapEff:\t" + eff +
+			"\nCapBnd:\t" + all + "\nCapAmb:\t" + amb + "\nSeccomp:\t0\n"
 	}
 	for _, c := range []struct{ name, status, want string }{
 		{"none", status(none, none, none, none), ""},

@@ -17,8 +17,8 @@ func NewCommand(newProgram func(Config, *logrus.Entry) Program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the plugin",
-		Long: "Run the plugin: answer Docker's network and IPAM calls, and weave's own API, until SIGTERM or SIGINT.\n" +
-			"Each flag can also be given as the environment variable that stands behind it.",
+		Long: "Run the plugin: answer Docker's network and IPAM calls, and weave's own API, until SIGTERM or\n" +
+			"SIGINT. Each flag can also be given as the environment variable whose name follows it in brackets.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, invalid := newConfig(cmd.Flags(), os.Getenv)

@@ -58,7 +58,8 @@ type setting struct {
 }
 
 const (
-	// dockerPluginSocket is where Docker looks for the driver weave: a socket in that directory is a plugin of its name.
+	// dockerPluginSocket is where Docker looks for the driver weave: a socket in that directory is a plugin of its
+	// name.
 	dockerPluginSocket = "/run/docker/plugins/weave.sock"
 	runtimeDir         = "/run/weave"
 )
@@ -119,7 +120,7 @@ var settings = []setting{
 		parse: func(c *Config, v string) bool { return v == "" || v == "none" || parsePath(&c.DockerSocket, v) },
 	}, {
 		flag: "docker-interval", fallback: "1m",
-		usage: "`time` between two comparisons with what Docker has; what it has forgotten is released after two or three",
+		usage: "`time` between two looks for what Docker has forgotten, which is released after two or three",
 		want:  fmt.Sprintf("a duration of at least %s, such as 90s or 5m", minDockerInterval),
 		parse: func(c *Config, v string) bool { return parseDuration(&c.DockerInterval, v, minDockerInterval) },
 	}, {
@@ -217,7 +218,8 @@ func newConfig(flags *pflag.FlagSet, getenv func(string) string) (Config, error)
 			names["range"], c.Range, names["subnet-bits"], c.SubnetBits)
 	}
 	if slices.Contains(c.PluginSockets, c.APISocket) {
-		return c, fmt.Errorf("%s %q: want another path than %s's", names["api-socket"], c.APISocket, names["plugin-socket"])
+		return c, fmt.Errorf("%s %q: want another path than %s's",
+			names["api-socket"], c.APISocket, names["plugin-socket"])
 	}
 	return c, nil
 }

@@ -66,16 +66,19 @@ func TestDefaultConfig(t *testing.T) {
 
 func TestFlagBeatsEnvironmentBeatsDefault(t *testing.T) {
 	got, err := parseConfig(t, []string{"--mtu=9000", "--docker-socket="}, map[string]string{
-		"WEAVE_MTU": "1400", "WEAVE_LOG_LEVEL": "debug", "WEAVE_DOCKER_INTERVAL": "5s", "WEAVE_RANGE": "", "WEAVE_DOCKER_SOCKET": "/run/d.sock",
-		"WEAVE_PLUGIN_SOCKET": "/run/docker/plugins/weave.sock,/host/run/docker/plugins/weave.sock", "WEAVE_RANGE6": "fd12:3456:789a::/48",
+		"WEAVE_MTU": "1400", "WEAVE_LOG_LEVEL": "debug", "WEAVE_DOCKER_INTERVAL": "5s",
+		"WEAVE_RANGE": "", "WEAVE_RANGE6": "fd12:3456:789a::/48", "WEAVE_DOCKER_SOCKET": "/run/d.sock",
+		"WEAVE_PLUGIN_SOCKET": "/run/docker/plugins/weave.sock,/host/run/docker/plugins/weave.sock",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.MTU != 9000 || got.DockerInterval != 5*time.Second || got.LogLevel != logrus.DebugLevel || got.Range.String() != "10.32.0.0/12" || got.DockerSocket != "" || len(got.PluginSockets) != 2 {
+	if got.MTU != 9000 || got.LogLevel != logrus.DebugLevel || got.DockerInterval != 5*time.Second ||
+		got.DockerSocket != "" || len(got.PluginSockets) != 2 {
 		t.Errorf("got %+v", got)
 	}
-	if diff := cmp.Diff([]netip.Prefix{netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("fd12:3456:789a::/48")}, got.Ranges(), comparePrefix); diff != "" {
+	want := []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("fd12:3456:789a::/48")}
+	if diff := cmp.Diff(want, got.Ranges(), comparePrefix); diff != "" {
 		t.Errorf("ranges (-want +got):\n%s", diff)
 	}
 }
@@ -91,13 +94,16 @@ func TestBadSettingIsRefused(t *testing.T) {
 		{"--plugin-socket=", `--plugin-socket "": want an absolute path`},
 		{"--plugin-socket=/a,/a", `--plugin-socket "/a,/a": want`},
 		{"--plugin-socket=" + long, "want an absolute path of at most 105 bytes"},
-		{"--plugin-socket=/run/weave/weave.sock", `--api-socket "/run/weave/weave.sock": want another path than --plugin-socket's`},
+		{
+			"--plugin-socket=/run/weave/weave.sock",
+			`--api-socket "/run/weave/weave.sock": want another path than --plugin-socket's`,
+		},
 		{"--driver-names=weave,", `--driver-names "weave,": want`},
 		{"--api-socket=x", `--api-socket "x": want`},
 		{"--api-group=no-such-group", `--api-group "no-such-group": want a group of this machine`},
 		{"--api-group=-1", `--api-group "-1": want`},
 		{"--state=weave.db", `--state "weave.db": want an absolute path`},
-		{"--nsproc=/nonexistent/nsproc", `--nsproc "/nonexistent/nsproc": want the absolute path of an executable file`},
+		{"--nsproc=/gone/nsproc", `--nsproc "/gone/nsproc": want the absolute path of an executable file`},
 		{"--nsproc=/tmp", `--nsproc "/tmp": want`},
 		{"--nsproc=" + plain, "want the absolute path of an executable file"},
 		{"--docker-socket=docker.sock", `--docker-socket "docker.sock": want an absolute path or none`},
@@ -129,7 +135,8 @@ func TestBadSettingIsRefused(t *testing.T) {
 		})
 	}
 	_, err := parseConfig(t, []string{"--scope=x"}, map[string]string{"WEAVE_MTU": "big"})
-	if err == nil || !strings.Contains(err.Error(), `WEAVE_MTU "big": want 68..65535`) || !strings.Contains(err.Error(), "--scope") {
+	if err == nil || !strings.Contains(err.Error(), `WEAVE_MTU "big": want 68..65535`) ||
+		!strings.Contains(err.Error(), "--scope") {
 		t.Errorf("%v, want both the variable and the flag", err)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// front answers the requests on a socket. It passes them on to the core; where that can't answer, because it is not open
-// or because it panics, front does, in the form that the socket's clients read.
+// front answers the requests on a socket. It passes them on to the core; where that can't answer, because it is not
+// open or because it panics, front does, in the form that the socket's clients read.
 type front struct {
 	gate     *gate
 	protocol Protocol
@@ -38,8 +38,8 @@ func (f front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.handler(core).ServeHTTP(w, r)
 }
 
-// answerPanic answers the request whose handler panics, and logs where: one defect must not end everybody's requests, and
-// Docker, when it sees its connection break, repeats the call without a body.
+// answerPanic answers the request whose handler panics, and logs where: one defect must not end everybody's requests,
+// and Docker, when it sees its connection break, repeats the call without a body.
 func (f front) answerPanic(w http.ResponseWriter, r *http.Request) {
 	p := recover()
 	if p == nil {

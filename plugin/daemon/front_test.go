@@ -67,7 +67,8 @@ func checkError(t *testing.T, w *httptest.ResponseRecorder, status int, contentT
 	}
 }
 
-// TestPanicIsAnswered with the socket's own error object, logged with its place, and the end of nothing else.
+// TestPanicIsAnswered: a panic is answered with the socket's own error object and logged with its place, and the next
+// request is served.
 func TestPanicIsAnswered(t *testing.T) {
 	for _, tt := range fronts {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,7 +86,8 @@ func TestPanicIsAnswered(t *testing.T) {
 			checkError(t, w, http.StatusInternalServerError, tt.contentType,
 				tt.message(path+": a defect in weave: index out of range; please report it with weave's log"))
 			last := hook.LastEntry()
-			if stack, _ := last.Data["stack"].(string); last.Level != logrus.ErrorLevel || !strings.Contains(stack, "panicHere") {
+			stack, _ := last.Data["stack"].(string)
+			if last.Level != logrus.ErrorLevel || !strings.Contains(stack, "panicHere") {
 				t.Errorf("logged %v %v", last.Level, last.Data)
 			}
 			broken = false
@@ -117,8 +119,8 @@ func TestRequestWaitsForTheCore(t *testing.T) {
 	}
 }
 
-// TestRequestIsRefusedWithoutACore: where the start is not finished in time, or has failed, the socket's own error object
-// says so.
+// TestRequestIsRefusedWithoutACore: where the start is not finished in time, or has failed, the socket's own error
+// object says so.
 func TestRequestIsRefusedWithoutACore(t *testing.T) {
 	for _, tt := range fronts {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,10 +5,12 @@ import (
 	"testing"
 )
 
-// FuzzPluginID: the id is the name of the directory that is mounted where the socket is, whatever other mounts there are.
+// FuzzPluginID: the id is the name of the directory that is mounted where the socket is, whatever other mounts there
+// are.
 func FuzzPluginID(f *testing.F) {
 	const id = "18676e05d40d98c16bc764ad16bb0661ea99eac5814815aa0ee32cebb67f03c9"
-	const mount = "299 277 0:152 /docker/plugins/" + id + " /run/docker/plugins rw,relatime shared:44 - tmpfs tmpfs rw\n"
+	const mount = "299 277 0:152 /docker/plugins/" + id +
+		" /run/docker/plugins rw,relatime shared:44 - tmpfs tmpfs rw\n"
 	f.Add("", "")
 	f.Add(mount, "")
 	f.Add("298 277 0:152 / /host/run rw,relatime master:43 - tmpfs tmpfs rw\n", mount)

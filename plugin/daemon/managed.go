@@ -41,8 +41,8 @@ func (c Config) PluginID() (string, error) {
 	return pluginID(string(mountinfo)), nil
 }
 
-// pluginID returns the id that Docker gave the managed plugin whose /proc/self/mountinfo this is; empty if that has none.
-// On the host, the directory of the plugin's socket has the id as its name.
+// pluginID returns the id that Docker gave the managed plugin whose /proc/self/mountinfo this is; empty if that has
+// none. On the host, the directory of the plugin's socket has the id as its name.
 func pluginID(mountinfo string) string {
 	for line := range strings.Lines(mountinfo) {
 		fields := strings.Fields(line) // proc_pid_mountinfo(5): id, parent, device, root, mount point

@@ -33,7 +33,8 @@ func TestManagedDefaults(t *testing.T) {
 	if diff := cmp.Diff(want, got, comparePrefix); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got, err = parseConfig(t, []string{"--managed", "--sandbox-root=/other"}, nil); err != nil || got.SandboxRoot != "/other" {
+	got, err = parseConfig(t, []string{"--managed", "--sandbox-root=/other"}, nil)
+	if err != nil || got.SandboxRoot != "/other" {
 		t.Errorf("a flag beside --managed: %q, %v", got.SandboxRoot, err)
 	}
 }
@@ -44,7 +45,8 @@ func TestBadSettingsLeaveDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := parseConfig(t, []string{"--managed"}, map[string]string{
-		"WEAVE_MTU": "big", "WEAVE_RANGE6": "fd00::1/64", "WEAVE_LOG_LEVEL": "loud", "WEAVE_PLUGIN_SOCKET": "/a,b", "WEAVE_API_GROUP": "nobody-here",
+		"WEAVE_MTU": "big", "WEAVE_RANGE6": "fd00::1/64", "WEAVE_LOG_LEVEL": "loud", "WEAVE_PLUGIN_SOCKET": "/a,b",
+		"WEAVE_API_GROUP": "nobody-here",
 	})
 	if err == nil {
 		t.Fatal("no error")
@@ -58,10 +60,19 @@ func TestBadSettingsLeaveDefaults(t *testing.T) {
 func TestPluginID(t *testing.T) {
 	const id = "18676e05d40d98c16bc764ad16bb0661ea99eac5814815aa0ee32cebb67f03c9"
 	for _, c := range []struct{ name, mountinfo, want string }{
-		{"run is a tmpfs", "298 277 0:152 / /host/run rw,relatime master:43 - tmpfs tmpfs rw\n" +
-			"299 277 0:152 /docker/plugins/" + id + " /run/docker/plugins rw,relatime shared:44 - tmpfs tmpfs rw\n", id},
-		{"run is on the root's disk", "299 277 8:1 /run/docker/plugins/" + id + " /run/docker/plugins rw - ext4 /dev/sda1 rw\n", id},
-		{"of the host only", "299 277 0:152 /docker/plugins/" + id + " /host/run/docker/plugins rw - tmpfs tmpfs rw\n", ""},
+		{
+			"run is a tmpfs", "298 277 0:152 / /host/run rw,relatime master:43 - tmpfs tmpfs rw\n" +
+				"299 277 0:152 /docker/plugins/" + id + " /run/docker/plugins rw,relatime shared:44 - tmpfs tmpfs rw\n",
+			id,
+		},
+		{
+			"run is on the root's disk",
+			"299 277 8:1 /run/docker/plugins/" + id + " /run/docker/plugins rw - ext4 /dev/sda1 rw\n", id,
+		},
+		{
+			"of the host only",
+			"299 277 0:152 /docker/plugins/" + id + " /host/run/docker/plugins rw - tmpfs tmpfs rw\n", "",
+		},
 		{"garbage", "299 277\n\n", ""},
 	} {
 		if got := pluginID(c.mountinfo); got != c.want {
@@ -70,7 +81,7 @@ func TestPluginID(t *testing.T) {
 	}
 }
 
-// TestManagedPluginAnswersWhatIsWrong: `docker plugin enable` can't tell it, so the calls that follow do.
+// TestManagedPluginAnswersWhatIsWrong: `docker plugin enable` can't say it, so the answers to calls do.
 func TestManagedPluginAnswersWhatIsWrong(t *testing.T) {
 	cfg := newDaemonConfig(t)
 	cfg.Managed = true
@@ -82,16 +93,16 @@ func TestManagedPluginAnswersWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestManagedPluginWhoseSocketIsTaken(t *testing.T) {
+func TestManagedPluginWhoseSocketIsServed(t *testing.T) {
 	cfg := newDaemonConfig(t)
 	cfg.Managed = true
-	taken := filepath.Join(t.TempDir(), "taken.sock")
-	other, err := net.Listen("unix", taken)
+	served := filepath.Join(t.TempDir(), "served.sock")
+	other, err := net.Listen("unix", served)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	cfg.PluginSockets = append(cfg.PluginSockets, taken)
+	cfg.PluginSockets = append(cfg.PluginSockets, served)
 	ctx, stop := context.WithCancel(t.Context())
 	d := &running{cfg: cfg, stop: stop, done: make(chan error, 1)}
 	go func() {
@@ -101,8 +112,9 @@ func TestManagedPluginWhoseSocketIsTaken(t *testing.T) {
 		}), quiet())
 	}()
 	eventually(t, "serve listens", func() bool { return answers(cfg.PluginSockets[0]) })
-	answersWith(t, d, taken+": another process serves it")
-	if _, err := api.NewClient(cfg.APISocket).Status(t.Context()); err == nil || !strings.Contains(err.Error(), "another process serves it") {
+	answersWith(t, d, served+": another process serves it")
+	_, err = api.NewClient(cfg.APISocket).Status(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "another process serves it") {
 		t.Errorf("the API answers with %v, want the same reason", err)
 	}
 	stop()
@@ -111,7 +123,7 @@ func TestManagedPluginWhoseSocketIsTaken(t *testing.T) {
 	}
 }
 
-// answersWith fails t unless the Engine can load the plugin, and its calls are answered with a reason.
+// answersWith fails t unless Docker can load the plugin, and the answers to its calls say the reason.
 func answersWith(t *testing.T, d *running, reason string) {
 	t.Helper()
 	path := d.cfg.PluginSockets[0]

@@ -10,8 +10,8 @@ import (
 	"github.com/sirupsen/logrus/hooks/test"
 )
 
-// TestSystemdIsTold: a unit of Type=notify is up when the sockets listen, and not before.
-func TestSystemdIsTold(t *testing.T) {
+// TestSystemdIsNotified: a unit of Type=notify is up when the sockets listen, and not before.
+func TestSystemdIsNotified(t *testing.T) {
 	cfg := newDaemonConfig(t)
 	socket := filepath.Join(filepath.Dir(cfg.State), "notify.sock")
 	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
@@ -19,7 +19,7 @@ func TestSystemdIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer systemd.Close()
-	told := func() string {
+	message := func() string {
 		if err := systemd.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
@@ -36,14 +36,14 @@ func TestSystemdIsTold(t *testing.T) {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- Serve(ctx, cfg, opens(&Core{}), quiet()) }()
-	if got := told(); got != "READY=1" {
+	if got := message(); got != "READY=1" {
 		t.Errorf("first %q", got)
 	}
 	if !answers(cfg.PluginSockets[0]) || !answers(cfg.APISocket) {
-		t.Error("told systemd that weave is ready before its sockets listen")
+		t.Error("systemd heard that weave is ready before its sockets listen")
 	}
 	stop()
-	if got := told(); got != "STOPPING=1" {
+	if got := message(); got != "STOPPING=1" {
 		t.Errorf("then %q", got)
 	}
 	if err := <-ended; err != nil {

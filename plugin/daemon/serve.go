@@ -33,9 +33,9 @@ type daemon struct {
 	log     *logrus.Entry
 }
 
-// Serve runs p until a signal asks it to stop, ctx ends or something fails for good. A second signal ends the process at
-// once. The sockets listen before the core is open: Docker waits 15 s in each of its calls for a plugin that does not
-// listen, and a Docker that starts makes many.
+// Serve runs p until a signal asks it to stop, ctx ends or something fails for good. A second signal ends the process
+// at once. The sockets listen before the core is open: Docker waits 15 s in each of its calls for a plugin that does
+// not listen, and a Docker that starts makes many.
 func Serve(ctx context.Context, cfg Config, p Program, log *logrus.Entry) error {
 	ctx, stopSignals := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stopSignals()
@@ -75,8 +75,8 @@ func (d *daemon) listen(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// run serves the sockets, with the core behind them, until ctx ends or something fails. When ctx ends, requests in flight
-// are finished first; only then does the core's background work end, on which they may depend.
+// run serves the sockets, with the core behind them, until ctx ends or something fails. When ctx ends, requests in
+// flight are finished first; only then does the core's background work end, on which they may depend.
 func (d *daemon) run(ctx context.Context) error {
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -12,124 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/sirupsen/logrus"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/plugin/remote"
 )
-
-// running is a daemon under test.
-type running struct {
-	cfg  Config
-	stop context.CancelFunc
-	done chan error
-}
-
-// newDaemonConfig has all paths in a directory of the test's own, and no Docker.
-func newDaemonConfig(t *testing.T) Config {
-	t.Helper()
-	path := socketPath(t)
-	dir := filepath.Dir(filepath.Dir(path))
-	cfg, err := parseConfig(t, []string{"--plugin-socket=" + path, "--api-socket=" + filepath.Join(dir, "api", "weave.sock"),
-		"--state=" + filepath.Join(dir, "weave.db"), "--runtime-dir=" + filepath.Join(dir, "api"), "--docker-socket=none"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cfg
-}
-
-// startDaemon runs p until the test ends and waits until it listens.
-func startDaemon(t *testing.T, cfg Config, p Program) *running {
-	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	d := &running{cfg: cfg, stop: stop, done: make(chan error, 1)}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		d.done <- Serve(ctx, cfg, p, quiet())
-	}()
-	t.Cleanup(func() {
-		stop()
-		<-ended
-	})
-	eventually(t, "serve listens", func() bool { return answers(cfg.PluginSockets[0]) && answers(cfg.APISocket) })
-	return d
-}
-
-// eventually polls for up to 30 s.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// ended waits for serve to return.
-func (d *running) ended(t *testing.T) error {
-	t.Helper()
-	select {
-	case err := <-d.done:
-		return err
-	case <-time.After(30 * time.Second):
-		t.Fatal("serve does not return")
-		return nil
-	}
-}
-
-// call makes a call over the socket and returns status and body.
-func call(path, name, body string) (int, string, error) {
-	transport := api.UnixTransport(path)
-	transport.DisableKeepAlives = true
-	resp, err := (&http.Client{Transport: transport}).Post("http://plugin/"+name, "", strings.NewReader(body))
-	if err != nil {
-		return 0, "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(b), err
-}
-
-// quiet returns a log that nobody reads.
-func quiet() *logrus.Entry {
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	return logrus.NewEntry(log)
-}
-
-// opens returns a program whose core is c, ready at once. What c lacks does nothing.
-func opens(c *Core) Program {
-	return testProgram(func(context.Context, Sockets) (*Core, error) {
-		if c.Run == nil {
-			c.Run = func(ctx context.Context) error { <-ctx.Done(); return nil }
-		}
-		if c.Close == nil {
-			c.Close = func() error { return nil }
-		}
-		return c, nil
-	})
-}
-
-// testProgram returns a program with weave's own protocols.
-func testProgram(open func(context.Context, Sockets) (*Core, error)) Program {
-	return Program{
-		Open:   open,
-		Docker: Protocol{Handshake: remote.NewHandshake("local", quiet()), Refuse: remote.Refuse},
-		API: Protocol{Refuse: func(w http.ResponseWriter, status int, err error) {
-			api.Refuse(w, &api.Error{Code: status, Message: err.Error()})
-		}},
-	}
-}
-
-// answer is a handler that answers with text.
-func answer(text string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
-}
 
 // TestCallInFlightIsFinished: on SIGTERM no call is cut off, the background works until the last one is answered, and
 // the state is closed after that.
@@ -217,7 +101,8 @@ func TestListensBeforeTheStateIsOpen(t *testing.T) {
 		<-release
 		return core.Open(ctx, s)
 	}))
-	if status, body, err := call(d.cfg.PluginSockets[0], "NetworkDriver.GetCapabilities", ""); err != nil || status != http.StatusOK {
+	status, body, err := call(d.cfg.PluginSockets[0], "NetworkDriver.GetCapabilities", "")
+	if err != nil || status != http.StatusOK {
 		t.Errorf("handshake: %d %s %v", status, body, err)
 	}
 	answered := make(chan int, 1)
@@ -234,15 +119,16 @@ func TestListensBeforeTheStateIsOpen(t *testing.T) {
 // TestAPISaysWhyThereIsNoAnswer: a client gets the reason as it gets any error of the API.
 func TestAPISaysWhyThereIsNoAnswer(t *testing.T) {
 	path := socketPath(t)
-	g := newGate()
+	client, g := api.NewClient(path), newGate()
 	g.fail(errStopping)
-	s, err := newServer(t.Context(), path, forRoot, front{gate: g, protocol: testProgram(nil).API, log: quiet()}, quiet())
+	api := front{gate: g, protocol: testProgram(nil).API, log: quiet()}
+	s, err := newServer(t.Context(), path, forRoot, api, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.serve() }()
-	if _, err := api.NewClient(path).Status(t.Context()); err == nil || !strings.Contains(err.Error(), errStopping.Error()) {
+	if _, err := client.Status(t.Context()); err == nil || !strings.Contains(err.Error(), errStopping.Error()) {
 		t.Errorf("%v, want %v", err, errStopping)
 	}
 	if err := errors.Join(s.stop(t.Context()), <-served); err != nil {
@@ -319,7 +205,8 @@ func TestStopWhileStarting(t *testing.T) {
 
 func TestBackgroundFailureEndsServe(t *testing.T) {
 	broken := errors.New("netlink is gone")
-	err := Serve(t.Context(), newDaemonConfig(t), opens(&Core{Run: func(context.Context) error { return broken }}), quiet())
+	core := &Core{Run: func(context.Context) error { return broken }}
+	err := Serve(t.Context(), newDaemonConfig(t), opens(core), quiet())
 	if !errors.Is(err, broken) {
 		t.Errorf("serve: %v, want %v", err, broken)
 	}

@@ -17,11 +17,12 @@ import (
 const (
 	// writeTimeout is longer than any request may take: the API's take up to 30 s.
 	writeTimeout = 40 * time.Second
-	// idleTimeout closes connections without requests, so that those of clients that have forgotten them don't pile up. It
-	// is long because Docker, when its connection is closed under a call, repeats the call without its body, and fails.
+	// idleTimeout closes connections without requests, so that those of clients that have forgotten them don't pile up.
+	// It is long because Docker, when its connection is closed under a call, repeats the call without its body, and
+	// fails.
 	idleTimeout = time.Hour
-	// maxHeader is the size in bytes of the largest header; it holds the longest query of the API, with a thousand names
-	// of containers and as many of networks.
+	// maxHeader is the size in bytes of the largest header; it holds the longest query of the API, with a thousand
+	// names of containers and as many of networks.
 	maxHeader = 2 << 20
 )
 

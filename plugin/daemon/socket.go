@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unixSocket listens at a path in the file system and knows which file it made there.
+// unixSocket listens at a path in the file system and knows the file that it made there.
 type unixSocket struct {
 	net.Listener
 	path string
 	file os.FileInfo
 }
 
-// dialTimeout is how long an existing socket is given to answer.
+// dialTimeout is how long an existing socket gets to answer.
 const dialTimeout = 2 * time.Second
 
 // access says who may connect to a socket besides root.
@@ -28,14 +28,15 @@ type access struct {
 	dirs os.FileMode // of directories that are made for it
 }
 
-// forRoot is for Docker's sockets; Docker makes its directories so, too.
+// forRoot is for the sockets that Docker calls. Docker itself makes their directory with the same mode.
 var forRoot = access{gid: -1, dirs: 0o700}
 
-// forGroup is for the API's socket. Its directory lets all pass, since the group may come later.
+// forGroup is for the API's socket. Its directory lets all users pass because the group may be changed later, while the
+// directory stays.
 func forGroup(gid int) access { return access{gid: gid, dirs: 0o711} }
 
-// listenUnix listens at path for those who have access. A socket that is there already is replaced if nobody answers on
-// it; one that somebody serves, or any other file, is an error and is left as it is. The directory is made if need be.
+// listenUnix listens at path for those who have access. It replaces a socket that no process serves any more; one that
+// is served, or any other file, is an error and stays as it is. It makes the directory if there is none.
 func listenUnix(ctx context.Context, path string, a access) (*unixSocket, error) {
 	if err := makeDir(filepath.Dir(path), a.dirs); err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", path, err)
@@ -53,7 +54,7 @@ func listenUnix(ctx context.Context, path string, a access) (*unixSocket, error)
 	return s, nil
 }
 
-// listen makes the socket under a name of its own and renames it: whoever sees it at path can connect, if he may.
+// listen makes the socket under a temporary name, and renames it when it has the right owner and mode.
 func (s *unixSocket) listen(gid int) (err error) {
 	dir, base := filepath.Split(s.path)
 	temp := dir + "." + base + "~"
@@ -85,12 +86,12 @@ func (s *unixSocket) listen(gid int) (err error) {
 	if err := os.Rename(temp, s.path); err != nil {
 		return err
 	}
-	l.SetUnlinkOnClose(false) // temp is gone; remove takes path away
+	l.SetUnlinkOnClose(false) // that would remove temp, which is renamed; method remove removes the socket
 	s.Listener = l
 	return nil
 }
 
-// checkFree is an error unless there is nothing at path, or a socket that nobody serves.
+// checkFree returns an error if there is a file at path other than a socket that no process serves.
 func checkFree(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -124,10 +125,10 @@ func (s *unixSocket) there() (bool, error) {
 	return err == nil && os.SameFile(file, s.file), err
 }
 
-// remove takes the socket out of the file system if it is still this one; connections go on.
+// remove removes the socket from the file system if it is still this one. Connections go on.
 func (s *unixSocket) remove(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Dir(s.path)); errors.Is(err, os.ErrNotExist) {
-		return nil // it is gone with its directory
+		return nil // it was removed with its directory
 	}
 	err := s.locked(ctx, func() error {
 		if there, err := s.there(); err != nil || !there {
@@ -141,9 +142,8 @@ func (s *unixSocket) remove(ctx context.Context) error {
 	return nil
 }
 
-// locked calls fn while no other weave touches sockets in this directory: between the look at a file and its
-// replacement, somebody else's socket must not get there. The lock is on a file that only root can open, and that is gone
-// afterwards.
+// locked calls fn while no other weave changes sockets in this directory, so that none can put its socket there between
+// the look at a file and its replacement. The lock is a file that only root can open, and that is removed afterwards.
 func (s *unixSocket) locked(ctx context.Context, fn func() error) (err error) {
 	f, err := lockFile(ctx, filepath.Join(filepath.Dir(s.path), ".weave.lock"))
 	if err != nil {
@@ -153,8 +153,8 @@ func (s *unixSocket) locked(ctx context.Context, fn func() error) (err error) {
 	return fn()
 }
 
-// lockFile locks the file at path, which it makes. Who holds the lock removes the file before he gives it back, so one that
-// is not at its path any more is not the lock any more.
+// lockFile makes and locks the file at path. The holder of the lock removes the file before it unlocks it, so a file
+// that is no longer at its path is not the lock any more.
 func lockFile(ctx context.Context, path string) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -178,7 +178,8 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-// makeDir makes the directory and those above it, whatever the umask; one that is there stays as it is.
+// makeDir makes the directory and those above it with this mode, whatever the umask. Directories that exist stay as
+// they are.
 func makeDir(dir string, mode os.FileMode) error {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -187,7 +188,7 @@ func makeDir(dir string, mode os.FileMode) error {
 		return err
 	}
 	if err := os.Mkdir(dir, mode); err != nil {
-		if errors.Is(err, os.ErrExist) { // somebody else was first
+		if errors.Is(err, os.ErrExist) { // another process has made it meanwhile
 			return nil
 		}
 		return err

@@ -159,7 +159,7 @@ func newWatcher(d *fakeDocker) (*Watcher, *logrustest.Hook) {
 	w := NewWatcher(WatcherOptions{
 		Socket: d.socket, Drivers: []string{"weave", "registry.example/weave:1"}, Log: logrus.NewEntry(log),
 	})
-	w.timing = timing{
+	w.timing = watchTiming{
 		spacing: time.Millisecond, resync: time.Hour, retry: time.Millisecond, maxRetry: 20 * time.Millisecond,
 	}
 	return w, hook

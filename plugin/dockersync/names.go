@@ -33,7 +33,7 @@ type Watcher struct {
 	drivers  []string
 	pluginID string
 	log      *logrus.Entry
-	timing   timing
+	timing   watchTiming
 	names    atomic.Pointer[names]
 	reach    atomic.Pointer[error] // why Docker's API can't be read; points to nil if it can
 	requests chan chan struct{}    // for a new reading, from Refresh; each is closed after the reading
@@ -49,7 +49,8 @@ type names struct {
 
 type container struct{ id, name string }
 
-type timing struct {
+// watchTiming says when a Watcher reads.
+type watchTiming struct {
 	spacing  time.Duration // the least time between two readings
 	resync   time.Duration // the most time: Docker drops events for a subscriber that it finds slow
 	retry    time.Duration // the first wait before another attempt; doubled each time
@@ -64,7 +65,7 @@ func NewWatcher(o WatcherOptions) *Watcher {
 		pluginID: o.PluginID,
 		log:      o.Log.WithField("docker", o.Socket),
 		requests: make(chan chan struct{}),
-		timing: timing{
+		timing: watchTiming{
 			spacing:  250 * time.Millisecond,
 			resync:   5 * time.Minute,
 			retry:    250 * time.Millisecond,
