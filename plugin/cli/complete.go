@@ -9,10 +9,10 @@ import (
 	"github.com/weaveplugin/weave/api"
 )
 
-// completeTimeout is how long a user who has pressed the tabulator waits at most.
+// completeTimeout is how long a user who has pressed the tab key waits at most.
 const completeTimeout = 2 * time.Second
 
-// completeContainers proposes the names of containers that have an endpoint, less those that are given already.
+// completeContainers proposes the names of containers that have an endpoint, except those that are given already.
 func completeContainers(cmd *cobra.Command, given []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 	defer cancel()
@@ -36,7 +36,7 @@ func completeNetworks(cmd *cobra.Command, _ []string, _ string) ([]cobra.Complet
 	return proposals(names, nil), directive(err)
 }
 
-// proposals are names, each once, less those that are empty, given, or not fit for a terminal.
+// proposals returns the names, each once, except those that are empty, given, or not fit for a terminal.
 func proposals(names, given []string) []cobra.Completion {
 	seen := map[string]bool{"": true}
 	for _, name := range given {
@@ -52,7 +52,7 @@ func proposals(names, given []string) []cobra.Completion {
 	return list
 }
 
-// directive never lets the shell propose files instead.
+// directive returns what the shell does with the proposals. It proposes no files in their place.
 func directive(err error) cobra.ShellCompDirective {
 	if err != nil {
 		return cobra.ShellCompDirectiveError
@@ -60,7 +60,7 @@ func directive(err error) cobra.ShellCompDirective {
 	return cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeFlag has fn propose the values of a flag of cmd's.
+// completeFlag makes fn propose the values of a flag of cmd.
 func completeFlag(cmd *cobra.Command, flag string, fn cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, fn); err != nil {
 		panic(err) // cmd has no such flag

@@ -16,14 +16,15 @@ import (
 )
 
 const (
-	// dockerName is how this binary is called, through a link, as a plugin of the docker command: `docker weave ps`.
+	// dockerName is the name of the link to this binary through which the docker command calls it as a plugin, for
+	// `docker weave ps`.
 	dockerName = "docker-weave"
-	// dockerMetadata is the argument with which the docker command asks a plugin what it is.
+	// dockerMetadata is the argument with which the docker command requests a plugin's description.
 	dockerMetadata = "docker-cli-plugin-metadata"
 )
 
-// NewCommand returns the command for args, which begin with the program's name: `weave` or, if the docker command called
-// it, `docker weave`. More are commands besides those of this package.
+// NewCommand returns the command for args, which begin with the program's name: `weave` or, if the docker command
+// called it, `docker weave`. More are commands besides those of this package.
 func NewCommand(args []string, build Build, more ...*cobra.Command) (*cobra.Command, error) {
 	root := newRootCommand(build, more)
 	root.SetArgs(args[1:])
@@ -39,19 +40,19 @@ func NewCommand(args []string, build Build, more ...*cobra.Command) (*cobra.Comm
 		return nil, err
 	}
 	root.SetArgs(own)
-	root.CompletionOptions.DisableDefaultCmd = true // docker's own asks this binary
+	root.CompletionOptions.DisableDefaultCmd = true // the docker command's own completion calls this binary
 	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "docker weave"}
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flag("socket").Changed || os.Getenv("WEAVE_SOCKET") != "" {
-			return nil // the user has said whom to ask
+			return nil // the user has named the weave to be used
 		}
 		return options.checkLocal(os.Getenv)
 	}
 	return root, nil
 }
 
-// newMetadataCommand tells the docker command what this is. The fields and the version of their schema are those of
-// docker/cli's cli-plugins/manager/metadata.go, the same since Docker 19.03.
+// newMetadataCommand returns the command that describes this plugin to the docker command. The fields and the version
+// of their schema are those of docker/cli's cli-plugins/manager/metadata.go, the same since Docker 19.03.
 func newMetadataCommand(short string, build Build) *cobra.Command {
 	return &cobra.Command{
 		Use: dockerMetadata,
@@ -63,14 +64,14 @@ func newMetadataCommand(short string, build Build) *cobra.Command {
 	}
 }
 
-// dockerOptions are what the docker command was told before the plugin's name, as far as it says which Engine is meant.
+// dockerOptions are those of the docker command's own options that say which Docker is meant.
 type dockerOptions struct {
 	config, context string
 	hosts           []string
 }
 
-// parse takes the docker command's own options from the arguments, which it passes on as they are, and the name of
-// the plugin, which stands behind them, or behind the word with which help or a completion is asked for.
+// parse reads the docker command's own options, which precede the plugin's name in the arguments. It returns the
+// arguments without them and without the plugin's name, which may follow the word for help or for a completion.
 func (o *dockerOptions) parse(args []string) ([]string, error) {
 	flags := pflag.NewFlagSet("docker", pflag.ContinueOnError)
 	flags.SetInterspersed(false)
@@ -90,7 +91,8 @@ func (o *dockerOptions) parse(args []string) ([]string, error) {
 	}
 	rest := flags.Args()
 	at := 0
-	if len(rest) > 0 && slices.Contains([]string{"help", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, rest[0]) {
+	before := []string{"help", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
+	if len(rest) > 0 && slices.Contains(before, rest[0]) {
 		at = 1
 	}
 	if len(rest) > at && rest[at] == "weave" {
@@ -99,31 +101,33 @@ func (o *dockerOptions) parse(args []string) ([]string, error) {
 	return rest, nil
 }
 
-// checkLocal is an error if docker speaks to the Engine of another machine: weave answers for this one only.
+// checkLocal returns an error if the docker command is set to use the Docker of another machine, since weave lists what
+// is on this one.
 func (o *dockerOptions) checkLocal(getenv func(string) string) error {
 	host := cmp.Or(strings.Join(o.hosts, ","), getenv("DOCKER_HOST"))
 	context := o.context
-	if context == "" && host == "" { // docker's own order
+	if context == "" && host == "" { // the docker command's own order
 		current, err := o.currentContext(getenv)
 		if err != nil {
 			return err
 		}
 		context = cmp.Or(getenv("DOCKER_CONTEXT"), current)
 	}
-	var engine string
+	var remote string
 	switch {
 	case context != "" && context != "default":
-		engine = "context " + context
+		remote = "context " + context
 	case host != "" && !strings.HasPrefix(host, "unix://"):
-		engine = "host " + host
+		remote = "host " + host
 	default:
 		return nil
 	}
-	return fmt.Errorf("docker is told to speak to another Engine (%s), and this lists what is on this machine: "+
-		"run it there, or say whom to ask with --socket or WEAVE_SOCKET", engine)
+	return fmt.Errorf("docker is set to use another machine's Docker (%s), and this lists what is on this machine: "+
+		"run it there, or name the weave to be used with --socket or WEAVE_SOCKET", remote)
 }
 
-// currentContext is the one chosen with `docker context use`, from docker's configuration; empty: none.
+// currentContext returns the context that was chosen with `docker context use`, from the docker command's
+// configuration; empty: none was.
 func (o *dockerOptions) currentContext(getenv func(string) string) (string, error) {
 	dir := cmp.Or(o.config, getenv("DOCKER_CONFIG"), filepath.Join(getenv("HOME"), ".docker"))
 	b, err := os.ReadFile(filepath.Join(dir, "config.json"))

@@ -32,12 +32,13 @@ func TestDockersOwnOptionsAreTakenOff(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", c.args, diff)
 		}
 	}
-	if _, err := new(dockerOptions).parse([]string{"--new", "weave"}); err == nil || !strings.Contains(err.Error(), "--new") {
+	_, err := new(dockerOptions).parse([]string{"--new", "weave"})
+	if err == nil || !strings.Contains(err.Error(), "--new") {
 		t.Errorf("an option that is not docker's: %v", err)
 	}
 }
 
-func TestDockerSpeaksToAnotherMachine(t *testing.T) {
+func TestDockerOfAnotherMachine(t *testing.T) {
 	configured := func(json string) string {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(json), 0o600); err != nil {
@@ -56,14 +57,26 @@ func TestDockerSpeaksToAnotherMachine(t *testing.T) {
 		{"local host", "-H unix:///run/docker.sock", nil, ""},
 		{"remote host", "-H tcp://192.0.2.7:2376", nil, "(host tcp://192.0.2.7:2376)"},
 		{"remote host in the environment", "", map[string]string{"DOCKER_HOST": "ssh://prod"}, "(host ssh://prod)"},
-		{"option before the environment", "-H unix:///run/docker.sock", map[string]string{"DOCKER_HOST": "ssh://prod"}, ""},
-		{"host before the current context", "-H unix:///run/docker.sock", map[string]string{"DOCKER_CONFIG": remote}, ""},
+		{
+			"option before the environment", "-H unix:///run/docker.sock",
+			map[string]string{"DOCKER_HOST": "ssh://prod"}, "",
+		},
+		{
+			"host before the current context", "-H unix:///run/docker.sock",
+			map[string]string{"DOCKER_CONFIG": remote}, "",
+		},
 		{"context", "--context prod", nil, "(context prod)"},
 		{"default context", "--context default", map[string]string{"DOCKER_CONFIG": remote}, ""},
 		{"context in the environment", "", map[string]string{"DOCKER_CONTEXT": "prod"}, "(context prod)"},
 		{"current context", "", map[string]string{"DOCKER_CONFIG": remote}, "(context prod)"},
-		{"current context of another configuration", "--config " + remote, map[string]string{"DOCKER_CONFIG": local}, "(context prod)"},
-		{"environment before the current context", "", map[string]string{"DOCKER_CONFIG": remote, "DOCKER_CONTEXT": "default"}, ""},
+		{
+			"current context of another configuration", "--config " + remote,
+			map[string]string{"DOCKER_CONFIG": local}, "(context prod)",
+		},
+		{
+			"environment before the current context", "",
+			map[string]string{"DOCKER_CONFIG": remote, "DOCKER_CONTEXT": "default"}, "",
+		},
 		{"damaged configuration", "--config " + configured("{"), nil, "read docker's configuration"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// shortID is how many characters of an id are printed unless --no-trunc is given, as the docker command does.
+// shortID is how many characters of an id are printed without --no-trunc; the docker command prints as many.
 const shortID = 12
 
 // The formats that have a name; everything else is a Go template.
@@ -37,7 +37,7 @@ type column[T any] struct {
 	cell func(T) string
 }
 
-// print writes the listing in the format that the user asked for.
+// print writes the listing in a format.
 func (l listing[T]) print(w io.Writer, format string) error {
 	switch {
 	case format == formatTable:
@@ -72,7 +72,7 @@ func (l listing[T]) printTable(w io.Writer) error {
 	for i, c := range l.columns {
 		cells[i] = c.head
 	}
-	fmt.Fprintln(table, strings.Join(cells, "\t")) // a failure to write is told by Flush
+	fmt.Fprintln(table, strings.Join(cells, "\t")) // Flush returns a failure to write
 	for _, row := range l.rows {
 		for i, c := range l.columns {
 			cells[i] = printable(orDash(c.cell(row)), "")
@@ -84,7 +84,7 @@ func (l listing[T]) printTable(w io.Writer) error {
 
 func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 3, ' ', 0) }
 
-// printJSON writes v indented. What a terminal would take for a command, and JSON leaves as it is, is escaped.
+// printJSON writes v indented. It also escapes what JSON leaves as it is and a terminal would take for a command.
 func printJSON(w io.Writer, v any) error {
 	var text, safe strings.Builder
 	e := json.NewEncoder(&text)
@@ -105,7 +105,7 @@ func printJSON(w io.Writer, v any) error {
 	return err
 }
 
-// functions are the docker command's, as far as they make sense here.
+// functions are those of the docker command's templates that make sense here.
 var functions = template.FuncMap{
 	"json":     toJSON,
 	"join":     join,
@@ -115,12 +115,14 @@ var functions = template.FuncMap{
 	"truncate": truncate,
 }
 
-// parseTemplate reads a Go template as the docker command does: \t and \n may be written as such.
+// parseTemplate parses a Go template as the docker command does: \t and \n stand for a tab and a new line.
 func parseTemplate(format string) (*template.Template, error) {
 	if !strings.Contains(format, "{{") {
-		return nil, fmt.Errorf("--format %q: want table, json or a Go template such as '{{.ID}}' (weave ps: weave, too)", format)
+		return nil, fmt.Errorf("--format %q: want table, json or a Go template such as '{{.ID}}' "+
+			"(weave ps: weave, too)", format)
 	}
-	t, err := template.New("--format").Funcs(functions).Parse(strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format))
+	text := strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format)
+	t, err := template.New("--format").Funcs(functions).Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("--format %q: %w", format, err)
 	}
@@ -136,7 +138,7 @@ func printRows[T any](w io.Writer, t *template.Template, rows []T) error {
 	return nil
 }
 
-// printTemplate writes one line. What a terminal would take for a command is not passed on.
+// printTemplate writes one line, without what a terminal would take for a command.
 func printTemplate(w io.Writer, t *template.Template, v any) error {
 	var line strings.Builder
 	if err := t.Execute(&line, v); err != nil {
@@ -151,7 +153,7 @@ func toJSON(v any) (string, error) {
 	return string(b), err
 }
 
-// join is strings.Join for a list of anything.
+// join joins the elements of a list, of whatever type, with a separator.
 func join(list any, separator string) (string, error) {
 	v := reflect.ValueOf(list)
 	if v.Kind() != reflect.Slice {
@@ -172,8 +174,8 @@ func truncate(s string, n int) string {
 	return s
 }
 
-// printable replaces what is neither printable nor in keep: Docker takes any text as the name of a network, and a
-// terminal takes orders from some.
+// printable replaces the characters that are neither printable nor in keep. Docker takes any text as the name of a
+// network, and a terminal takes some characters for commands.
 func printable(s, keep string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) || strings.ContainsRune(keep, r) {

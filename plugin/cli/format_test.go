@@ -54,7 +54,7 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-// TestPrintJSON: it says what it said, in characters that no terminal takes for an order.
+// TestPrintJSON: it says what it said, in characters that no terminal takes for a command.
 func TestPrintJSON(t *testing.T) {
 	want := []string{"web-1 Käse 網", "\x1b[31m \x7f csi \u009b2J", "right to left \u202e", "tag \U000e0041"}
 	var b strings.Builder
@@ -87,11 +87,15 @@ func TestTruncate(t *testing.T) {
 
 // FuzzFormat: no template makes the command panic.
 func FuzzFormat(f *testing.F) {
-	for _, format := range []string{"table", "json", "{{.ID}}", `table {{.ID}}\t{{.Live.MAC}}`, `{{join .Addresses " "}}`, "{{", `{{truncate .ID -1}}`, `{{index .Drift 7}}`} {
+	for _, format := range []string{
+		"table", "json", "{{.ID}}", `table {{.ID}}\t{{.Live.MAC}}`, `{{join .Addresses " "}}`, "{{",
+		`{{truncate .ID -1}}`, `{{index .Drift 7}}`,
+	} {
 		f.Add(format)
 	}
 	f.Fuzz(func(t *testing.T, format string) {
 		rows := []api.Endpoint{{ID: "e1"}, {ID: "e2", Live: &api.Live{}, Drift: []api.Drift{{}}}}
-		_ = listing[api.Endpoint]{rows, psColumns(false, true), psHeads}.print(io.Discard, format) // an error is as good
+		l := listing[api.Endpoint]{rows, psColumns(false, true), psHeads}
+		_ = l.print(io.Discard, format) // an error is as good as a listing
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/weaveplugin/weave/api"
 )
 
-// newNetworksCommand is `weave networks`.
+// newNetworksCommand returns `weave networks`.
 func newNetworksCommand() *cobra.Command {
 	var noTrunc bool
 	cmd := &cobra.Command{
@@ -42,7 +42,7 @@ func networkColumns(noTrunc bool) []column[api.Network] {
 	}
 }
 
-// notes tells what is special about a network.
+// notes returns what is special about a network.
 func notes(n api.Network) string {
 	var list []string
 	if n.Internal {
@@ -57,7 +57,7 @@ func notes(n api.Network) string {
 	return strings.Join(list, ", ")
 }
 
-// networkHeads are the heads of columns made by a template.
+// networkHeads are the heads of the columns that a template makes.
 var networkHeads = map[string]any{
 	"ID":        "NETWORK",
 	"Name":      "NAME",

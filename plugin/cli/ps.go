@@ -11,7 +11,7 @@ import (
 	"github.com/weaveplugin/weave/driver"
 )
 
-// newPsCommand is `weave ps`.
+// newPsCommand returns `weave ps`.
 func newPsCommand() *cobra.Command {
 	var networks []string
 	var live string
@@ -19,17 +19,19 @@ func newPsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ps [CONTAINER...]",
 		Short: "List containers on weave networks with their addresses",
-		Long: "List the endpoints of containers on weave networks, one a line; of the given containers only, if any is\n" +
-			"given, by name or by id. A container that weave does not know is not listed, and is no error.\n\n" +
-			"With --live the kernel is asked what is really there, and each difference from what weave tracks is told.\n" +
-			"The exit status says whether the listing could be made, not whether there are differences.",
+		Long: "List the endpoints of containers on weave networks, one a line; of the given containers only, if any\n" +
+			"is given, by name or by id. A container that weave does not know is not listed, and is no error.\n\n" +
+			"With --live the kernel is asked what is really there, and each difference from what weave tracks is\n" +
+			"shown. The exit status says whether the listing could be made, not whether there are differences.",
 		Example: "  weave ps\n" +
 			"  weave ps web --live\n" +
 			"  weave ps --network app --format '{{.ContainerName}} {{join .Addresses \" \"}}'\n" +
 			"  weave ps --live --format json | jq '.[] | select(.drift != [])'",
 	}
-	cmd.Flags().StringArrayVar(&networks, "network", nil, "list endpoints on this `network` only, by name or id; may be repeated")
-	cmd.Flags().StringVar(&live, "live", "", "show what is really there, too: ask the kernel, or nsproc in each container (--live=nsproc)")
+	cmd.Flags().StringArrayVar(&networks, "network", nil,
+		"list endpoints on this `network` only, by name or id; may be repeated")
+	cmd.Flags().StringVar(&live, "live", "",
+		"show what is really there, too: ask the kernel, or nsproc in each container (--live=nsproc)")
 	cmd.Flags().Lookup("live").NoOptDefVal = string(driver.Kernel)
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "print ids in full")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the ids of containers only, each once")
@@ -45,7 +47,8 @@ func newPsCommand() *cobra.Command {
 			return err
 		}
 		if source != "" && len(containers) > 0 && isSource(containers[0]) {
-			return fmt.Errorf("container %q: want --live=%[1]s, with the equals sign; for a container of that name, its id", containers[0])
+			return fmt.Errorf("container %q: want --live=%[1]s, with the equals sign; "+
+				"for a container of that name, its id", containers[0])
 		}
 		q := api.Query{Networks: networks, Containers: containers, Live: source}
 		endpoints, err := newClient(cmd).Endpoints(cmd.Context(), q)
@@ -64,7 +67,7 @@ func newPsCommand() *cobra.Command {
 	return cmd
 }
 
-// liveSource reads the value of --live.
+// liveSource parses the value of --live.
 func liveSource(value string) (driver.Source, error) {
 	if value == "" || isSource(value) {
 		return driver.Source(value), nil
@@ -98,7 +101,7 @@ func psColumns(noTrunc, live bool) []column[api.Endpoint] {
 	return columns
 }
 
-// liveCell tells the drift, or that there is none.
+// liveCell returns the drift, or that there is none.
 func liveCell(e api.Endpoint) string {
 	if len(e.Drift) == 0 {
 		return "ok"
@@ -110,7 +113,7 @@ func liveCell(e api.Endpoint) string {
 	return strings.Join(texts, "; ")
 }
 
-// psHeads are the heads of columns made by a template.
+// psHeads are the heads of the columns that a template makes.
 var psHeads = map[string]any{
 	"ID":            "ENDPOINT",
 	"NetworkID":     "NETWORK ID",
@@ -152,9 +155,9 @@ func printContainers(w io.Writer, endpoints []api.Endpoint, noTrunc bool) error 
 	return nil
 }
 
-// printWeaveNet prints the lines of Weave Net's `weave ps`: container id, MAC and addresses, one line for each link on
-// the network. An endpoint whose container Docker has not told has "weave:" and its own id, as the id that Weave Net
-// printed for the bridge's own address was no container's either.
+// printWeaveNet prints lines as Weave Net's `weave ps` does: container id, MAC and addresses, one line for each link on
+// the network. An endpoint whose container is not known gets "weave:" and its own id; Weave Net, too, printed what is no
+// container's id for the bridge's own address.
 func printWeaveNet(w io.Writer, endpoints []api.Endpoint) error {
 	for _, e := range endpoints {
 		id := truncate(e.ContainerID, shortID)

@@ -36,7 +36,7 @@ func Run(ctx context.Context, args []string, stderr io.Writer, build Build, more
 	return 0
 }
 
-// newRootCommand is `weave`.
+// newRootCommand returns `weave`.
 func newRootCommand(build Build, more []*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
 		Use:               "weave",

@@ -66,12 +66,17 @@ func townID(begin string) string { return begin + strings.Repeat("0", 64-len(beg
 
 func (town) Networks() []driver.Network {
 	return []driver.Network{
-		{ID: driver.NetworkID(townID("aaaa1")), Bridge: "wv-aaaa10000000", MTU: 1500, Created: townDay, Pools: []driver.Pool{
-			{Subnet: netip.MustParsePrefix("10.32.0.0/22")},
-			{Subnet: netip.MustParsePrefix("fd00:1::/64"), Gateway: netip.MustParseAddr("fd00:1::1")},
-		}},
-		{ID: driver.NetworkID(townID("aaaa2")), Bridge: "br-db", Foreign: true, Internal: true, Multicast: true, MTU: 9000, Created: townDay,
-			Pools: []driver.Pool{{Subnet: netip.MustParsePrefix("10.32.8.0/24")}}},
+		{
+			ID: driver.NetworkID(townID("aaaa1")), Bridge: "wv-aaaa10000000", MTU: 1500, Created: townDay,
+			Pools: []driver.Pool{
+				{Subnet: netip.MustParsePrefix("10.32.0.0/22")},
+				{Subnet: netip.MustParsePrefix("fd00:1::/64"), Gateway: netip.MustParseAddr("fd00:1::1")},
+			},
+		},
+		{
+			ID: driver.NetworkID(townID("aaaa2")), Bridge: "br-db", Foreign: true, Internal: true, Multicast: true,
+			MTU: 9000, Created: townDay, Pools: []driver.Pool{{Subnet: netip.MustParsePrefix("10.32.8.0/24")}},
+		},
 	}
 }
 
@@ -79,7 +84,8 @@ func (town) Endpoints() []driver.Endpoint {
 	endpoint := func(n int, network string, state driver.EndpointState, addresses ...string) driver.Endpoint {
 		e := driver.Endpoint{
 			ID: driver.EndpointID(townID(fmt.Sprintf("eeee%d", n))), Network: driver.NetworkID(townID(network)),
-			HostEnd: fmt.Sprintf("wve-eeee%d000000", n), MAC: fmt.Sprintf("02:00:00:00:00:%02d", n), State: state, Created: townDay,
+			HostEnd: fmt.Sprintf("wve-eeee%d000000", n), MAC: fmt.Sprintf("02:00:00:00:00:%02d", n),
+			State: state, Created: townDay,
 		}
 		if state != driver.Created {
 			e.Sandbox = fmt.Sprintf("/var/run/docker/netns/%012d", n)

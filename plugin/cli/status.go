@@ -12,14 +12,15 @@ import (
 	"github.com/weaveplugin/weave/api"
 )
 
-// newStatusCommand is `weave status`.
+// newStatusCommand returns `weave status`.
 func newStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Tell how weave is doing",
+		Short: "Show how weave is doing",
 		Args:  cobra.NoArgs,
 	}
-	format := cmd.Flags().String("format", "", "`format` of the answer: json or a Go template; lines for people if empty")
+	format := cmd.Flags().String("format", "",
+		"`format` of the answer: json or a Go template; lines for people if empty")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		status, err := newClient(cmd).Status(cmd.Context())
 		if err != nil {
@@ -44,14 +45,15 @@ func newStatusCommand() *cobra.Command {
 // printStatus prints a status as lines for people.
 func printStatus(w io.Writer, s api.Status) error {
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	line := func(name, format string, args ...any) { // a failure to write is told by Flush
+	line := func(name, format string, args ...any) { // Flush returns a failure to write
 		fmt.Fprintf(table, "%s\t%s\n", name, printable(fmt.Sprintf(format, args...), ""))
 	}
 	line("Version:", "%s", s.Version)
 	if s.Commit != "" {
 		line("Commit:", "%s", s.Commit)
 	}
-	line("Running:", "since %s, for %s, process %d", s.Started.Format(time.RFC3339), seconds(s.Uptime).Round(time.Second), s.PID)
+	line("Running:", "since %s, for %s, process %d",
+		s.Started.Format(time.RFC3339), seconds(s.Uptime).Round(time.Second), s.PID)
 	line("State:", "%s, id %s", s.Store, s.StateID)
 	line("Ranges:", "%s", orDash(spaced(s.Ranges)))
 	line("Networks:", "%d", s.Networks)
@@ -85,6 +87,7 @@ func items(line func(name, format string, args ...any), texts []string) {
 	}
 }
 
+// reconciled returns what came of the reconciliation at the start.
 func reconciled(r *api.Reconcile) string {
 	if r == nil {
 		return "not yet"
@@ -100,5 +103,5 @@ func reconciled(r *api.Reconcile) string {
 	return b.String()
 }
 
-// seconds makes a duration of the API's number.
+// seconds returns the duration that a number of the API's stands for.
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
