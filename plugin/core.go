@@ -35,77 +35,111 @@ func newProgram(cfg daemon.Config, log *logrus.Entry) daemon.Program {
 	}
 }
 
-// openCore opens the state, brings what the kernel has in line with it, and wires all parts together.
+// openCore opens the state, brings what the kernel has in line with it, and wires the parts together.
 func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, log *logrus.Entry) (
 	_ *daemon.Core, err error,
 ) {
 	started := time.Now()
-	stores, err := openStores(ctx, cfg)
+	files, err := openStores(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, stores.Close())
+			err = errors.Join(err, files.Close())
 		}
 	}()
-	launcher, err := launch.New(launch.Options{Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot)})
+	p, err := newParts(ctx, cfg, files, log)
 	if err != nil {
 		return nil, err
 	}
-	networks, err := driver.New(driver.Options{Store: stores.state, Endpoints: stores.endpoints, StateID: stores.id,
-		Launcher: launcher, Log: log, MTU: cfg.MTU})
-	if err != nil {
-		return nil, err
-	}
-	pools, err := ipam.New(ipam.Options{Store: stores.state, Log: log, Routes: driver.HostRoutes, Vacant: networks.Vacant,
-		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits})
-	if err != nil {
-		return nil, err
-	}
-	if err := pools.Load(ctx); err != nil {
-		return nil, err
-	}
-	report, err := networks.Reconcile(ctx)
+	report, err := p.networks.Reconcile(ctx)
 	if err != nil {
 		return nil, err
 	}
 	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).
 		Info("reconciled")
 
-	background := []func(context.Context) error{networks.Run}
-	listing := api.Options{Tracker: networks, Log: log}
-	var docker *dockersync.Watcher
-	if cfg.DockerSocket != "" {
-		if docker, err = newWatcher(cfg, log); err != nil {
-			return nil, err
-		}
-		listing.Names = docker
-		comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
-			Docker: docker, Networks: networks, Pools: pools, Timing: dockersync.NewTiming(cfg.DockerInterval), Log: log,
-		})
-		background = append(background, withoutError(docker.Run), withoutError(comparison.Run))
+	listing := api.Options{Tracker: p.networks, Log: log}
+	if p.docker != nil {
+		listing.Names = p.docker
 	}
-	fixed := fixedStatus(cfg, stores.id, started, report)
+	fixed := fixedStatus(cfg, files.id, started, report)
 	listing.Status = func(context.Context) api.Status {
-		return currentStatus(fixed, docker, networks.Endpoints(), launcher.Sandboxes(), sockets)
+		return currentStatus(fixed, p.docker, p.networks.Endpoints(), p.launcher.Sandboxes(), sockets)
 	}
 	return &daemon.Core{
-		Docker: remote.New(remote.Options{Networks: networks, Pools: pools, Scope: cfg.Scope, Log: log}),
+		Docker: remote.New(remote.Options{Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Log: log}),
 		API:    api.NewServer(listing),
-		Run:    func(ctx context.Context) error { return runAll(ctx, background) },
-		Close:  func() error { return errors.Join(networks.Close(), stores.Close()) },
+		Run:    func(ctx context.Context) error { return p.run(ctx, cfg.DockerInterval, log) },
+		Close:  func() error { return errors.Join(p.networks.Close(), files.Close()) },
 	}, nil
 }
 
-func newWatcher(cfg daemon.Config, log *logrus.Entry) (*dockersync.Watcher, error) {
+// parts are what works on networks, endpoints and addresses.
+type parts struct {
+	launcher *launch.Launcher
+	networks *driver.Driver
+	pools    *ipam.IPAM
+	docker   *dockersync.Watcher // nil: weave does without Docker's API
+}
+
+// newParts makes the parts and loads the pools.
+func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus.Entry) (p parts, err error) {
+	p.launcher, err = launch.New(launch.Options{Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot)})
+	if err != nil {
+		return parts{}, err
+	}
+	p.networks, err = driver.New(driver.Options{
+		Store: files.state, Endpoints: files.endpoints, StateID: files.id,
+		Launcher: p.launcher, Log: log, MTU: cfg.MTU,
+	})
+	if err != nil {
+		return parts{}, err
+	}
+	p.pools, err = ipam.New(ipam.Options{
+		Store: files.state, Log: log, Routes: driver.HostRoutes, Vacant: p.networks.Vacant,
+		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
+	})
+	if err != nil {
+		return parts{}, err
+	}
+	if err := p.pools.Load(ctx); err != nil {
+		return parts{}, err
+	}
+	if cfg.DockerSocket == "" {
+		return p, nil
+	}
 	plugin, err := cfg.PluginID()
 	if err != nil {
-		return nil, err
+		return parts{}, err
 	}
-	return dockersync.NewWatcher(dockersync.WatcherOptions{
+	p.docker = dockersync.NewWatcher(dockersync.WatcherOptions{
 		Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
-	}), nil
+	})
+	return p, nil
+}
+
+// run does the parts' work in the background until ctx ends or something fails. DockerInterval is the time between two
+// comparisons with Docker.
+func (p parts) run(ctx context.Context, dockerInterval time.Duration, log *logrus.Entry) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.networks.Run(ctx) })
+	if p.docker != nil {
+		comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
+			Docker: p.docker, Networks: p.networks, Pools: p.pools,
+			Timing: dockersync.NewTiming(dockerInterval), Log: log,
+		})
+		group.Go(func() error {
+			p.docker.Run(ctx)
+			return nil
+		})
+		group.Go(func() error {
+			comparison.Run(ctx)
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // stores are the files that weave keeps its records in.
@@ -115,8 +149,8 @@ type stores struct {
 	endpoints store.Store
 }
 
-// openStores opens both files. The file of endpoints lies below /run, in memory: it lives as long as the links do, and what
-// Docker waits for is written without a disk. Its name has the state's id, so that a new state does not take the
+// openStores opens both files. The file of endpoints lies below /run, in memory: it lives as long as the links do, and
+// what Docker waits for is recorded without a disk. Its name has the state's id, so that a new state does not take the
 // endpoints of an earlier one for its own.
 func openStores(ctx context.Context, cfg daemon.Config) (_ *stores, err error) {
 	state, err := store.OpenBolt(cfg.State)
@@ -141,20 +175,3 @@ func openStores(ctx context.Context, cfg daemon.Config) (_ *stores, err error) {
 
 // Close closes both files.
 func (s *stores) Close() error { return errors.Join(s.endpoints.Close(), s.state.Close()) }
-
-// runAll runs all tasks until ctx ends or one of them fails.
-func runAll(ctx context.Context, tasks []func(context.Context) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, task := range tasks {
-		group.Go(func() error { return task(ctx) })
-	}
-	return group.Wait()
-}
-
-// withoutError returns a task that can't fail as one that can.
-func withoutError(run func(context.Context)) func(context.Context) error {
-	return func(ctx context.Context) error {
-		run(ctx)
-		return nil
-	}
-}

@@ -58,7 +58,7 @@ type process struct {
 	log *logBuffer
 }
 
-// logBuffer keeps what a process says.
+// logBuffer keeps what a process prints.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -80,7 +80,7 @@ func (b *logBuffer) String() string {
 func startProcess(t *testing.T, args string) *process {
 	t.Helper()
 	p := &process{exec.Command("/proc/self/exe", "-test.run=^TestDaemonProcess$"), new(logBuffer)}
-	// Its files are in a directory of this process's, since one that is killed removes nothing.
+	// Its files are in a directory of this process, which removes them: a process that is killed can't.
 	p.Env = append(os.Environ(), daemonEnv+"="+args, "TMPDIR="+socketDir(t))
 	p.Stdout, p.Stderr = p.log, p.log
 	if err := p.Start(); err != nil {
@@ -92,13 +92,13 @@ func startProcess(t *testing.T, args string) *process {
 			_ = p.Wait()
 		}
 		if t.Failed() {
-			t.Logf("daemon %d said:\n%s", p.Process.Pid, p.log)
+			t.Logf("daemon %d printed:\n%s", p.Process.Pid, p.log)
 		}
 	})
 	return p
 }
 
-// TestSecondSignalEndsAStuckDaemon: one that can't end in order still can be ended.
+// TestSecondSignalEndsAStuckDaemon: a daemon that can't end in order can still be ended.
 func TestSecondSignalEndsAStuckDaemon(t *testing.T) {
 	p := startProcess(t, stuckDaemon)
 	eventually(t, "the daemon listens", func() bool { return strings.Contains(p.log.String(), "listening") })
@@ -106,7 +106,7 @@ func TestSecondSignalEndsAStuckDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the daemon stops", func() bool { return strings.Contains(p.log.String(), "stopping") })
-	// The handler is taken away right after; a signal that comes before is as good as none.
+	// The handler is removed only after that message, and a signal that arrives before is ignored.
 	ended := make(chan error, 1)
 	go func() { ended <- p.Wait() }()
 	var exit *exec.ExitError
@@ -170,7 +170,7 @@ func TestDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The state brings the bridge back; the API tells of it.
+	// The state brings the bridge back, and the API lists it.
 	p = startProcess(t, args)
 	ready(t, p)
 	link, err = netlink.LinkByName(bridge)
@@ -183,7 +183,8 @@ func TestDaemon(t *testing.T) {
 		t.Errorf("networks: %+v, %v", networks, err)
 	}
 	status, err := client.Status(t.Context())
-	if err != nil || status.PID != p.Process.Pid || status.StateID == "" || status.Reconcile == nil || len(status.Reconcile.Actions) != 1 {
+	if err != nil || status.PID != p.Process.Pid || status.StateID == "" ||
+		status.Reconcile == nil || len(status.Reconcile.Actions) != 1 {
 		t.Errorf("status: %+v, %v", status, err)
 	}
 
@@ -194,7 +195,8 @@ func TestDaemon(t *testing.T) {
 	_ = p.Wait()
 	p = startProcess(t, args)
 	ready(t, p)
-	if code, body, err := call(socket, "NetworkDriver.DeleteNetwork", deleteNetwork); err != nil || code != http.StatusOK {
+	code, body, err := call(socket, "NetworkDriver.DeleteNetwork", deleteNetwork)
+	if err != nil || code != http.StatusOK {
 		t.Fatalf("DeleteNetwork: %d %s %v", code, body, err)
 	}
 	if _, err := netlink.LinkByName(bridge); !errors.As(err, new(netlink.LinkNotFoundError)) {
@@ -232,7 +234,7 @@ func stopped(t *testing.T, p *process) {
 	}
 }
 
-// TestFullDisk: what can't be written down is not done, and said.
+// TestFullDisk: what can't be recorded is not done, and the answer says so.
 func TestFullDisk(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -244,7 +246,9 @@ func TestFullDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
 	d := startDaemon(t, cfg)
-	if status, body, err := call(cfg.PluginSockets[0], "NetworkDriver.DeleteNetwork", deleteNetwork); err != nil || status != http.StatusOK {
+	socket := cfg.PluginSockets[0]
+	status, body, err := call(socket, "NetworkDriver.DeleteNetwork", deleteNetwork)
+	if err != nil || status != http.StatusOK {
 		t.Fatalf("before: %d %s %v", status, body, err)
 	}
 	ballast, err := os.Create(filepath.Join(disk, "ballast"))
@@ -260,7 +264,8 @@ func TestFullDisk(t *testing.T) {
 	for i := range 40 { // pages that the state has already may hold some
 		id := strings.Replace(networkID, "7d2a", strconv.Itoa(1000+i), 1)
 		pool := "10.60." + strconv.Itoa(i) + ".0/24"
-		status, body, err := call(cfg.PluginSockets[0], "NetworkDriver.CreateNetwork", `{"NetworkID":"`+id+`","IPv4Data":[{"Pool":"`+pool+`"}]}`)
+		create := `{"NetworkID":"` + id + `","IPv4Data":[{"Pool":"` + pool + `"}]}`
+		status, body, err := call(socket, "NetworkDriver.CreateNetwork", create)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +281,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	if failed == 0 {
-		t.Error("the disk is full, and nothing was refused")
+		t.Error("the disk is full, and every call succeeded")
 	}
 	d.stop()
 	if err := d.ended(t); err != nil {

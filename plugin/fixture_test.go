@@ -75,12 +75,17 @@ type running struct {
 // startDaemon runs weave until the test ends, and waits until it listens.
 func startDaemon(t *testing.T, cfg daemon.Config) *running {
 	t.Helper()
+	return startProgram(t, cfg, newProgram(cfg, quiet()))
+}
+
+func startProgram(t *testing.T, cfg daemon.Config, p daemon.Program) *running {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	d := &running{cfg: cfg, stop: stop, done: make(chan error, 1)}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		d.done <- daemon.Serve(ctx, cfg, newProgram(cfg, quiet()), quiet())
+		d.done <- daemon.Serve(ctx, cfg, p, quiet())
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -15,7 +15,7 @@ import (
 	"github.com/weaveplugin/weave/plugin/remote/wiretest"
 )
 
-// TestRecordedCallsInEarnest replays what Engines sent against the real driver, IPAM and state: all calls succeed, the
+// TestRecordedCallsInEarnest replays what Docker sent against the real driver, IPAM and state: all calls succeed, the
 // links come with them, and in the end none is left.
 func TestRecordedCallsInEarnest(t *testing.T) {
 	for _, path := range wiretest.Files(t, "remote/testdata/wire") {
@@ -59,14 +59,14 @@ func replayInEarnest(t *testing.T, path string) {
 		t.Error(err)
 	}
 	if left := links(t); len(left) != 0 {
-		t.Errorf("left behind: %q", left)
+		t.Errorf("left: %q", left)
 	}
 }
 
-// unknownOptions were typed when the recordings were made, to see them pass a stub. Weave refuses them.
+// unknownOptions are options in the recordings, which were made with a stub that takes any. Weave refuses them.
 var unknownOptions = map[string]string{"k": `"k":"v"`, "works.weave.network": `"works.weave.network":"g"`}
 
-// withoutUnknownOptions makes sure that a call with such an option is refused, and takes it out of the request.
+// withoutUnknownOptions checks that a call with such an option is refused, and returns the request without it.
 func withoutUnknownOptions(t *testing.T, socket, name, request string) string {
 	t.Helper()
 	for option, text := range unknownOptions {
@@ -82,7 +82,7 @@ func withoutUnknownOptions(t *testing.T, socket, name, request string) string {
 	return request
 }
 
-// checkJoined holds the links against a Join and returns how many links there are.
+// checkJoined compares the links with a Join's request and reply, and returns how many links there are.
 func checkJoined(t *testing.T, request, reply string) int {
 	t.Helper()
 	var req struct{ NetworkID, EndpointID string }
@@ -106,17 +106,18 @@ func checkJoined(t *testing.T, request, reply string) int {
 		t.Fatalf("bridge: %v", err)
 	}
 	if host.Attrs().MasterIndex != bridge.Attrs().Index || inside.Attrs().ParentIndex != host.Attrs().Index {
-		t.Errorf("container end %s of %d, host end %d on %d, bridge %d", inside.Attrs().Name, inside.Attrs().ParentIndex,
-			host.Attrs().Index, host.Attrs().MasterIndex, bridge.Attrs().Index)
+		t.Errorf("container end %s of %d, host end %d on %d, bridge %d",
+			inside.Attrs().Name, inside.Attrs().ParentIndex, host.Attrs().Index, host.Attrs().MasterIndex,
+			bridge.Attrs().Index)
 	}
 	return len(links(t))
 }
 
-// links are weave's links in this namespace.
+// links returns the names of weave's links in this namespace.
 func links(t *testing.T) []string {
 	t.Helper()
 	var all []netlink.Link
-	eventually(t, "a list of links that nothing interrupts", func() bool {
+	eventually(t, "an uninterrupted list of links", func() bool {
 		var err error
 		if all, err = netlink.LinkList(); err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			t.Fatal(err)
@@ -132,7 +133,7 @@ func links(t *testing.T) []string {
 	return names
 }
 
-// answersNow translates what the stub's IPAM answered when a recording was made into what weave's answers now.
+// answersNow maps what the stub's IPAM answered when a recording was made to what weave's IPAM answers now.
 type answersNow map[string]string
 
 func (a answersNow) translate(request string) string {

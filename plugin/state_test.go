@@ -14,7 +14,7 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// TestUnusableStateIsRefused: a call that waits is told why, serve ends with the reason and the file stays as it is.
+// TestUnusableStateIsRefused: the daemon ends with the reason, and the file stays as it is.
 func TestUnusableStateIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -66,7 +66,7 @@ func TestUnusableStateIsRefused(t *testing.T) {
 				t.Errorf("the state was changed (%v)", err)
 			}
 			if left, err := os.ReadDir(filepath.Dir(cfg.PluginSockets[0])); err != nil || len(left) != 0 {
-				t.Errorf("left behind: %v, %v", left, err)
+				t.Errorf("left: %v, %v", left, err)
 			}
 		})
 	}
@@ -94,7 +94,9 @@ func setVersion(t *testing.T, path, version string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("meta")).Put([]byte("version"), []byte(version)) })
+	err = db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("meta")).Put([]byte("version"), []byte(version))
+	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
 	}

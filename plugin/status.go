@@ -31,7 +31,7 @@ func fixedStatus(cfg daemon.Config, stateID string, started time.Time, r driver.
 			Actions: slices.Concat(r.Repaired, r.Removed),
 			Error:   strings.Join(r.Problems, "; "),
 		},
-		Docker:   api.Docker{Error: "not asked: --docker-socket is none", Drivers: cfg.DriverNames},
+		Docker:   api.Docker{Error: "not read: --docker-socket is none", Drivers: cfg.DriverNames},
 		Warnings: r.Problems,
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
 
-// TestUnseenWarning: a sandbox that is no mount of a namespace warns, unless a later one is seen or it is gone.
+// TestUnseenWarning: there is a warning for a sandbox that is no mount of a namespace, except if a later one is
+// visible, or if it is gone.
 func TestUnseenWarning(t *testing.T) {
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "plain"), nil, 0o600); err != nil {
@@ -35,10 +36,12 @@ func TestUnseenWarning(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var endpoints []driver.Endpoint
 			for i, path := range c.sandboxes {
-				endpoints = append(endpoints, driver.Endpoint{Sandbox: path, State: driver.Up, Created: time.Unix(int64(i), 0)})
+				created := time.Unix(int64(i), 0)
+				endpoints = append(endpoints, driver.Endpoint{Sandbox: path, State: driver.Up, Created: created})
 			}
 			slices.Reverse(endpoints)
-			endpoints = append(endpoints, driver.Endpoint{Sandbox: "/plain", State: driver.Joined}) // of a container that has ended
+			ended := driver.Endpoint{Sandbox: "/plain", State: driver.Joined} // of a container that has ended
+			endpoints = append(endpoints, ended)
 			if got := unseenWarning(endpoints, c.root); (got != "") != c.warned {
 				t.Errorf("warning %q, want one: %v", got, c.warned)
 			}

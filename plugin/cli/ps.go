@@ -156,8 +156,8 @@ func printContainers(w io.Writer, endpoints []api.Endpoint, noTrunc bool) error 
 }
 
 // printWeaveNet prints lines as Weave Net's `weave ps` does: container id, MAC and addresses, one line for each link on
-// the network. An endpoint whose container is not known gets "weave:" and its own id; Weave Net, too, printed what is no
-// container's id for the bridge's own address.
+// the network. An endpoint whose container is not known gets "weave:" and its own id; Weave Net, too, printed what is
+// no container's id for the bridge's own address.
 func printWeaveNet(w io.Writer, endpoints []api.Endpoint) error {
 	for _, e := range endpoints {
 		id := truncate(e.ContainerID, shortID)

@@ -5,7 +5,10 @@
 #   release.sh DIRECTORY [ARCH...]      ARCH: amd64, arm64; by default both
 #
 # Everything is made twice, in two places, the second time with an empty build cache, and must come out the same to the
-# byte. Changes that are not committed are not in it. To install an archive: tar -xzf ARCHIVE -C /usr/local --strip-components=1
+# byte. Changes that are not committed are not in it. To install an archive:
+#
+#   tar -xzf ARCHIVE -C /usr/local --strip-components=1
+#
 # $RELEASE_CACHE is the second build cache where that need not be empty: the tests keep one of their own.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -15,8 +18,8 @@ shift
 
 umask 022
 export LC_ALL=C TZ=UTC
-# The compiler, the same as the Dockerfile's, and nothing of what a user may have set for his own builds but where modules
-# come from.
+# The compiler is the Dockerfile's. Of the user's own settings for builds only those count that say where modules come
+# from.
 GOPROXY=$(go env GOPROXY) GOSUMDB=$(go env GOSUMDB)
 GOTOOLCHAIN=go$(sed -n 's/^FROM .*golang:\([0-9.]*\)-.*/\1/p' Dockerfile)
 export GOPROXY GOSUMDB GOTOOLCHAIN GOENV=off GOFLAGS='' GOEXPERIMENT='' GOAMD64=v1 GOARM64=v8.0
@@ -37,13 +40,15 @@ build() {
 	for arch; do
 		name=weave-$version-linux-$arch
 		make --no-print-directory -C "$dir/tree" install ARCH="$arch" VERSION="$version" COMMIT="$commit" \
-			BIN="$dir/$arch" DOCS="$dir/docs" DESTDIR="$dir/root" PREFIX=/usr/local >"$dir/log" || { cat "$dir/log"; exit 1; }
+			BIN="$dir/$arch" DOCS="$dir/docs" DESTDIR="$dir/root" PREFIX=/usr/local >"$dir/log" ||
+			{ cat "$dir/log"; exit 1; }
 		mv "$dir/root/usr/local" "$dir/$name"
-		tar -C "$dir" --format=ustar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -c "$name" |
-			gzip -9n >"$dir/out/$name.tar.gz"
+		tar -C "$dir" --format=ustar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
+			-c "$name" | gzip -9n >"$dir/out/$name.tar.gz"
 		for binary in weave nsproc; do
 			"$work/cyclonedx-gomod" bin -json -std -noserial -notimestamp -version "$version" \
-				-output "$dir/out/$name.$binary.cdx.json" "$dir/$arch/$binary" 2>"$dir/log" || { cat "$dir/log"; exit 1; }
+				-output "$dir/out/$name.$binary.cdx.json" "$dir/$arch/$binary" 2>"$dir/log" ||
+				{ cat "$dir/log"; exit 1; }
 		done
 	done
 	(cd "$dir/out" && sha256sum -- * >SHA256SUMS)

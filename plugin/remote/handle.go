@@ -26,8 +26,8 @@ const (
 	callTimeout = 20 * time.Second
 )
 
-// handle adds a call: the request is read and checked, fn called with a deadline, its answer or error sent and logged, an
-// answer at level. Nothing but handle logs what goes wrong in a call.
+// handle adds a call: the request is read and checked, fn called with a deadline, its answer or error sent and logged,
+// an answer at level. Nothing but handle logs what goes wrong in a call.
 func handle[Req, Resp any](r routes, level logrus.Level, call string, fn func(context.Context, *Req) (Resp, error)) {
 	r.mux.HandleFunc("POST /"+call, func(w http.ResponseWriter, httpReq *http.Request) {
 		started := time.Now()
@@ -46,7 +46,8 @@ func handle[Req, Resp any](r routes, level logrus.Level, call string, fn func(co
 		}
 		log = log.WithFields(idFields(body))
 
-		// A call that has begun is finished even if Docker goes away, so that what it changed and what it recorded agree.
+		// A call that has begun is finished even if Docker goes away, so that what it changed and what it recorded
+		// agree.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(httpReq.Context()), callTimeout)
 		defer cancel()
 		resp, err := fn(ctx, req)
@@ -120,8 +121,8 @@ func reply(w http.ResponseWriter, status int, v any) []byte {
 var errNoBody = errors.New("the request is empty: weave stopped while it worked on an earlier try of this call; " +
 	"nothing was changed now, repeat the command")
 
-// decode reads body, one JSON object and nothing after it, into req. Fields that req does not have are passed over, since
-// newer versions of Docker send more.
+// decode reads body, one JSON object and nothing after it, into req. Fields that req does not have are passed over,
+// since newer versions of Docker send more.
 func decode(body []byte, req any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return errNoBody

@@ -4,117 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/docker/go-plugins-helpers/ipam"
-	"github.com/docker/go-plugins-helpers/network"
 	"github.com/google/go-cmp/cmp"
 	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/weaveplugin/weave/plugin/remote/wiretest"
 )
-
-// fakeBackend does nothing and answers as the driver and the IPAM do. The hook, if any, is called first.
-type fakeBackend struct {
-	mu    sync.Mutex
-	calls map[string]int
-	hook  func(ctx context.Context, call string) error
-}
-
-func (f *fakeBackend) called(ctx context.Context, call string) error {
-	f.mu.Lock()
-	if f.calls == nil {
-		f.calls = map[string]int{}
-	}
-	f.calls[call]++
-	f.mu.Unlock()
-	if f.hook != nil {
-		return f.hook(ctx, call)
-	}
-	return nil
-}
-
-func (f *fakeBackend) count() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := 0
-	for _, c := range f.calls {
-		n += c
-	}
-	return n
-}
-
-func (f *fakeBackend) EngineStarted() {}
-
-func (f *fakeBackend) CreateNetwork(ctx context.Context, _ *network.CreateNetworkRequest) error {
-	return f.called(ctx, "NetworkDriver.CreateNetwork")
-}
-
-func (f *fakeBackend) DeleteNetwork(ctx context.Context, _ *network.DeleteNetworkRequest) error {
-	return f.called(ctx, "NetworkDriver.DeleteNetwork")
-}
-
-func (f *fakeBackend) CreateEndpoint(ctx context.Context, req *network.CreateEndpointRequest) (*network.CreateEndpointResponse, error) {
-	resp := &network.CreateEndpointResponse{Interface: &network.EndpointInterface{}}
-	if req.Interface == nil || req.Interface.MacAddress == "" {
-		resp.Interface.MacAddress = "02:00:5e:00:53:01"
-	}
-	return resp, f.called(ctx, "NetworkDriver.CreateEndpoint")
-}
-
-func (f *fakeBackend) DeleteEndpoint(ctx context.Context, _ *network.DeleteEndpointRequest) error {
-	return f.called(ctx, "NetworkDriver.DeleteEndpoint")
-}
-
-func (f *fakeBackend) Join(ctx context.Context, req *network.JoinRequest) (*network.JoinResponse, error) {
-	return &network.JoinResponse{
-		InterfaceName: network.InterfaceName{SrcName: "wvc-" + req.EndpointID[:11], DstPrefix: "eth"},
-	}, f.called(ctx, "NetworkDriver.Join")
-}
-
-func (f *fakeBackend) Leave(ctx context.Context, _ *network.LeaveRequest) error {
-	return f.called(ctx, "NetworkDriver.Leave")
-}
-
-func (f *fakeBackend) RequestPool(ctx context.Context, req *ipam.RequestPoolRequest) (*ipam.RequestPoolResponse, error) {
-	pool := req.Pool
-	if pool == "" {
-		pool = "10.32.0.0/22"
-	}
-	return &ipam.RequestPoolResponse{PoolID: req.AddressSpace + "/" + pool, Pool: pool}, f.called(ctx, "IpamDriver.RequestPool")
-}
-
-func (f *fakeBackend) ReleasePool(ctx context.Context, _ *ipam.ReleasePoolRequest) error {
-	return f.called(ctx, "IpamDriver.ReleasePool")
-}
-
-func (f *fakeBackend) RequestAddress(ctx context.Context, req *ipam.RequestAddressRequest) (*ipam.RequestAddressResponse, error) {
-	return &ipam.RequestAddressResponse{Address: "10.32.0.1/22"}, f.called(ctx, "IpamDriver.RequestAddress")
-}
-
-func (f *fakeBackend) ReleaseAddress(ctx context.Context, _ *ipam.ReleaseAddressRequest) error {
-	return f.called(ctx, "IpamDriver.ReleaseAddress")
-}
-
-// newHandler returns the handler of all calls, with b doing their work.
-func newHandler(b *fakeBackend) http.Handler {
-	h, _ := newLoggedHandler(b)
-	return h
-}
-
-func newLoggedHandler(b *fakeBackend) (http.Handler, *logrustest.Hook) {
-	log, hook := logrustest.NewNullLogger()
-	log.SetLevel(logrus.DebugLevel)
-	return New(Options{Networks: b, Pools: b, Scope: "local", Log: logrus.NewEntry(log)}), hook
-}
 
 const (
 	networkID  = "7d2a4352179e00f14c5fbe322bff4b586f4cef09e5a4bda73851b8725299a4bc"
@@ -141,7 +43,10 @@ func TestBadRequestIsRefused(t *testing.T) {
 		{"null", leave, "null", "want a JSON object"},
 		{"array", leave, "[]", "cannot unmarshal array"},
 		{"number for text", leave, `{"NetworkID":1}`, "cannot unmarshal number"},
-		{"text for a map", "NetworkDriver.CreateNetwork", `{"NetworkID":"` + networkID + `","Options":"x"}`, "cannot unmarshal string"},
+		{
+			"text for a map", "NetworkDriver.CreateNetwork", `{"NetworkID":"` + networkID + `","Options":"x"}`,
+			"cannot unmarshal string",
+		},
 		{"text for bool", pool, `{"V6":"yes"}`, "cannot unmarshal string"},
 		{"no ids", leave, "{}", `network id "": want 12 to 64 letters and digits`},
 		{"no endpoint id", leave, ids(networkID, ""), `endpoint id "": want`},
@@ -161,7 +66,8 @@ func TestBadRequestIsRefused(t *testing.T) {
 			if err := json.Unmarshal([]byte(body), &got); err != nil {
 				t.Fatalf("reply %q: %v", body, err)
 			}
-			if status != http.StatusBadRequest || !strings.Contains(got.Err, c.want) || !strings.HasPrefix(got.Err, c.call+": ") || got.Error != got.Err {
+			if status != http.StatusBadRequest || !strings.Contains(got.Err, c.want) ||
+				!strings.HasPrefix(got.Err, c.call+": ") || got.Error != got.Err {
 				t.Errorf("status %d, reply %+v; want 400 and %q", status, got, c.want)
 			}
 			if n := fake.count(); n != 0 {
@@ -184,7 +90,7 @@ func logged(hook *logrustest.Hook, level logrus.Level) int {
 	return n
 }
 
-func TestUnknownFieldsOfNewerEnginesPass(t *testing.T) {
+func TestUnknownFieldsOfNewerDockerPass(t *testing.T) {
 	status, body := post(newHandler(&fakeBackend{}), "NetworkDriver.Leave",
 		`{"networkid":"`+networkID+`","EndpointID":"`+endpointID+`","NewIn31":{"a":[1]}}`)
 	if status != http.StatusOK || body != "{}" {
@@ -193,14 +99,17 @@ func TestUnknownFieldsOfNewerEnginesPass(t *testing.T) {
 }
 
 func TestSwarmIDsPass(t *testing.T) {
-	status, body := post(newHandler(&fakeBackend{}), "NetworkDriver.DeleteNetwork", `{"NetworkID":"xrpqdn6783brf04v7ninq74on"}`)
+	h := newHandler(&fakeBackend{})
+	status, body := post(h, "NetworkDriver.DeleteNetwork", `{"NetworkID":"xrpqdn6783brf04v7ninq74on"}`)
 	if status != http.StatusOK {
 		t.Errorf("status %d: %s", status, body)
 	}
 }
 
 func TestBackendErrorIsAnsweredAndLoggedOnce(t *testing.T) {
-	fake := &fakeBackend{hook: func(context.Context, string) error { return errors.New(`pool 10.32.0.0/22 is full: 100%s`) }}
+	fake := &fakeBackend{hook: func(context.Context, string) error {
+		return errors.New(`pool 10.32.0.0/22 is full: 100%s`)
+	}}
 	h, hook := newLoggedHandler(fake)
 	status, body := post(h, "IpamDriver.RequestAddress", `{"PoolID":"p"}`)
 	want := `{"Err":"pool 10.32.0.0/22 is full: 100%s","Error":"pool 10.32.0.0/22 is full: 100%s"}`
@@ -252,21 +161,23 @@ func TestOnlyKnownCallsByPost(t *testing.T) {
 func TestHandshakeNeedsNoState(t *testing.T) {
 	h := NewHandshake("local", quiet())
 	for call, want := range map[string]string{
-		"Plugin.Activate":                    `{"Implements":["NetworkDriver","IpamDriver"]}`,
-		"NetworkDriver.GetCapabilities":      `{"Scope":"local","ConnectivityScope":"global","GwAllocChecker":true}`,
-		"IpamDriver.GetCapabilities":         `{"RequiresMACAddress":false}`,
-		"IpamDriver.GetDefaultAddressSpaces": `{"LocalDefaultAddressSpace":"weavelocal","GlobalDefaultAddressSpace":"weaveglobal"}`,
+		"Plugin.Activate":               `{"Implements":["NetworkDriver","IpamDriver"]}`,
+		"NetworkDriver.GetCapabilities": `{"Scope":"local","ConnectivityScope":"global","GwAllocChecker":true}`,
+		"IpamDriver.GetCapabilities":    `{"RequiresMACAddress":false}`,
+		"IpamDriver.GetDefaultAddressSpaces": `{"LocalDefaultAddressSpace":"weavelocal",` +
+			`"GlobalDefaultAddressSpace":"weaveglobal"}`,
 	} {
 		if status, got := post(h, call, ""); status != http.StatusOK || got != want {
 			t.Errorf("%s: status %d: %s\nwant %s", call, status, got, want)
 		}
 	}
-	if status, got := post(h, "NetworkDriver.GwAllocCheck", `{"Options":{}}`); status != http.StatusOK || got != `{"SkipIPv4":true,"SkipIPv6":true}` {
+	status, got := post(h, "NetworkDriver.GwAllocCheck", `{"Options":{}}`)
+	if status != http.StatusOK || got != `{"SkipIPv4":true,"SkipIPv6":true}` {
 		t.Errorf("GwAllocCheck: status %d: %s", status, got)
 	}
 }
 
-// TestCallOutlivesItsClient: what an Engine began is finished when the Engine dies, within the deadline of calls.
+// TestCallOutlivesItsClient: a call that has begun is finished when Docker dies, within the deadline of calls.
 func TestCallOutlivesItsClient(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	fake := &fakeBackend{hook: func(ctx context.Context, _ string) error {
@@ -276,7 +187,8 @@ func TestCallOutlivesItsClient(t *testing.T) {
 		}
 		return ctx.Err()
 	}}
-	r := httptest.NewRequest(http.MethodPost, "/NetworkDriver.DeleteNetwork", strings.NewReader(`{"NetworkID":"`+networkID+`"}`))
+	body := strings.NewReader(`{"NetworkID":"` + networkID + `"}`)
+	r := httptest.NewRequest(http.MethodPost, "/NetworkDriver.DeleteNetwork", body)
 	w := httptest.NewRecorder()
 	newHandler(fake).ServeHTTP(w, r.WithContext(gone))
 	if w.Code != http.StatusOK {
@@ -292,7 +204,8 @@ func TestStuckBackendHitsTheDeadline(t *testing.T) {
 		}}
 		started := time.Now()
 		status, body := post(newHandler(fake), "NetworkDriver.DeleteNetwork", `{"NetworkID":"`+networkID+`"}`)
-		if status != http.StatusInternalServerError || !strings.Contains(body, "deadline exceeded") || time.Since(started) != callTimeout {
+		if status != http.StatusInternalServerError || !strings.Contains(body, "deadline exceeded") ||
+			time.Since(started) != callTimeout {
 			t.Errorf("after %v: status %d: %s", time.Since(started), status, body)
 		}
 	})
@@ -332,16 +245,10 @@ func FuzzCall(f *testing.F) {
 			if fake.count() != 0 {
 				t.Error("refused, but the backend was called")
 			}
-		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusMovedPermanently, http.StatusTemporaryRedirect:
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusMovedPermanently,
+			http.StatusTemporaryRedirect:
 		default:
 			t.Errorf("status %d: %q", status, reply)
 		}
 	})
-}
-
-// quiet is a log that nobody reads.
-func quiet() *logrus.Entry {
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	return logrus.NewEntry(log)
 }

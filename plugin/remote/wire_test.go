@@ -18,7 +18,7 @@ import (
 
 var updateGolden = flag.Bool("update", false, "write the answers to the recorded calls into testdata/replies")
 
-// post sends a call to h as an Engine does and returns the status and body of the answer.
+// post sends a call to h as Docker does and returns the status and body of the answer.
 func post(h http.Handler, call, body string) (int, string) {
 	r := httptest.NewRequest(http.MethodPost, "http://plugin.moby.localhost/"+call, strings.NewReader(body))
 	r.Header.Set("Accept", "application/vnd.docker.plugins.v1.2+json")
@@ -27,8 +27,8 @@ func post(h http.Handler, call, body string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-// TestRecordedCalls replays what Engines sent: each call is understood, reaches the backend if it has to, and is answered
-// in a form that the Engine takes. The answers of the three Engines' files are held against golden files.
+// TestRecordedCalls replays what Docker sent: each call is understood, reaches the backend if it has to, and is
+// answered in a form that Docker takes. The answers are compared with golden files.
 func TestRecordedCalls(t *testing.T) {
 	for _, path := range wiretest.Files(t, "testdata/wire") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
@@ -53,7 +53,8 @@ func TestRecordedCalls(t *testing.T) {
 			if diff := cmp.Diff(wantCalls, fake.calls); diff != "" {
 				t.Errorf("calls of the backend (-want +got):\n%s", diff)
 			}
-			checkGolden(t, filepath.Join("testdata", "replies", strings.TrimSuffix(filepath.Base(path), ".jsonl")+".golden"), replies.String())
+			golden := strings.TrimSuffix(filepath.Base(path), ".jsonl") + ".golden"
+			checkGolden(t, filepath.Join("testdata", "replies", golden), replies.String())
 		})
 	}
 }
@@ -87,8 +88,7 @@ func checkGolden(t *testing.T, path, got string) {
 	}
 }
 
-// TestCheckReply keeps checkReply honest: recorded answers that Engines accepted pass it, and the mistakes
-// that it is there for don't.
+// TestCheckReply: recorded answers that Docker accepted pass CheckReply, and the mistakes that it is there for don't.
 func TestCheckReply(t *testing.T) {
 	for _, path := range wiretest.Files(t, "testdata/wire") {
 		for i, c := range wiretest.Read(t, path) {
@@ -96,13 +96,19 @@ func TestCheckReply(t *testing.T) {
 				continue // the scope differs in the Swarm of scope global; the stub's Join is checked below
 			}
 			if err := wiretest.CheckReply(c.Call, c.Body(), string(c.Response)); err != nil {
-				t.Errorf("%s:%d: %s: an Engine took this: %v", path, i+1, c.Call, err)
+				t.Errorf("%s:%d: %s: Docker took this: %v", path, i+1, c.Call, err)
 			}
 		}
 	}
 	for _, bad := range []struct{ call, request, reply string }{
-		{"NetworkDriver.CreateEndpoint", `{"Interface":{"Address":"10.0.0.1/8"}}`, `{"Interface":{"Address":"10.0.0.1/8","MacAddress":"02:00:00:00:00:01"}}`},
-		{"NetworkDriver.CreateEndpoint", `{"Interface":{"MacAddress":"02:00:00:00:00:01"}}`, `{"Interface":{"MacAddress":"02:00:00:00:00:01"}}`},
+		{
+			"NetworkDriver.CreateEndpoint", `{"Interface":{"Address":"10.0.0.1/8"}}`,
+			`{"Interface":{"Address":"10.0.0.1/8","MacAddress":"02:00:00:00:00:01"}}`,
+		},
+		{
+			"NetworkDriver.CreateEndpoint", `{"Interface":{"MacAddress":"02:00:00:00:00:01"}}`,
+			`{"Interface":{"MacAddress":"02:00:00:00:00:01"}}`,
+		},
 		{"NetworkDriver.CreateEndpoint", `{"Interface":{}}`, `{"Interface":null}`},
 		{"NetworkDriver.Join", `{}`, `{"InterfaceName":{"SrcName":"","DstPrefix":""}}`},
 		{"NetworkDriver.Join", `{}`, `{"InterfaceName":{"SrcName":"wvc-1","DstPrefix":"eth"},"Gateway":"10.0.0.1"}`},

@@ -1,5 +1,5 @@
-// Package wiretest reads recordings of what Docker sent to a plugin, and checks a plugin's answers as Docker does. It is
-// for tests only.
+// Package wiretest reads recordings of what Docker sent to a plugin, and checks a plugin's answers as Docker does. It
+// is for tests only.
 package wiretest
 
 import (
@@ -62,7 +62,8 @@ func (c Call) Body() string {
 	return string(c.Request)
 }
 
-// CheckReply returns an error if Docker would refuse the reply to this request, or take it for something else than meant.
+// CheckReply returns an error if Docker would refuse the reply to this request, or take it for something else than
+// meant.
 func CheckReply(call, request, reply string) error {
 	var req, resp struct {
 		Interface     struct{ Address, AddressIPv6, MacAddress string }
@@ -94,11 +95,12 @@ func CheckReply(call, request, reply string) error {
 	case call == "NetworkDriver.CreateEndpoint":
 		// libnetwork calls it a modification of the interface if a field is in both, even if it is the same.
 		in, out := req.Interface, resp.Interface
-		if in.Address != "" && out.Address != "" || in.AddressIPv6 != "" && out.AddressIPv6 != "" || in.MacAddress != "" && out.MacAddress != "" {
+		if in.Address != "" && out.Address != "" || in.AddressIPv6 != "" && out.AddressIPv6 != "" ||
+			in.MacAddress != "" && out.MacAddress != "" {
 			return fmt.Errorf("interface %+v answers %+v: a field of the request is answered", out, in)
 		}
 		if in.MacAddress == "" && out.MacAddress == "" {
-			return fmt.Errorf("no MAC, neither asked for nor answered")
+			return fmt.Errorf("no MAC, neither requested nor answered")
 		}
 	case call == "NetworkDriver.Join":
 		if resp.InterfaceName.SrcName == "" || resp.InterfaceName.DstPrefix != "eth" {
