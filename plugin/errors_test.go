@@ -14,8 +14,8 @@ import (
 	"github.com/weaveplugin/weave/plugin/daemon"
 )
 
-// TestErrorsHaveTheSocketsForm: whether the core panics or does not open, each socket answers with the error object that
-// is documented for it.
+// TestErrorsHaveTheSocketsForm: whether the core panics or does not open, each socket answers with the error object
+// that is documented for it.
 func TestErrorsHaveTheSocketsForm(t *testing.T) {
 	panics := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a defect") })
 	panicking := &daemon.Core{

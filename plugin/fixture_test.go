@@ -107,7 +107,7 @@ func (d *running) ended(t *testing.T) error {
 	}
 }
 
-// answers reports whether somebody accepts connections at path.
+// answers reports whether a process accepts connections at path.
 func answers(path string) bool {
 	conn, err := net.Dial("unix", path)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/weaveplugin/weave/plugin/remote/wiretest"
 )
 
-// TestRecordedCallsInEarnest replays what Docker sent against the real driver, IPAM and state: all calls succeed, the
-// links come with them, and in the end none is left.
+// TestRecordedCallsInEarnest replays what Docker sent, with the real driver, IPAM and state: all calls succeed, make
+// their links, and in the end no link is left.
 func TestRecordedCallsInEarnest(t *testing.T) {
 	for _, path := range wiretest.Files(t, "remote/testdata/wire") {
 		t.Run(filepath.Base(path), func(t *testing.T) {

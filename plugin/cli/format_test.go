@@ -12,7 +12,7 @@ import (
 	"github.com/weaveplugin/weave/api"
 )
 
-// TestEveryFieldHasAHead: else a template with `table ` would fail, or print nonsense, on a field added later.
+// TestEveryFieldHasAHead: without a head, a template with `table ` would fail, or print nonsense, for a new field.
 func TestEveryFieldHasAHead(t *testing.T) {
 	checkHeads(t, reflect.TypeFor[api.Endpoint](), psHeads)
 	checkHeads(t, reflect.TypeFor[api.Network](), networkHeads)
@@ -54,7 +54,7 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-// TestPrintJSON: it says what it said, in characters that no terminal takes for a command.
+// TestPrintJSON: the JSON means the same, in characters that no terminal takes for a command.
 func TestPrintJSON(t *testing.T) {
 	want := []string{"web-1 Käse 網", "\x1b[31m \x7f csi \u009b2J", "right to left \u202e", "tag \U000e0041"}
 	var b strings.Builder
@@ -96,6 +96,6 @@ func FuzzFormat(f *testing.F) {
 	f.Fuzz(func(t *testing.T, format string) {
 		rows := []api.Endpoint{{ID: "e1"}, {ID: "e2", Live: &api.Live{}, Drift: []api.Drift{{}}}}
 		l := listing[api.Endpoint]{rows, psColumns(false, true), psHeads}
-		_ = l.print(io.Discard, format) // an error is as good as a listing
+		_ = l.print(io.Discard, format) // it may be an error
 	})
 }

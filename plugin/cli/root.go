@@ -1,6 +1,6 @@
 // Package cli is weave's command line: it lists through weave's API what is there, as `weave` or as `docker weave`.
 //
-// It runs in the namespaces of whoever calls it and enters none.
+// It runs in the namespaces of its caller and enters no other.
 package cli
 
 import (

@@ -87,7 +87,7 @@ func items(line func(name, format string, args ...any), texts []string) {
 	}
 }
 
-// reconciled returns what came of the reconciliation at the start.
+// reconciled describes the reconciliation at the start.
 func reconciled(r *api.Reconcile) string {
 	if r == nil {
 		return "not yet"

@@ -13,7 +13,7 @@ import (
 	"github.com/weaveplugin/weave/internal/nstest"
 )
 
-// TestSysAdminIsGoneFromEveryThread runs in a process of its own, since there is no way back.
+// TestSysAdminIsGoneFromEveryThread runs in a process of its own, which can't get the capability back.
 func TestSysAdminIsGoneFromEveryThread(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -23,7 +23,7 @@ func TestSysAdminIsGoneFromEveryThread(t *testing.T) {
 		t.Fatal("the check passes, though root has the capability")
 	}
 
-	// Some threads are there before, some come after; all try to change namespace after.
+	// Some threads start before the capability is dropped, some after; all try to change namespace after.
 	dropped := make(chan struct{})
 	var threads sync.WaitGroup
 	errs := make(chan error, 16)

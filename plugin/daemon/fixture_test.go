@@ -28,7 +28,7 @@ func socketPath(t *testing.T) string {
 	return filepath.Join(dir, "plugins", "weave.sock")
 }
 
-// answers reports whether somebody accepts connections at path.
+// answers reports whether a process accepts connections at path.
 func answers(path string) bool {
 	conn, err := net.Dial("unix", path)
 	if err != nil {

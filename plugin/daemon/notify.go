@@ -5,10 +5,10 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// notify tells systemd a state of weave, as sd_notify(3) defines them, if systemd has started weave and waits for that
+// notify sends systemd a state of weave, as sd_notify(3) defines them, if systemd has started weave and waits for that
 // (Type=notify). A failure is logged and no more: what follows from it is systemd's to decide.
 func notify(state string, log *logrus.Entry) {
 	if _, err := systemd.SdNotify(false, state); err != nil {
-		log.WithError(err).Warn("systemd could not be told " + state)
+		log.WithError(err).Warn("systemd could not be notified of " + state)
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// stopTimeout is how long requests in flight get to finish when weave is told to stop. Docker kills a plugin after
+	// stopTimeout is how long requests in flight get to finish when weave is to stop. Docker kills a plugin after
 	// 10 s.
 	stopTimeout = 8 * time.Second
 	// refusalTime is how long a managed plugin that can't work answers Docker's calls with the reason before it ends.
@@ -33,7 +33,7 @@ type daemon struct {
 	log     *logrus.Entry
 }
 
-// Serve runs p until a signal asks it to stop, ctx ends or something fails for good. A second signal ends the process
+// Serve runs p until SIGTERM or SIGINT comes, ctx ends or something fails for good. A second signal ends the process
 // at once. The sockets listen before the core is open: Docker waits 15 s in each of its calls for a plugin that does
 // not listen, and a Docker that starts makes many.
 func Serve(ctx context.Context, cfg Config, p Program, log *logrus.Entry) error {

@@ -93,7 +93,7 @@ func TestStopGivesUpOnAStuckCall(t *testing.T) {
 	<-called
 }
 
-// TestListensBeforeTheStateIsOpen: Docker gets its handshake at once, and calls wait.
+// TestListensBeforeTheStateIsOpen: the handshake is answered at once, and calls wait.
 func TestListensBeforeTheStateIsOpen(t *testing.T) {
 	release := make(chan struct{})
 	core := opens(&Core{Docker: answer("{}")})
@@ -116,7 +116,7 @@ func TestListensBeforeTheStateIsOpen(t *testing.T) {
 	}
 }
 
-// TestAPISaysWhyThereIsNoAnswer: a client gets the reason as it gets any error of the API.
+// TestAPISaysWhyThereIsNoAnswer: a client gets the reason as any other error of the API.
 func TestAPISaysWhyThereIsNoAnswer(t *testing.T) {
 	path := socketPath(t)
 	client, g := api.NewClient(path), newGate()
@@ -136,8 +136,8 @@ func TestAPISaysWhyThereIsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestAPITakesTheLongestQuestion: what the API allows, a thousand ids, gets through the server's limits.
-func TestAPITakesTheLongestQuestion(t *testing.T) {
+// TestAPITakesTheLongestQuery: a query with a thousand ids, as the API allows, is within the server's limits.
+func TestAPITakesTheLongestQuery(t *testing.T) {
 	path := socketPath(t)
 	s, err := newServer(t.Context(), path, forRoot, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "[]")
@@ -159,7 +159,7 @@ func TestAPITakesTheLongestQuestion(t *testing.T) {
 	}
 }
 
-// A program that takes weave's place without asking, as Weave Net does, is noticed.
+// TestLostSocketIsNoticed: there is a warning if another program replaces weave's socket, as Weave Net does.
 func TestLostSocketIsNoticed(t *testing.T) {
 	path := socketPath(t)
 	s, err := newServer(t.Context(), path, forRoot, http.NotFoundHandler(), quiet())
@@ -220,7 +220,7 @@ func TestSecondInstanceIsRefused(t *testing.T) {
 		return nil, errors.New("opened")
 	})
 
-	// On the same plugin socket, then only on the same API socket: then its own plugin socket goes again.
+	// First on the same plugin socket; then on the same API socket only, which removes the new plugin socket again.
 	err := Serve(t.Context(), d.cfg, second, quiet())
 	if err == nil || !strings.Contains(err.Error(), d.cfg.PluginSockets[0]+": another process serves it") {
 		t.Errorf("%v", err)

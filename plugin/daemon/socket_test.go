@@ -66,7 +66,8 @@ func deadSocket(t *testing.T, path string) {
 	}
 }
 
-// All directories that are made let members of the group pass, under a umask as that of the systemd unit, too.
+// TestListenMakesDirectoriesForAll: members of the group can pass all directories that are made, even under the umask
+// of the systemd unit.
 func TestListenMakesDirectoriesForAll(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o077))
 	dir := filepath.Dir(socketPath(t))
@@ -90,7 +91,7 @@ func TestListenMakesDirectoriesForAll(t *testing.T) {
 func TestListenReplacesDeadSocket(t *testing.T) {
 	path := socketPath(t)
 	deadSocket(t, path)
-	deadSocket(t, filepath.Dir(path)+"/.weave.sock~") // of one that was killed in the middle
+	deadSocket(t, filepath.Dir(path)+"/.weave.sock~") // of a process that was killed between the steps
 	s, err := listenUnix(t.Context(), path, forRoot)
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +176,7 @@ func TestRemoveLeavesSuccessorsSocketAlone(t *testing.T) {
 	}
 }
 
-// TestRemoveWithoutDirectory: somebody has removed it, with the socket.
+// TestRemoveWithoutDirectory: the directory was removed, with the socket.
 func TestRemoveWithoutDirectory(t *testing.T) {
 	path := socketPath(t)
 	s, err := listenUnix(t.Context(), path, forRoot)
@@ -191,7 +192,7 @@ func TestRemoveWithoutDirectory(t *testing.T) {
 	}
 }
 
-// TestOthersCantLock: who may only read the directory can't keep weave from making and removing sockets in it.
+// TestOthersCantLock: a user who may only read the directory can't keep weave from making and removing sockets in it.
 func TestOthersCantLock(t *testing.T) {
 	path := socketPath(t)
 	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
@@ -230,7 +231,7 @@ func TestOthersCantLock(t *testing.T) {
 	}
 }
 
-// TestOnlyOneListens: of many that find a dead socket at once, one replaces it, and the others see that one.
+// TestOnlyOneListens: of many that find a dead socket at once, one replaces it, and the others find its socket.
 func TestOnlyOneListens(t *testing.T) {
 	path := socketPath(t)
 	deadSocket(t, path)

@@ -10,8 +10,8 @@ import (
 	"github.com/weaveplugin/weave/ipam"
 )
 
-// adopt takes up what Docker has and weave does not, if it is among untracked, which is what weave did not have before
-// Docker was read. What weave had then and has no more was removed meanwhile.
+// adopt adds to weave what Docker has and weave does not, if it is among untracked, which is what weave did not have
+// before Docker was read. What weave had then and has no more was removed meanwhile.
 func (c *Comparison) adopt(ctx context.Context, latest *reading, untracked contents) {
 	for _, n := range latest.Networks {
 		if err := c.adoptPools(ctx, n, latest, untracked); err != nil {
@@ -41,7 +41,7 @@ func (c *Comparison) adoptNetwork(ctx context.Context, n Network, latest *readin
 	return c.networks.Adopt(ctx, createRequest(n, latest.Drivers), endpoints)
 }
 
-// adoptPools takes up the pools of n, with the addresses in use, that weave does not have.
+// adoptPools adds the pools of n that weave does not have, with their addresses in use.
 func (c *Comparison) adoptPools(ctx context.Context, n Network, latest *reading, untracked contents) error {
 	if !slices.Contains(latest.Drivers, n.IPAMDriver) || n.Scope != "local" {
 		return nil

@@ -1,6 +1,6 @@
 // Package dockersync keeps weave in line with Docker. A Watcher reads from Docker's API what Docker calls networks and
 // containers, and which networks and endpoints it holds weave responsible for. A Comparison acts on the differences: it
-// takes up what weave does not know, and releases what Docker has forgotten.
+// adds to weave what only Docker has, and releases what Docker has forgotten.
 //
 // It runs in the host's network namespace, in the background. Of Docker it only reads.
 package dockersync

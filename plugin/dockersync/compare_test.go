@@ -100,8 +100,8 @@ func (f *fakeTracker) DeleteNetwork(_ context.Context, req *network.DeleteNetwor
 	return nil
 }
 
-// newComparison returns a Comparison to which everything is an hour older than it is, so that nothing is too young to
-// be forgotten, with its parts.
+// newComparison returns a Comparison, to which everything is an hour older than it is and so old enough to be
+// forgotten, and its parts.
 func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.IPAM) {
 	t.Helper()
 	st, err := store.OpenBolt(filepath.Join(t.TempDir(), "weave.db"))
@@ -126,7 +126,7 @@ func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.
 	return c, docker, tracker, pools
 }
 
-// compareTwice compares two readings of the same.
+// compareTwice compares twice, with the same answers of Docker.
 func compareTwice(t *testing.T, c *Comparison) {
 	t.Helper()
 	first, err := c.compare(t.Context(), nil)
@@ -191,7 +191,7 @@ func TestTiming(t *testing.T) {
 	}
 }
 
-// TestRunReadsAtALowRate: two readings soon, then one a minute; after a failure two soon again.
+// TestRunReadsAtALowRate: two readings within seconds, then one a minute; after a failure two within seconds again.
 func TestRunReadsAtALowRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		docker, tracker := &fakeReader{}, &fakeTracker{}

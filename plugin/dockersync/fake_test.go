@@ -59,7 +59,7 @@ func (d *fakeDocker) start() {
 	d.server.Start()
 }
 
-// stop makes it go away, in the middle of whatever it answers.
+// stop makes it disappear, also in the middle of an answer.
 func (d *fakeDocker) stop() {
 	if d.server != nil {
 		d.server.CloseClientConnections()

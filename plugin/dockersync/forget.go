@@ -76,10 +76,10 @@ func (c *Comparison) forgetNetwork(ctx context.Context, nw driver.Network) bool 
 	return true
 }
 
-// inUse returns what may be in use of the local address space, by pool. Where Docker may not tell of every address, all
-// that are held count as in use: networks of Swarm's and of other drivers have gateways that Docker before 28 does not
-// tell of. A pool without a network counts as in use if it has addresses, unless it is among removed, the subnets of
-// networks that were just removed.
+// inUse returns what may be in use of the local address space, by pool. Where Docker's API may lack addresses, all that
+// are held count as in use: for networks of Swarm's and of other drivers, Docker before 28 does not list the gateways.
+// A pool without a network counts as in use if it has addresses, unless it is among removed, the subnets of networks
+// that were just removed.
 func (c *Comparison) inUse(earlier, latest *reading, removed []netip.Prefix) ipam.Known {
 	out := ipam.Known{}
 	for _, nw := range c.networks.Networks() {
@@ -88,7 +88,7 @@ func (c *Comparison) inUse(earlier, latest *reading, removed []netip.Prefix) ipa
 			out[p.Subnet] = append(out[p.Subnet], p.Gateway)
 		}
 	}
-	complete := map[netip.Prefix]bool{} // subnets of which Docker tells every address
+	complete := map[netip.Prefix]bool{} // subnets of which Docker lists every address
 	for _, r := range []*reading{earlier, latest} {
 		for _, n := range r.Networks {
 			for _, s := range n.Subnets {
@@ -118,8 +118,8 @@ func (r *reading) hasNetwork(id driver.NetworkID) bool {
 	return slices.ContainsFunc(r.Networks, func(n Network) bool { return n.ID == id })
 }
 
-// inUse returns the addresses of s that Docker tells of: the gateway's, auxiliary ones, and those of the endpoints on
-// the network.
+// inUse returns the addresses of s that Docker lists: the gateway's, auxiliary ones, and those of the endpoints on the
+// network.
 func (r *reading) inUse(network driver.NetworkID, s Subnet) []netip.Addr {
 	var out []netip.Addr
 	if s.Gateway.IsValid() {

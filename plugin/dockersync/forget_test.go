@@ -103,7 +103,7 @@ func TestNetworkThatDockerForgotIsRemoved(t *testing.T) {
 	}
 }
 
-// TestOnlyForgottenAddressesAreReleased goes through all that may hold an address.
+// TestOnlyForgottenAddressesAreReleased has a case for each thing that may hold an address.
 func TestOnlyForgottenAddressesAreReleased(t *testing.T) {
 	full := Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.1"),
 		Aux: map[string]netip.Addr{"nas": netip.MustParseAddr("10.40.0.2")}}

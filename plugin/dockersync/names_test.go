@@ -66,7 +66,7 @@ func TestEventsAreCoalesced(t *testing.T) {
 	}
 }
 
-// A name that Docker has when Refresh is called is there afterwards, without an event.
+// TestRefresh: a name that Docker has when Refresh is called is known afterwards, without an event.
 func TestRefresh(t *testing.T) {
 	d := newFakeDocker(t)
 	d.start()
@@ -176,7 +176,7 @@ func TestDockerThatTalksNonsense(t *testing.T) {
 	}
 }
 
-// TestEventsThatAreNonsense: names are right all the same, since each new stream begins with a reading.
+// TestEventsThatAreNonsense: the names are right even so, since each new stream begins with a reading.
 func TestEventsThatAreNonsense(t *testing.T) {
 	d := newFakeDocker(t)
 	d.start()

@@ -116,7 +116,8 @@ type capabilities struct {
 	GwAllocChecker bool
 }
 
-// gwAllocCheckRequest asks, before a network is made, whether it needs gateway addresses (Docker 28 and later).
+// gwAllocCheckRequest is sent before a network is made, by Docker 28 and later, to learn whether it needs gateway
+// addresses.
 type gwAllocCheckRequest struct {
 	Options map[string]any
 }
