@@ -41,7 +41,7 @@ install: build docs
 	install -m 755 $(BIN)/weave $(BIN)/nsproc $(prefix)/libexec/weave
 	ln -sfn ../libexec/weave/weave $(prefix)/bin/weave
 	ln -sfn ../../weave/weave $(prefix)/libexec/docker/cli-plugins/docker-weave
-	sed 's|/usr/local/bin|$(PREFIX)/bin|' plugin/weave.service >$(prefix)/lib/systemd/system/weave.service
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' plugin/packaging/weave.service >$(prefix)/lib/systemd/system/weave.service
 	chmod 644 $(prefix)/lib/systemd/system/weave.service
 	install -m 644 $(DOCS)/man/*.8 $(prefix)/share/man/man8
 	install -m 644 $(DOCS)/completions/weave.bash $(prefix)/share/bash-completion/completions/weave
@@ -51,7 +51,7 @@ install: build docs
 
 # What is published of the commit that is checked out, in build/release.
 release:
-	plugin/release.sh build/release
+	plugin/packaging/release.sh build/release
 
 # The managed plugin in build/plugin, and under the name PLUGIN in the engine if one answers; pulls no image. Where images
 # can be pulled the Dockerfile makes the same root file system. A name without a tag must not be weave: docs/managed-plugin.md.
@@ -61,7 +61,7 @@ plugin: plugin-files
 
 plugin-files:
 	rm -rf build/plugin
-	plugin/rootfs.sh build/plugin/rootfs $(ARCH) build/cache
+	plugin/packaging/rootfs.sh build/plugin/rootfs $(ARCH) build/cache
 	$(MAKE) --no-print-directory build BIN=build/plugin/rootfs
 	cp config.json build/plugin/
 

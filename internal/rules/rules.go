@@ -19,16 +19,22 @@ const module = "github.com/weaveplugin/weave"
 // layers orders the folders: a package imports packages of its own folder and of lower layers, no others. A package
 // belongs to the longest of these folders that it is in.
 var layers = map[string]int{
-	"integration": 5,
-	"plugin":      4,
-	"api/server":  3,
-	"driver":      2,
-	"ipam":        2,
-	"overlay":     1,
-	"store":       1,
-	"nsproc":      1,
-	"internal":    0,
-	"api":         0,
+	"integration": 6,
+	"plugin":      5, // the main package, which alone knows all of those below it
+
+	"plugin/cli":        4,
+	"plugin/daemon":     4,
+	"plugin/dockersync": 4,
+	"plugin/remote":     4,
+
+	"api/server": 3,
+	"driver":     2,
+	"ipam":       2,
+	"overlay":    1,
+	"store":      1,
+	"nsproc":     1,
+	"internal":   0,
+	"api":        0,
 }
 
 // standardOnly are those of the layers' folders whose non-test files import the standard library and nothing else.
@@ -37,12 +43,13 @@ var standardOnly = []string{"api"}
 // libraries says in which folders alone the non-test files may import a library or a package of this module, with
 // what is below it.
 var libraries = map[string][]string{
-	"github.com/vishvananda/netlink": {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
-	"github.com/mdlayher/netlink":    {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
-	"github.com/vishvananda/netns":   {"nsproc", "internal/nstest"},
-	module + "/internal/nstest":      {"internal/nstest"},
-	module + "/internal/rules":       {"internal/rules"},
-	module + "/integration":          {"integration"},
+	"github.com/vishvananda/netlink":   {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
+	"github.com/mdlayher/netlink":      {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
+	"github.com/vishvananda/netns":     {"nsproc", "internal/nstest"},
+	module + "/internal/nstest":        {"internal/nstest"},
+	module + "/plugin/remote/wiretest": {"plugin/remote/wiretest"},
+	module + "/internal/rules":         {"internal/rules"},
+	module + "/integration":            {"integration"},
 }
 
 // enters names what puts a thread into another network namespace, by the package that it is of.

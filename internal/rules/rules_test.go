@@ -46,6 +46,11 @@ func TestEachRuleCanFail(t *testing.T) {
 		"driver/inspect/inspect.go:5: driver/inspect imports api/server, against the direction",
 		"ipam/ipam.go:4: ipam imports driver, against the direction",
 		"nsproc/launch/launch.go:7: syscall.SYS_SETNS" + enters,
+		"plugin/cli/cli.go:5: plugin/cli imports plugin, against the direction",
+		"plugin/cli/cli.go:6: plugin/cli imports plugin/daemon, against the direction",
+		"plugin/daemon/daemon.go:5: plugin/daemon imports plugin/remote, against the direction",
+		"plugin/main.go:5: plugin imports github.com/weaveplugin/weave/plugin/remote/wiretest, " +
+			"which is for plugin/remote/wiretest",
 		"store/store.go:3: store imports elsewhere, against the direction",
 		"store: no package comment",
 	}
