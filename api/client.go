@@ -15,26 +15,27 @@ import (
 )
 
 const (
-	clientDeadline = requestDeadline + 5*time.Second
-	maxAnswer      = 64 << 20 // bytes; a bridge full of endpoints takes less than one
+	clientTimeout = RequestTimeout + 5*time.Second // so that it is the server that says what took too long
+	maxAnswer     = 64 << 20                       // bytes; the endpoints of a full bridge take less than 1 MiB
 )
 
-// Client asks weave over its unix socket. Its methods may be called from several goroutines at once; each ends by its
-// context's deadline, or after 35 seconds. Their errors say what to do next; a refusal by the server is an *Error.
+// Client reads weave's listing API. Its methods may be called from several goroutines at once; each returns when its
+// context ends, or after 35 seconds. Their errors say what to do next; a refusal by the server is an *Error.
 type Client struct {
 	socket string
 	http   http.Client
 }
 
-// NewClient returns a Client of the weave that listens at socket, a path, DefaultSocket as a rule. It does not connect.
+// NewClient returns a Client of the weave that listens at the path socket, which usually is DefaultSocket. It does not
+// connect yet.
 func NewClient(socket string) *Client {
 	transport := UnixTransport(socket)
 	transport.DisableKeepAlives = true
 	return &Client{socket: socket, http: http.Client{Transport: transport}}
 }
 
-// UnixTransport returns a transport for HTTP over the Unix socket at path socket, whatever the host of a URL is. Client
-// uses one; programs that need more of HTTP than Client has can make their own client with it.
+// UnixTransport returns a transport for HTTP over the Unix socket at the path socket, whatever the host in a URL is.
+// Client uses one; a program that needs other requests than Client has can make its own http.Client with it.
 func UnixTransport(socket string) *http.Transport {
 	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -46,24 +47,25 @@ func (c *Client) Networks(ctx context.Context) ([]Network, error) {
 	return get[[]Network](ctx, c, PathNetworks, nil)
 }
 
-// Endpoints lists the endpoints that q chooses, by network and address.
+// Endpoints lists the endpoints that q selects, by network and address.
 func (c *Client) Endpoints(ctx context.Context, q Query) ([]Endpoint, error) {
-	return get[[]Endpoint](ctx, c, PathEndpoints, q.values())
+	return get[[]Endpoint](ctx, c, PathEndpoints, q.Values())
 }
 
-// Status tells how weave is doing.
+// Status returns how weave itself is doing.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, PathStatus, nil)
 }
 
+// get requests path with the parameters and decodes the answer.
 func get[T any](ctx context.Context, c *Client, path string, parameters url.Values) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, clientDeadline)
+	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
 	defer cancel()
 	var v T
 	u := url.URL{Scheme: "http", Host: "weave", Path: path, RawQuery: parameters.Encode()}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return v, fmt.Errorf("ask weave for %s: %w", path, err)
+		return v, fmt.Errorf("request %s: %w", path, err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -81,12 +83,13 @@ func get[T any](ctx context.Context, c *Client, path string, parameters url.Valu
 		if _, refused := errors.AsType[*Error](err); refused {
 			return v, err
 		}
-		return v, fmt.Errorf("answer from %s is not one of weave's (%w): is that weave's socket, and of the same version?", c.socket, err)
+		return v, fmt.Errorf("answer from %s is not one of weave's (%w): "+
+			"is that weave's socket, and of the same version?", c.socket, err)
 	}
 	return v, nil
 }
 
-// decode reads an answer's body into v; a refusal is returned as an *Error.
+// decode decodes the body of an answer with the status code into v. It returns the server's refusal as an *Error.
 func decode(code int, body []byte, v any) error {
 	if code == http.StatusOK {
 		return json.Unmarshal(body, v)
@@ -101,7 +104,7 @@ func decode(code int, body []byte, v any) error {
 	return refusal
 }
 
-// explain says what a failure to reach weave means and what to do next.
+// explain returns err, a failure to reach weave, with what it means and what to do next.
 func (c *Client) explain(err error) error {
 	what := "weave's socket %s: %w; see weave's log"
 	var timeout net.Error
@@ -117,12 +120,14 @@ func (c *Client) explain(err error) error {
 		what = "weave is not running: nobody listens at %s (%w): " +
 			"start it with `docker plugin enable` or `systemctl start weave`"
 	case errors.As(err, &timeout) && timeout.Timeout():
-		what = "weave does not answer at %s (%w): it is busy or stuck; look into its log, in Docker's with `journalctl -u docker`"
+		what = "weave does not answer at %s (%w): " +
+			"it is busy or stuck; look into its log, in Docker's with `journalctl -u docker`"
 	}
 	return fmt.Errorf(what, c.socket, cause(err))
 }
 
-// cause is err without the URL that http.Client puts before it, which would only repeat the socket in another form.
+// cause returns err without what http.Client and net put before it: the request's URL and the socket's path, which
+// explain gives in a better form.
 func cause(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err

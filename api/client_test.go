@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -13,9 +14,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-
-	"github.com/weaveplugin/weave/driver"
 )
 
 // serve answers with h at a new socket until the test ends, and returns the socket's path.
@@ -32,56 +30,73 @@ func serve(t testing.TB, h http.Handler) string {
 	return socket
 }
 
-func TestClientGetsWhatTheServerTells(t *testing.T) {
-	tracker, names := town()
-	c := NewClient(serve(t, NewServer(Options{Tracker: tracker, Names: names, Status: fullStatus})))
-	ctx := t.Context()
-	prefixes := cmpopts.EquateComparable(tracker.networks[1].Pools[0].Subnet, tracker.networks[1].Pools[0].Gateway)
-
-	networks, err := c.Networks(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(networks) != 2 || networks[0].Name != "app" || networks[0].Subnets[1].Gateway.String() != "fd00:1::1" {
-		t.Errorf("networks %+v: want app with its gateway, then db", networks)
-	}
-
-	endpoints, err := c.Endpoints(ctx, Query{Networks: []string{"app"}, Containers: []string{"web"}, Live: driver.Nsproc})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, e, o := web()
-	want := []Endpoint{{
-		ID: string(e.ID), NetworkID: string(n.ID), NetworkName: "app", ContainerID: id("cccc1"), ContainerName: "web",
-		MAC: e.MAC, Addresses: e.Addresses, Bridge: n.Bridge, HostEnd: e.HostEnd, Sandbox: e.Sandbox, State: e.State, Created: e.Created,
-		Live:  &Live{Source: driver.Kernel, Bridge: n.Bridge, Name: "eth0", MAC: e.MAC, Addresses: o.Inside.Addresses, Up: true},
-		Drift: []Drift{},
-	}}
-	if diff := cmp.Diff(want, endpoints, prefixes); diff != "" {
-		t.Errorf("endpoints (-want +got):\n%s", diff)
-	}
-	if tracker.source != driver.Nsproc {
-		t.Errorf("server asked %q, want nsproc", tracker.source)
-	}
-
-	status, err := c.Status(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	counted := fullStatus(ctx)
-	counted.Networks, counted.Endpoints = 2, EndpointCounts{Created: 1, Joined: 1, Up: 2}
-	if diff := cmp.Diff(counted, status, prefixes); diff != "" {
-		t.Errorf("status (-want +got):\n%s", diff)
-	}
-
-	_, err = c.Endpoints(ctx, Query{Networks: []string{"nowhere"}})
-	refusal, ok := errors.AsType[*Error](err)
-	if !ok || refusal.Code != http.StatusNotFound || !strings.Contains(refusal.Message, "nowhere") {
-		t.Errorf("unknown network: %v, want an *Error of status 404 that names it", err)
+// TestClientReadsRecordedAnswers: the client decodes all that is in the answers in testdata. The server's tests compare
+// what it answers with the same files.
+func TestClientReadsRecordedAnswers(t *testing.T) {
+	for name, tt := range map[string]struct {
+		url  string
+		read func(context.Context, *Client) (any, error)
+	}{
+		"networks": {"/v1/networks", func(ctx context.Context, c *Client) (any, error) { return c.Networks(ctx) }},
+		"endpoints": {"/v1/endpoints", func(ctx context.Context, c *Client) (any, error) {
+			return c.Endpoints(ctx, Query{})
+		}},
+		"live": {"/v1/endpoints?container=web&container=%2Fdb&live=kernel&network=app",
+			func(ctx context.Context, c *Client) (any, error) {
+				q := Query{Networks: []string{"app"}, Containers: []string{"web", "/db"}, Live: Kernel}
+				return c.Endpoints(ctx, q)
+			}},
+		"status": {"/v1/status", func(ctx context.Context, c *Client) (any, error) { return c.Status(ctx) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			recorded, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var requested string
+			c := NewClient(serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				requested = r.Method + " " + r.URL.String()
+				_, _ = w.Write(recorded) // what reached the client is what the test looks at
+			})))
+			got, err := tt.read(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := "GET " + tt.url; requested != want {
+				t.Errorf("requested %q, want %q", requested, want)
+			}
+			again, err := json.Marshal(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(unmarshal(t, recorded), unmarshal(t, again)); diff != "" {
+				t.Errorf("answer, decoded and encoded again (-recorded +again):\n%s", diff)
+			}
+		})
 	}
 }
 
-func TestClientTellsWhatToDo(t *testing.T) {
+func unmarshal(t *testing.T, b []byte) (v any) {
+	t.Helper()
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestClientReturnsRefusals(t *testing.T) {
+	c := NewClient(serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte(`{"error":"weave has no such network here"}`)) // what reached the client is looked at
+	})))
+	_, err := c.Endpoints(t.Context(), Query{Networks: []string{"nowhere"}})
+	want := &Error{Code: http.StatusNotFound, Message: "weave has no such network here"}
+	if refusal, ok := errors.AsType[*Error](err); !ok || *refusal != *want || err.Error() != want.Message {
+		t.Errorf("got %#v, want %#v", err, want)
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
 	answer := func(code int, body string) func(*testing.T) string {
 		return func(t *testing.T) string {
 			return serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -111,7 +126,7 @@ func TestClientTellsWhatToDo(t *testing.T) {
 		{"another JSON", answer(200, `{"networks":1}`), []string{"is not one of weave's"}},
 		{"nothing", answer(200, ""), []string{"is not one of weave's"}},
 		{"refusal that is not JSON", answer(502, "bad gateway"), []string{"is not one of weave's", "status 502"}},
-		{"refusal without a reason", answer(500, "{}"), []string{"is not one of weave's", "status 500 without a reason"}},
+		{"refusal without a reason", answer(500, "{}"), []string{"is not one of weave's", "status 500 without"}},
 		{"refusal", answer(503, `{"error":"weave is starting"}`), []string{"weave is starting"}},
 	}
 	for _, tt := range tests {
@@ -129,7 +144,7 @@ func TestClientTellsWhatToDo(t *testing.T) {
 	}
 }
 
-func TestClientGivesUp(t *testing.T) {
+func TestContextEnds(t *testing.T) {
 	released := make(chan struct{})
 	socket := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-released }))
 	defer close(released)
@@ -149,7 +164,8 @@ func TestClientGivesUp(t *testing.T) {
 }
 
 func TestPermissionDeniedIsExplained(t *testing.T) {
-	err := NewClient("/run/weave/weave.sock").explain(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", os.ErrPermission)})
+	denied := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", os.ErrPermission)}
+	err := NewClient("/run/weave/weave.sock").explain(denied)
 	if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "run this as root") {
 		t.Errorf("permission denied: %v", err)
 	}

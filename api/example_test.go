@@ -6,40 +6,27 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
-	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// exampleTracker stands for weave's driver: one network, and on it one endpoint that has lost its IPv6 address.
-type exampleTracker struct{}
+// The answers of a host with one network, and on it one endpoint that has lost its IPv6 address.
+const (
+	exampleNetworks = `[{"id": "77b0a1", "bridge": "wv-77b0a1", "foreign": false, "mtu": 1500,
+		"internal": false, "multicast": false, "subnets": [{"subnet": "10.32.0.0/22"}],
+		"endpoints": 1, "created": "2026-08-01T12:00:00Z"}]`
+	exampleEndpoints = `[{"id": "3f2a9c", "networkId": "77b0a1", "mac": "02:00:00:00:00:01", "bridge": "wv-77b0a1",
+		"addresses": ["10.32.0.2/22", "fd00::2/64"], "hostEnd": "wve-3f2a9c",
+		"sandbox": "/var/run/docker/netns/0123456789ab", "state": "up", "created": "2026-08-01T12:00:00Z",
+		"live": {"source": "kernel", "bridge": "wv-77b0a1", "name": "eth0", "mac": "02:00:00:00:00:01",
+			"addresses": ["10.32.0.2/22"], "up": true},
+		"drift": [{"kind": "address-missing", "text": "address fd00::2/64 missing"}]}]`
+)
 
-func (exampleTracker) Networks() []driver.Network {
-	return []driver.Network{{ID: "77b0a1", Bridge: "wv-77b0a1", MTU: 1500, Pools: []driver.Pool{{Subnet: netip.MustParsePrefix("10.32.0.0/22")}}}}
-}
-
-func (exampleTracker) Endpoints() []driver.Endpoint {
-	return []driver.Endpoint{{
-		ID: "3f2a9c", Network: "77b0a1", HostEnd: "wve-3f2a9c", MAC: "02:00:00:00:00:01", State: driver.Up,
-		Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.2/22"), netip.MustParsePrefix("fd00::2/64")},
-	}}
-}
-
-func (exampleTracker) Observe(context.Context, []driver.Endpoint, driver.Source) map[driver.EndpointID]driver.Observation {
-	return map[driver.EndpointID]driver.Observation{"3f2a9c": {
-		Source: driver.Kernel,
-		Bridge: "wv-77b0a1",
-		Host:   &netstate.Link{Name: "wve-3f2a9c", Up: true},
-		Inside: &netstate.Link{Name: "eth0", MAC: "02:00:00:00:00:01", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.2/22")}},
-	}}
-}
-
-// exampleServer serves the API at a socket of its own; stop ends it.
-func exampleServer() (socket string, stop func()) {
+// exampleWeave gives these answers at a socket of its own; stop ends it.
+func exampleWeave() (socket string, stop func()) {
 	dir, err := os.MkdirTemp("", "weave-example")
 	if err != nil {
 		log.Fatal(err)
@@ -49,7 +36,12 @@ func exampleServer() (socket string, stop func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Handler: api.NewServer(api.Options{Tracker: exampleTracker{}})}
+	mux := http.NewServeMux()
+	answers := map[string]string{api.PathNetworks: exampleNetworks, api.PathEndpoints: exampleEndpoints}
+	for path, answer := range answers {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) })
+	}
+	server := &http.Server{Handler: mux}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = server.Serve(l) }()
 	return socket, func() {
@@ -61,7 +53,7 @@ func exampleServer() (socket string, stop func()) {
 
 // List all networks with their subnets.
 func ExampleClient_Networks() {
-	socket, stop := exampleServer() // yours is at api.DefaultSocket
+	socket, stop := exampleWeave() // weave's own is at api.DefaultSocket
 	defer stop()
 
 	networks, err := api.NewClient(socket).Networks(context.Background())
@@ -74,12 +66,12 @@ func ExampleClient_Networks() {
 	// Output: wv-77b0a1 [10.32.0.0/22] 1
 }
 
-// List the endpoints on one network whose kernel state differs from what weave tracks.
+// List the endpoints on one network where the kernel has something else than weave tracks.
 func ExampleClient_Endpoints() {
-	socket, stop := exampleServer() // yours is at api.DefaultSocket
+	socket, stop := exampleWeave() // weave's own is at api.DefaultSocket
 	defer stop()
 
-	q := api.Query{Networks: []string{"77b0a1"}, Live: driver.Kernel}
+	q := api.Query{Networks: []string{"77b0a1"}, Live: api.Kernel}
 	endpoints, err := api.NewClient(socket).Endpoints(context.Background(), q)
 	if err != nil {
 		log.Fatal(err)

@@ -1,17 +1,16 @@
-// Package api is weave's listing API: JSON over HTTP on weave's own unix socket, with its server and its client. It
-// tells what weave tracks, and beside it what is really there; it changes nothing.
+// Package api has the types, the queries and a client of weave's listing API: JSON over HTTP on a Unix socket. The API
+// lists what weave tracks and, if asked to, what the kernel really has; it changes nothing.
 //
-// All of it runs in the host's network namespace; what is inside a sandbox it learns from the driver.
+// The package imports the standard library only, so a program that uses it links nothing else of weave. The server is
+// in the package server below it.
 package api
 
 import (
 	"net/netip"
 	"time"
-
-	"github.com/weaveplugin/weave/driver"
 )
 
-// DefaultSocket is where the API is served unless another path is given.
+// DefaultSocket is where weave serves the API unless it is told another path.
 const DefaultSocket = "/run/weave/weave.sock"
 
 // The paths of version 1. Its types below may gain members; none is renamed, removed or given another meaning.
@@ -21,12 +20,25 @@ const (
 	PathStatus    = "/v1/status"    // Status
 )
 
+// RequestTimeout is how long the server works on one request. A live listing by nsproc of a hundred containers takes
+// over ten seconds on an overloaded machine; a late answer that is complete is better than none.
+const RequestTimeout = 30 * time.Second
+
+// Error is the server's reason to refuse a request. It is the body of every answer whose status is not 200.
+type Error struct {
+	Code    int    `json:"-"` // the HTTP status
+	Message string `json:"error"`
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return e.Message }
+
 // Network is a network as weave tracks it.
 type Network struct {
 	ID        string    `json:"id"`             // Docker's
-	Name      string    `json:"name,omitempty"` // Docker's; empty while Docker's API has not told it
+	Name      string    `json:"name,omitempty"` // Docker's; empty while weave has not read it from Docker's API
 	Bridge    string    `json:"bridge"`
-	Foreign   bool      `json:"foreign"` // the bridge is not weave's: it is used, never changed, never deleted
+	Foreign   bool      `json:"foreign"` // the bridge is not weave's: it is used, never changed or deleted
 	MTU       int       `json:"mtu"`     // bytes
 	Internal  bool      `json:"internal"`
 	Multicast bool      `json:"multicast"`
@@ -38,41 +50,77 @@ type Network struct {
 // Subnet is a subnet of a network.
 type Subnet struct {
 	Subnet  netip.Prefix `json:"subnet"`
-	Gateway netip.Addr   `json:"gateway,omitzero"`
+	Gateway netip.Addr   `json:"gateway,omitzero"` // zero: none
 }
 
 // String returns the subnet without its gateway.
 func (s Subnet) String() string { return s.Subnet.String() }
 
+// EndpointState is how far a container's attachment to a network has come.
+type EndpointState string
+
+// The states of an endpoint, in the order in which it passes through them.
+const (
+	Created EndpointState = "created" // the veth pair is there; no container has it yet
+	Joined  EndpointState = "joined"  // Docker has a sandbox for it and is moving the container end there
+	Up      EndpointState = "up"      // the container end is up in the sandbox
+)
+
 // Endpoint is an endpoint as weave tracks it and, in a live listing, what is really there.
 type Endpoint struct {
-	ID            string               `json:"id"` // Docker's
-	NetworkID     string               `json:"networkId"`
-	NetworkName   string               `json:"networkName,omitempty"`   // empty while Docker's API has not told it
-	ContainerID   string               `json:"containerId,omitempty"`   // likewise
-	ContainerName string               `json:"containerName,omitempty"` // likewise
-	MAC           string               `json:"mac"`
-	Addresses     []netip.Prefix       `json:"addresses"` // IPv4 first
-	Bridge        string               `json:"bridge"`
-	HostEnd       string               `json:"hostEnd"`
-	Sandbox       string               `json:"sandbox,omitempty"` // a path; empty before Docker has given one
-	State         driver.EndpointState `json:"state"`
-	Created       time.Time            `json:"created"`
+	ID            string         `json:"id"` // Docker's
+	NetworkID     string         `json:"networkId"`
+	NetworkName   string         `json:"networkName,omitempty"`   // empty while weave has not read it from Docker's API
+	ContainerID   string         `json:"containerId,omitempty"`   // likewise
+	ContainerName string         `json:"containerName,omitempty"` // likewise
+	MAC           string         `json:"mac"`                     // the container end's, colon form, lower case
+	Addresses     []netip.Prefix `json:"addresses"`               // IPv4 first
+	Bridge        string         `json:"bridge"`
+	HostEnd       string         `json:"hostEnd"`           // name of the veth end that is a port of the bridge
+	Sandbox       string         `json:"sandbox,omitempty"` // a path; empty before Docker has given one
+	State         EndpointState  `json:"state"`
+	Created       time.Time      `json:"created"`
 
 	Live  *Live   `json:"live,omitempty"` // in a live listing only
 	Drift []Drift `json:"drift,omitzero"` // in a live listing only, where empty means none
 }
 
+// Source is who looks into the sandboxes for a live listing.
+type Source string
+
+// The sources of a live listing.
+const (
+	Kernel Source = "kernel" // the kernel, from the host, by namespace id; nsproc where the kernel refuses
+	Nsproc Source = "nsproc" // nsproc, a process that runs in each sandbox
+)
+
 // Live is what is really there of an endpoint.
 type Live struct {
-	Source    driver.Source  `json:"source"`          // who answered
+	Source    Source         `json:"source"`          // who looked, which may differ from who was to: see Kernel
 	Error     string         `json:"error,omitempty"` // why the sandbox could not be looked into
 	Bridge    string         `json:"bridge,omitempty"`
-	Name      string         `json:"name,omitempty"` // the container end's in the sandbox; empty: it was not found there
+	Name      string         `json:"name,omitempty"` // of the container end; empty: it was not found in the sandbox
 	MAC       string         `json:"mac,omitempty"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // link-local ones included
 	Up        bool           `json:"up"`
 }
+
+// DriftKind is the way in which an endpoint differs from what weave tracks.
+type DriftKind string
+
+// The kinds of drift.
+const (
+	HostEndMissing      DriftKind = "host-end-missing"
+	HostEndDown         DriftKind = "host-end-down"
+	WrongBridge         DriftKind = "wrong-bridge"          // the host end is a port of another bridge, or of none
+	SandboxUnreadable   DriftKind = "sandbox-unreadable"    // the sandbox could not be looked into, or is gone
+	ContainerEndMissing DriftKind = "container-end-missing" // the sandbox is there, the container end isn't in it
+	ContainerEndDown    DriftKind = "container-end-down"
+	MACChanged          DriftKind = "mac-changed"
+	AddressMissing      DriftKind = "address-missing"
+	AddressUnexpected   DriftKind = "address-unexpected"
+	NotObserved         DriftKind = "not-observed" // the endpoint was not looked at, so nothing is known of it
+)
 
 // Drift is one difference between what weave tracks and what is there.
 type Drift struct {
@@ -87,12 +135,12 @@ func (d Drift) String() string { return d.Text }
 type Status struct {
 	Version   string         `json:"version"`
 	Commit    string         `json:"commit,omitempty"`
-	StateID   string         `json:"stateId"` // the state's own id, which kernel objects made for it carry
+	StateID   string         `json:"stateId"` // the state's own id, which the links and rules made for it carry
 	PID       int            `json:"pid"`
 	Started   time.Time      `json:"started"`
 	Uptime    float64        `json:"uptimeSeconds"`
-	Store     string         `json:"store"`  // path or URL of the state
-	Ranges    []netip.Prefix `json:"ranges"` // out of which networks without a subnet get one
+	Store     string         `json:"store"`  // path of the state
+	Ranges    []netip.Prefix `json:"ranges"` // from which networks without a subnet of their own get one
 	Networks  int            `json:"networks"`
 	Endpoints EndpointCounts `json:"endpoints"`
 	Docker    Docker         `json:"docker"`
@@ -107,11 +155,11 @@ type EndpointCounts struct {
 	Up      int `json:"up"`
 }
 
-// Docker is whether Docker's API, where names come from, can be read, and what Docker calls weave. Networks work without it.
+// Docker is whether weave can read Docker's API, from which it has all names. Networks work without it.
 type Docker struct {
 	Reachable bool     `json:"reachable"`
 	Error     string   `json:"error,omitempty"`   // why not
-	Drivers   []string `json:"drivers,omitempty"` // under which Docker knows weave, for docker network create -d
+	Drivers   []string `json:"drivers,omitempty"` // names of weave in Docker, for docker network create -d
 }
 
 // Reconcile is the outcome of one comparison of the state with the kernel.

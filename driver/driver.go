@@ -12,11 +12,9 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/nsproc/launch"
-	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -39,16 +37,14 @@ type Driver struct {
 	endpointStore store.Store
 	stateID       string
 	launcher      *launch.Launcher
-	outside       *netnsid.Querier
 	firewall      *firewall.Firewall
 	log           *logrus.Entry
 	mtu           int
 	step          func(string)
 	links         links
 
-	nsprocs  *semaphore.Weighted // how many listings by nsproc run at a time, whoever asks for them
-	locks    keylock             // requests for one network come one after the other
-	removals removals            // veth pairs on their way out
+	locks    keylock  // requests for one network come one after the other
+	removals removals // veth pairs on their way out
 
 	mu        sync.RWMutex // guards what is below; never held while anything waits
 	networks  map[NetworkID]Network
@@ -71,10 +67,6 @@ func New(o Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	outside, err := netnsid.New(o.Launcher.Sandboxes())
-	if err != nil {
-		return nil, err
-	}
 	if o.Endpoints == nil {
 		o.Endpoints = o.Store
 	}
@@ -82,8 +74,8 @@ func New(o Options) (*Driver, error) {
 		o.Step = func(string) {}
 	}
 	return &Driver{
-		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, outside: outside, firewall: fw, log: o.Log, mtu: o.MTU,
-		step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())}, nsprocs: semaphore.NewWeighted(atOnce()),
+		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, firewall: fw, log: o.Log, mtu: o.MTU,
+		step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
 		networks: map[NetworkID]Network{}, endpoints: map[EndpointID]Endpoint{}, hostEnds: map[string]EndpointID{},
 	}, nil
 }
@@ -140,7 +132,7 @@ func (d *Driver) recentLocked(t time.Time) bool {
 // Close waits for the veth pairs that are on their way out. No other method may run or be called then.
 func (d *Driver) Close() error {
 	d.removals.wait()
-	return d.outside.Close()
+	return nil
 }
 
 // Run does what the kernel asks for until ctx ends: it follows the carrier of the host ends and keeps the firewall rules

@@ -10,11 +10,9 @@ import (
 	"time"
 
 	"github.com/docker/go-plugins-helpers/network"
-	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/internal/nstest"
-	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
 func TestLifeOfANetwork(t *testing.T) {
@@ -48,21 +46,6 @@ func TestLifeOfANetwork(t *testing.T) {
 		if got := addressesOf(t, now); len(got) != 0 || now.Attrs().MTU != 9000 {
 			t.Errorf("%s: addresses %v, mtu %d, want none and 9000", l.Attrs().Name, got, now.Attrs().MTU)
 		}
-	}
-	observations := map[Source]Observation{}
-	for _, source := range []Source{Kernel, Nsproc} {
-		o := r.Observe(t.Context(), r.Endpoints(), source)[id]
-		if o.Source != source || o.Err != "" || o.Bridge != bridgeName(netID) || o.Inside == nil || o.Inside.Name != "eth0" || o.Inside.MAC != mac || o.Inside.MTU != 9000 {
-			t.Fatalf("by %s: %+v (inside %+v)", source, o, o.Inside)
-		}
-		if !slices.Contains(o.Inside.Addresses, netip.MustParsePrefix("10.40.0.2/16")) {
-			t.Errorf("by %s: addresses %v", source, o.Inside.Addresses)
-		}
-		o.Source = ""
-		observations[source] = o
-	}
-	if diff := cmp.Diff(observations[Kernel], observations[Nsproc], comparePrefixes); diff != "" {
-		t.Errorf("kernel and nsproc differ (-kernel +nsproc)\n%s", diff)
 	}
 	for range 2 {
 		if err := r.Leave(t.Context(), &network.LeaveRequest{NetworkID: string(netID), EndpointID: string(id)}); err != nil {
@@ -333,33 +316,4 @@ func TestVacant(t *testing.T) {
 	r.EngineStarted() // what the engine before it was about to do, it does not do any more
 	check("LocalDefault", "10.40.0.4", now, true, "of none, held for the engine before")
 	check("LocalDefault", "10.40.0.5", long, true, "of one that was deleted for the engine before")
-}
-
-// TestHostLinksOneByOne: on a host whose links change all the while the kernel's listings are never of one piece.
-func TestHostLinksOneByOne(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	r := newRig(t)
-	r.createNetwork(newNetwork(netID))
-	id, _ := r.createEndpoint(netID, 1)
-	r.attach(id, nstest.New(t), "eth0")
-	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(id); return ep.State == Up })
-	whole, err := r.outside.Host(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	single, err := r.singleLinks(t.Context(), r.Endpoints())
-	if err != nil || len(single) != 2 {
-		t.Fatalf("%+v, %v, want the bridge and the host end", single, err)
-	}
-	for _, l := range single {
-		i := slices.IndexFunc(whole.Links, func(o netstate.Link) bool { return o.Name == l.Name })
-		if i < 0 {
-			t.Fatalf("%s is not in the listing", l.Name)
-		}
-		if diff := cmp.Diff(whole.Links[i], l, comparePrefixes); diff != "" {
-			t.Errorf("(-at once +one by one)\n%s", diff)
-		}
-	}
 }

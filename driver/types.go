@@ -3,8 +3,6 @@ package driver
 import (
 	"net/netip"
 	"time"
-
-	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
 // NetworkID is Docker's id of a network.
@@ -54,22 +52,4 @@ type Endpoint struct {
 	Sandbox   string         `json:"sandbox,omitempty"`   // Docker's SandboxKey, a path; empty before Join and after Leave
 	State     EndpointState  `json:"-"`                   // follows from Sandbox and from the host end's carrier
 	Created   time.Time      `json:"created"`
-}
-
-// Source says who is asked for what is really there.
-type Source string
-
-// The sources of an Observation.
-const (
-	Kernel Source = "kernel" // the kernel, from outside, by namespace id; nsproc where the kernel refuses
-	Nsproc Source = "nsproc" // nsproc, run in each sandbox
-)
-
-// Observation is what is really there of an endpoint.
-type Observation struct {
-	Source Source         // who answered
-	Err    string         // why the sandbox could not be looked into; empty: it could
-	Bridge string         // the bridge that the host end is a port of; empty: none
-	Host   *netstate.Link // the host end; nil: missing
-	Inside *netstate.Link // the container end as found in the sandbox; nil: missing, or Err
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
 )
 
 const capSysAdmin = 21 // capabilities(7)
@@ -21,7 +20,7 @@ func TestPluginCanNotEnterNamespaces(t *testing.T) {
 	h.Run(t, "--network", "app")
 	awaitEndpoints(t, h, 1)
 	for range 20 { // threads that do the work exist by now
-		if e := endpoints(t, h, api.Query{Live: driver.Nsproc})[0]; e.Live.Error != "" || e.Live.Name != "eth0" || len(e.Live.Addresses) == 0 {
+		if e := endpoints(t, h, api.Query{Live: api.Nsproc})[0]; e.Live.Error != "" || e.Live.Name != "eth0" || len(e.Live.Addresses) == 0 {
 			t.Fatalf("nsproc's answer: %+v", e.Live)
 		}
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/integration/lab"
 	"github.com/weaveplugin/weave/store"
 )
@@ -88,7 +87,7 @@ func awaitAgreement(t *testing.T, h *lab.Host, names []string) map[string]attach
 	var found map[string]attachment
 	lab.Eventually(t, time.Minute, fmt.Sprintf("%d containers that run, with endpoints as Docker has them", len(names)), func() error {
 		listed := map[string]api.Endpoint{}
-		for _, e := range endpoints(t, h, api.Query{Live: driver.Kernel}) {
+		for _, e := range endpoints(t, h, api.Query{Live: api.Kernel}) {
 			listed[e.ID] = e
 		}
 		out, err := h.DockerErr(append([]string{"inspect"}, names...)...)
@@ -110,7 +109,7 @@ func awaitAgreement(t *testing.T, h *lab.Host, names []string) map[string]attach
 			}
 			a := found[names[i]]
 			e := listed[a.EndpointID]
-			if c.State.Status != "running" || len(attached) != 1 || e.State != driver.Up || len(e.Drift) > 0 ||
+			if c.State.Status != "running" || len(attached) != 1 || e.State != api.Up || len(e.Drift) > 0 ||
 				e.MAC != a.MacAddress || e.Addresses[0].Addr().String() != a.IPAddress {
 				return fmt.Errorf("%s: Docker: %+v; weave: %+v", names[i], c, e)
 			}

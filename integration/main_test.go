@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
@@ -105,13 +104,13 @@ func awaitEndpoints(t testing.TB, h *lab.Host, want int) []api.Endpoint {
 	t.Helper()
 	var found []api.Endpoint
 	lab.Eventually(t, 15*time.Second, fmt.Sprintf("%d endpoints that are up and as they should be", want), func() error {
-		for _, source := range []driver.Source{driver.Nsproc, driver.Kernel} {
+		for _, source := range []api.Source{api.Nsproc, api.Kernel} {
 			found = endpoints(t, h, api.Query{Live: source})
 			if len(found) != want {
 				return fmt.Errorf("%d endpoints, want %d", len(found), want)
 			}
 			for _, e := range found {
-				if e.State != driver.Up || len(e.Drift) > 0 {
+				if e.State != api.Up || len(e.Drift) > 0 {
 					return fmt.Errorf("endpoint %s by %s: state %s, drift %v", e.ID, source, e.State, e.Drift)
 				}
 			}

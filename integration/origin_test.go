@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/integration/lab"
 	"github.com/weaveplugin/weave/internal/nstest"
 )
@@ -86,7 +85,7 @@ func TestListingsAmidChurn(t *testing.T) {
 
 	churn := h.Docker(t, "network", "inspect", "-f", "{{.Id}}", "churn")
 	client := api.NewClient(h.Path(lab.APISocket))
-	sources := []driver.Source{"", driver.Kernel, driver.Nsproc}
+	sources := []api.Source{"", api.Kernel, api.Nsproc}
 	for i := range listings {
 		source := sources[i%len(sources)]
 		found, err := client.Endpoints(t.Context(), api.Query{Live: source})
@@ -138,7 +137,7 @@ func compareListing(stable map[string]api.Endpoint, found []api.Endpoint, churn 
 			return fmt.Errorf("endpoint %s is listed twice", e.ID)
 		case !known && e.NetworkID != churn:
 			return fmt.Errorf("endpoint %s is invented: %+v", e.ID, e)
-		case known && (e.MAC != was.MAC || !slices.Equal(e.Addresses, was.Addresses) || e.Sandbox != was.Sandbox || e.State != driver.Up):
+		case known && (e.MAC != was.MAC || !slices.Equal(e.Addresses, was.Addresses) || e.Sandbox != was.Sandbox || e.State != api.Up):
 			return fmt.Errorf("endpoint %s is listed as %+v, was %+v", e.ID, e, was)
 		case known && (len(e.Drift) > 0 || e.Live != nil && e.Live.Error != ""):
 			return fmt.Errorf("endpoint %s has drifted: %v, %+v", e.ID, e.Drift, e.Live)

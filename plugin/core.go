@@ -12,9 +12,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weaveplugin/weave/api"
+	apiserver "github.com/weaveplugin/weave/api/server"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 	"github.com/weaveplugin/weave/plugin/daemon"
 	"github.com/weaveplugin/weave/plugin/dockersync"
@@ -30,7 +33,7 @@ func newProgram(cfg daemon.Config, log *logrus.Entry) daemon.Program {
 		},
 		Docker: daemon.Protocol{Handshake: remote.NewHandshake(cfg.Scope, log), Refuse: remote.Refuse},
 		API: daemon.Protocol{Refuse: func(w http.ResponseWriter, status int, err error) {
-			api.Refuse(w, &api.Error{Code: status, Message: err.Error()})
+			apiserver.Refuse(w, &api.Error{Code: status, Message: err.Error()})
 		}},
 	}
 }
@@ -60,7 +63,11 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).
 		Info("reconciled")
 
-	listing := api.Options{Tracker: p.networks, Log: log}
+	kernel, err := netnsid.New(p.launcher.Sandboxes())
+	if err != nil {
+		return nil, err
+	}
+	listing := apiserver.Options{Tracker: p.networks, Inspector: inspect.New(p.launcher, kernel, log), Log: log}
 	if p.docker != nil {
 		listing.Names = p.docker
 	}
@@ -70,9 +77,9 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 	}
 	return &daemon.Core{
 		Docker: remote.New(remote.Options{Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Log: log}),
-		API:    api.NewServer(listing),
+		API:    apiserver.New(listing),
 		Run:    func(ctx context.Context) error { return p.run(ctx, cfg.DockerInterval, log) },
-		Close:  func() error { return errors.Join(p.networks.Close(), files.Close()) },
+		Close:  func() error { return errors.Join(p.networks.Close(), kernel.Close(), files.Close()) },
 	}, nil
 }
 

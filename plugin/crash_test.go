@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/ipam"
@@ -210,8 +212,8 @@ func checkCrash(t *testing.T, state string, printed []string) {
 		t.Errorf("%d links %q, want %d", got, links(t), want)
 	}
 	for _, ep := range networks.Endpoints() {
-		if o := networks.Observe(t.Context(), networks.Endpoints(), driver.Kernel)[ep.ID]; o.Bridge != networks.Networks()[0].Bridge {
-			t.Errorf("host end %s is a port of %q", ep.HostEnd, o.Bridge)
+		if bridge := bridgeOf(t, ep.HostEnd); bridge != networks.Networks()[0].Bridge {
+			t.Errorf("host end %s is a port of %q", ep.HostEnd, bridge)
 		}
 	}
 
@@ -265,3 +267,17 @@ func (emptyDocker) Known(context.Context) (dockersync.Known, error) {
 }
 func (emptyDocker) NetworkName(string) string { return "" }
 func (emptyDocker) Reachable() error          { return nil }
+
+// bridgeOf returns the name of the bridge that the link is a port of.
+func bridgeOf(t *testing.T, link string) string {
+	t.Helper()
+	port, err := netlink.LinkByName(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bridge, err := netlink.LinkByIndex(port.Attrs().MasterIndex)
+	if err != nil {
+		t.Fatalf("bridge of %s: %v", link, err)
+	}
+	return bridge.Attrs().Name
+}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -18,7 +17,6 @@ import (
 	"github.com/docker/go-plugins-helpers/network"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/integration/lab"
 	"github.com/weaveplugin/weave/ipam"
 )
@@ -84,7 +82,7 @@ func (a *alone) grow(b *testing.B, to int) {
 		endpoints, err := api.NewClient(a.Path(lab.APISocket)).Endpoints(ctx, api.Query{})
 		up := 0
 		for _, e := range endpoints {
-			if e.State == driver.Up {
+			if e.State == api.Up {
 				up++
 			}
 		}
@@ -112,12 +110,9 @@ func newID() string {
 
 // unixClient is a client of the server that listens on a Unix socket.
 func unixClient(socket string) *http.Client {
-	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
-		MaxIdleConnsPerHost: 64,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}}
+	transport := api.UnixTransport(socket)
+	transport.MaxIdleConnsPerHost = 64
+	return &http.Client{Timeout: time.Minute, Transport: transport}
 }
 
 // post posts a request as JSON and decodes the response, unless that is nil.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weaveplugin/weave/api"
 )
 
 const dockerSocket = "/run/docker.sock"
@@ -83,12 +84,9 @@ func (h *Host) startGivenUp(t testing.TB) {
 
 // ping asks the engine whether it is there.
 func (h *Host) ping(ctx context.Context) error {
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", h.Path(dockerSocket))
-		},
-	}}
+	transport := api.UnixTransport(h.Path(dockerSocket))
+	transport.DisableKeepAlives = true
+	client := http.Client{Transport: transport}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/_ping", nil)
 	if err != nil {
 		return err

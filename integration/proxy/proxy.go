@@ -2,17 +2,17 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"regexp"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/weaveplugin/weave/api"
 )
 
 // proxy passes Docker's API through, but for the networks that are created.
@@ -26,14 +26,11 @@ type proxy struct {
 // driver given.
 func newProxy(socket, driver string, log *logrus.Entry) *proxy {
 	target := &url.URL{Scheme: "http", Host: "docker"}
+	transport := api.UnixTransport(socket)
+	transport.DisableCompression = true
 	return &proxy{driver: driver, log: log, engine: &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport: &http.Transport{
-			DisableCompression: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "unix", socket)
-			},
-		},
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport:     transport,
 		FlushInterval: -1, // logs, events and statistics are streams
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() == nil { // else the client has gone

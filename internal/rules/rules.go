@@ -19,22 +19,24 @@ const module = "github.com/weaveplugin/weave"
 // layers orders the folders: a package imports packages of its own folder and of lower layers, no others. A package
 // belongs to the longest of these folders that it is in.
 var layers = map[string]int{
-	"integration": 6,
-	"plugin":      5, // the main package, which alone knows all of those below it
-
+	"integration":       6,
+	"plugin":            5, // the main package, which alone knows all of those below it
 	"plugin/cli":        4,
 	"plugin/daemon":     4,
 	"plugin/dockersync": 4,
 	"plugin/remote":     4,
-
-	"api":      3,
-	"driver":   2,
-	"ipam":     2,
-	"overlay":  1,
-	"store":    1,
-	"nsproc":   1,
-	"internal": 0,
+	"api/server":        3,
+	"driver":            2,
+	"ipam":              2,
+	"overlay":           1,
+	"store":             1,
+	"nsproc":            1,
+	"internal":          0,
+	"api":               0,
 }
+
+// standardOnly are those of the layers' folders whose non-test files import the standard library and nothing else.
+var standardOnly = []string{"api"}
 
 // libraries says in which folders alone the non-test files may import a library or a package of this module, with
 // what is below it.
@@ -147,6 +149,10 @@ func (f file) check() []string {
 	}
 	for _, spec := range f.syntax.Imports {
 		imported := importPath(spec)
+		if slices.Contains(standardOnly, layerFolder(f.folder)) && !standard(imported) {
+			complain(spec.Pos(), "%s imports %s, want the standard library only", f.folder, imported)
+			continue
+		}
 		for library, folders := range libraries {
 			if below(imported, library) && !belowAny(f.folder, folders) {
 				complain(spec.Pos(), "%s imports %s, which is for %s", f.folder, imported, strings.Join(folders, ", "))
@@ -190,6 +196,13 @@ func layerFolder(folder string) string {
 		}
 	}
 	return longest
+}
+
+// standard reports whether an import path is of the standard library: its first element has no dot, which all modules
+// that can be downloaded have there.
+func standard(imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	return !strings.Contains(first, ".")
 }
 
 // forbidden is the name of what a selector stands for if it enters a namespace, otherwise empty.

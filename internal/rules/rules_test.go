@@ -30,9 +30,11 @@ func TestEachRuleCanFail(t *testing.T) {
 	const enters = " can enter another namespace, which only nsproc's entry does"
 	const netlink = "which is for driver, overlay, nsproc, internal/nstest, integration"
 	want := []string{
-		"api/api.go:5: api imports github.com/vishvananda/netlink, " + netlink,
-		"api/api.go:6: api imports github.com/weaveplugin/weave/internal/nstest, which is for internal/nstest",
-		"api/api.go:7: api imports plugin, against the direction",
+		"api/api.go:7: api imports github.com/sirupsen/logrus, want the standard library only",
+		"api/api.go:8: api imports github.com/weaveplugin/weave/internal/mac, want the standard library only",
+		"api/server/server.go:5: api/server imports github.com/vishvananda/netlink, " + netlink,
+		"api/server/server.go:6: api/server imports github.com/weaveplugin/weave/internal/nstest, which is for internal/nstest",
+		"api/server/server.go:7: api/server imports plugin, against the direction",
 		"driver/driver.go:13: unix.Setns" + enters,
 		"driver/driver.go:14: sys.Unshare" + enters,
 		"driver/driver.go:15: netns.Set" + enters,
@@ -41,6 +43,7 @@ func TestEachRuleCanFail(t *testing.T) {
 		"driver/driver.go:18: NetNS" + enters,
 		"driver/driver.go:19: Namespace" + enters,
 		"driver/driver.go:9: driver imports github.com/vishvananda/netns, which is for nsproc, internal/nstest",
+		"driver/inspect/inspect.go:5: driver/inspect imports api/server, against the direction",
 		"ipam/ipam.go:4: ipam imports driver, against the direction",
 		"nsproc/launch/launch.go:7: syscall.SYS_SETNS" + enters,
 		"plugin/cli/cli.go:5: plugin/cli imports plugin, against the direction",

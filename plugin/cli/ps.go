@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weaveplugin/weave/api"
-	"github.com/weaveplugin/weave/driver"
 )
 
 // newPsCommand returns `weave ps`.
@@ -32,7 +31,7 @@ func newPsCommand() *cobra.Command {
 		"list endpoints on this `network` only, by name or id; may be repeated")
 	cmd.Flags().StringVar(&live, "live", "",
 		"show what is really there, too: ask the kernel, or nsproc in each container (--live=nsproc)")
-	cmd.Flags().Lookup("live").NoOptDefVal = string(driver.Kernel)
+	cmd.Flags().Lookup("live").NoOptDefVal = string(api.Kernel)
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "print ids in full")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the ids of containers only, each once")
 	format := addFormatFlag(cmd, "weave (as Weave Net printed it), ")
@@ -40,7 +39,7 @@ func newPsCommand() *cobra.Command {
 	cmd.ValidArgsFunction = completeContainers
 	completeFlag(cmd, "network", completeNetworks)
 	completeFlag(cmd, "live", cobra.FixedCompletions(
-		[]cobra.Completion{string(driver.Kernel), string(driver.Nsproc)}, cobra.ShellCompDirectiveNoFileComp))
+		[]cobra.Completion{string(api.Kernel), string(api.Nsproc)}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, containers []string) error {
 		source, err := liveSource(live)
 		if err != nil {
@@ -68,15 +67,15 @@ func newPsCommand() *cobra.Command {
 }
 
 // liveSource parses the value of --live.
-func liveSource(value string) (driver.Source, error) {
+func liveSource(value string) (api.Source, error) {
 	if value == "" || isSource(value) {
-		return driver.Source(value), nil
+		return api.Source(value), nil
 	}
-	return "", fmt.Errorf("--live %q: want %s or %s", value, driver.Kernel, driver.Nsproc)
+	return "", fmt.Errorf("--live %q: want %s or %s", value, api.Kernel, api.Nsproc)
 }
 
 func isSource(value string) bool {
-	return value == string(driver.Kernel) || value == string(driver.Nsproc)
+	return value == string(api.Kernel) || value == string(api.Nsproc)
 }
 
 func psColumns(noTrunc, live bool) []column[api.Endpoint] {

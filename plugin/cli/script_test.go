@@ -17,7 +17,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/weaveplugin/weave/api"
+	apiserver "github.com/weaveplugin/weave/api/server"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
@@ -44,7 +46,9 @@ func serveTown(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: api.NewServer(api.Options{Tracker: town{}, Names: townNames{}, Status: townStatus})}
+	server := &http.Server{Handler: apiserver.New(apiserver.Options{
+		Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus,
+	})}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	env.Defer(func() {
@@ -59,7 +63,7 @@ func serveTown(env *testscript.Env) error {
 
 var townDay = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 
-// town is a driver with two networks and four endpoints.
+// town is a Tracker of two networks with four endpoints, and the Inspector of their host.
 type town struct{}
 
 func townID(begin string) string { return begin + strings.Repeat("0", 64-len(begin)) }
@@ -103,15 +107,17 @@ func (town) Endpoints() []driver.Endpoint {
 	}
 }
 
-// Observe finds all as it should be but the second endpoint, which has lost its address and has a wrong one.
-func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s driver.Source) map[driver.EndpointID]driver.Observation {
+// Observe finds everything as it should be, except that the second endpoint has another address than its own.
+func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s api.Source) (
+	observed map[driver.EndpointID]inspect.Observation,
+) {
 	bridges := map[driver.NetworkID]string{}
 	for _, n := range t.Networks() {
 		bridges[n.ID] = n.Bridge
 	}
-	observed := map[driver.EndpointID]driver.Observation{}
+	observed = map[driver.EndpointID]inspect.Observation{}
 	for _, e := range endpoints {
-		o := driver.Observation{Source: s, Bridge: bridges[e.Network], Host: &netstate.Link{Name: e.HostEnd, Up: true}}
+		o := inspect.Observation{Source: s, Bridge: bridges[e.Network], Host: &netstate.Link{Name: e.HostEnd, Up: true}}
 		if e.State != driver.Created {
 			o.Inside = &netstate.Link{Name: "eth0", MAC: e.MAC, Up: true, Addresses: e.Addresses}
 		}

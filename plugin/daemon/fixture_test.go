@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/weaveplugin/weave/api"
+	apiserver "github.com/weaveplugin/weave/api/server"
 	"github.com/weaveplugin/weave/plugin/remote"
 )
 
@@ -154,7 +155,7 @@ func testProgram(open func(context.Context, Sockets) (*Core, error)) Program {
 		Open:   open,
 		Docker: Protocol{Handshake: remote.NewHandshake("local", quiet()), Refuse: remote.Refuse},
 		API: Protocol{Refuse: func(w http.ResponseWriter, status int, err error) {
-			api.Refuse(w, &api.Error{Code: status, Message: err.Error()})
+			apiserver.Refuse(w, &api.Error{Code: status, Message: err.Error()})
 		}},
 	}
 }

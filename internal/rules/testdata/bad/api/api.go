@@ -2,9 +2,8 @@
 package api
 
 import (
-	_ "github.com/vishvananda/netlink"
-	_ "github.com/weaveplugin/weave/internal/nstest"
-	_ "github.com/weaveplugin/weave/plugin"
+	_ "net/http" // of the standard library: may be imported
 
-	_ "github.com/weaveplugin/weave/driver" // lower: may be imported
+	_ "github.com/sirupsen/logrus"
+	_ "github.com/weaveplugin/weave/internal/mac"
 )

@@ -1,4 +1,4 @@
-package api
+package server
 
 import (
 	"context"
@@ -7,36 +7,41 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
 var day = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 
-// id makes an id as long as Docker's.
+// id returns an id as long as Docker's that begins so.
 func id(begin string) string { return begin + strings.Repeat("0", 64-len(begin)) }
 
-// fakeTracker plays the driver.
-type fakeTracker struct {
+// fakeHost is the Tracker and the Inspector of a host without containers.
+type fakeHost struct {
 	networks  []driver.Network
 	endpoints []driver.Endpoint
-	observed  map[driver.EndpointID]driver.Observation
+	observed  map[driver.EndpointID]inspect.Observation
 
 	meanwhile func() // if set, called by Observe
 
-	asked  []driver.EndpointID // by the last Observe
-	source driver.Source       // of the last Observe
-	bound  bool                // the last Observe had a deadline
+	// What the last Observe was called with.
+	wanted      []driver.EndpointID
+	source      api.Source
+	hasDeadline bool
 }
 
-func (f *fakeTracker) Networks() []driver.Network   { return f.networks }
-func (f *fakeTracker) Endpoints() []driver.Endpoint { return f.endpoints }
+func (f *fakeHost) Networks() []driver.Network   { return f.networks }
+func (f *fakeHost) Endpoints() []driver.Endpoint { return f.endpoints }
 
-func (f *fakeTracker) Observe(ctx context.Context, endpoints []driver.Endpoint, s driver.Source) map[driver.EndpointID]driver.Observation {
-	_, f.bound = ctx.Deadline()
-	f.source, f.asked = s, nil
+func (f *fakeHost) Observe(
+	ctx context.Context, endpoints []driver.Endpoint, s api.Source,
+) map[driver.EndpointID]inspect.Observation {
+	_, f.hasDeadline = ctx.Deadline()
+	f.source, f.wanted = s, nil
 	for _, e := range endpoints {
-		f.asked = append(f.asked, e.ID)
+		f.wanted = append(f.wanted, e.ID)
 	}
 	if f.meanwhile != nil {
 		f.meanwhile()
@@ -44,7 +49,7 @@ func (f *fakeTracker) Observe(ctx context.Context, endpoints []driver.Endpoint, 
 	return maps.Clone(f.observed)
 }
 
-// fakeNames plays Docker's names.
+// fakeNames are names as Docker's API would have them.
 type fakeNames struct {
 	networks   map[string]string
 	containers map[string][2]string // id and name, by endpoint
@@ -72,8 +77,8 @@ func prefixes(texts ...string) []netip.Prefix {
 	return list
 }
 
-// web is an endpoint that is up, on the network app, as the kernel should have it.
-func web() (driver.Network, driver.Endpoint, driver.Observation) {
+// web returns an endpoint that is up, on the network app, as the kernel should have it.
+func web() (driver.Network, driver.Endpoint, inspect.Observation) {
 	n := driver.Network{
 		ID: driver.NetworkID(id("aaaa1")), Bridge: "wv-aaaa10000000", MTU: 1500, Multicast: true, Created: day,
 		Pools: []driver.Pool{
@@ -84,32 +89,44 @@ func web() (driver.Network, driver.Endpoint, driver.Observation) {
 	e := driver.Endpoint{
 		ID: driver.EndpointID(id("eeee1")), Network: n.ID, HostEnd: "wve-eeee1000000", MAC: "02:00:00:00:00:01",
 		Addresses: prefixes("10.32.0.2/22", "fd00:1::2/64"), Sandbox: "/var/run/docker/netns/0123456789ab",
-		State: driver.Up, Created: day,
+		Created: day,
 	}
-	o := driver.Observation{
-		Source: driver.Kernel,
+	e = inState(e, driver.Up)
+	o := inspect.Observation{
+		Source: api.Kernel,
 		Bridge: n.Bridge,
 		Host:   &netstate.Link{Index: 7, Name: e.HostEnd, Kind: "veth", Up: true, Carrier: true},
 		Inside: &netstate.Link{
-			Index: 6, Name: "eth0", Kind: "veth", MAC: e.MAC, MTU: 1500, Up: true, Carrier: true, Peer: 7,
+			Index: 6, Name: "eth0", Kind: "veth", MAC: "02:00:00:00:00:01", MTU: 1500, Up: true, Carrier: true, Peer: 7,
 			Addresses: append(e.Addresses[:2:2], netip.MustParsePrefix("fe80::ff:fe00:1/64")),
 		},
 	}
 	return n, e, o
 }
 
-// town is a tracker with two networks and four endpoints, and the names of most of them.
-func town() (*fakeTracker, fakeNames) {
+// inState returns e in the state s. An endpoint that is only created has no sandbox.
+func inState(e driver.Endpoint, s driver.EndpointState) driver.Endpoint {
+	if e.State = s; s == driver.Created {
+		e.Sandbox = ""
+	}
+	return e
+}
+
+// twoNetworks returns a host with two networks and four endpoints, and the names of most of them.
+func twoNetworks() (*fakeHost, fakeNames) {
 	app, web1, seen := web()
-	db := driver.Network{ID: driver.NetworkID(id("aaaa2")), Bridge: "br-db", Foreign: true, MTU: 9000, Internal: true, Created: day}
-	web2, made, onDB := web1, web1, web1
-	web2.ID, web2.State, web2.Addresses, web2.HostEnd = driver.EndpointID(id("eeee2")), driver.Joined, prefixes("10.32.0.10/22"), "wve-eeee2000000"
-	made.ID, made.State, made.Sandbox, made.Addresses, made.HostEnd = driver.EndpointID(id("eeee3")), driver.Created, "", nil, "wve-eeee3000000"
-	onDB.ID, onDB.Network, onDB.Addresses, onDB.HostEnd = driver.EndpointID(id("eeee4")), db.ID, prefixes("10.32.8.2/24"), "wve-eeee4000000"
-	t := &fakeTracker{
+	db := driver.Network{
+		ID: driver.NetworkID(id("aaaa2")), Bridge: "br-db", Foreign: true, MTU: 9000, Internal: true, Created: day,
+	}
+	web2, created, onDB := inState(web1, driver.Joined), inState(web1, driver.Created), web1
+	web2.ID, web2.HostEnd, web2.Addresses = driver.EndpointID(id("eeee2")), "wve-eeee2000000", prefixes("10.32.0.10/22")
+	created.ID, created.HostEnd, created.Addresses = driver.EndpointID(id("eeee3")), "wve-eeee3000000", nil
+	onDB.ID, onDB.HostEnd, onDB.Addresses = driver.EndpointID(id("eeee4")), "wve-eeee4000000", prefixes("10.32.8.2/24")
+	onDB.Network = db.ID
+	t := &fakeHost{
 		networks:  []driver.Network{db, app},
-		endpoints: []driver.Endpoint{onDB, web2, made, web1},
-		observed:  map[driver.EndpointID]driver.Observation{web1.ID: seen},
+		endpoints: []driver.Endpoint{onDB, web2, created, web1},
+		observed:  map[driver.EndpointID]inspect.Observation{web1.ID: seen},
 	}
 	return t, fakeNames{
 		networks: map[string]string{string(app.ID): "app", string(db.ID): "db"},
