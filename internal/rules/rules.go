@@ -19,22 +19,20 @@ const module = "github.com/weaveplugin/weave"
 // layers orders the folders: a package imports packages of its own folder and of lower layers, no others. A package
 // belongs to the longest of these folders that it is in.
 var layers = map[string]int{
-	"integration": 6,
-	"plugin":      5, // the main package, which alone knows all of those below it
-
+	"integration":       6,
+	"plugin":            5, // the main package, which alone knows all of those below it
 	"plugin/cli":        4,
 	"plugin/daemon":     4,
 	"plugin/dockersync": 4,
 	"plugin/remote":     4,
-
-	"api/server": 3,
-	"driver":     2,
-	"ipam":       2,
-	"overlay":    1,
-	"store":      1,
-	"nsproc":     1,
-	"internal":   0,
-	"api":        0,
+	"api/server":        3,
+	"driver":            2,
+	"ipam":              2,
+	"overlay":           1,
+	"store":             1,
+	"nsproc":            1,
+	"internal":          0,
+	"api":               0,
 }
 
 // standardOnly are those of the layers' folders whose non-test files import the standard library and nothing else.

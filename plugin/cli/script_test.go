@@ -47,7 +47,9 @@ func serveTown(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: apiserver.New(apiserver.Options{Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus})}
+	server := &http.Server{Handler: apiserver.New(apiserver.Options{
+		Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus,
+	})}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	env.Defer(func() {
@@ -109,13 +111,15 @@ func (town) Endpoints() []driver.Endpoint {
 	}
 }
 
-// Observe finds all as it should be but the second endpoint, which has lost its address and has a wrong one.
-func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s api.Source) map[driver.EndpointID]inspect.Observation {
+// Observe finds everything as it should be, except that the second endpoint has another address than its own.
+func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s api.Source) (
+	observed map[driver.EndpointID]inspect.Observation,
+) {
 	bridges := map[driver.NetworkID]string{}
 	for _, n := range t.Networks() {
 		bridges[n.ID] = n.Bridge
 	}
-	observed := map[driver.EndpointID]inspect.Observation{}
+	observed = map[driver.EndpointID]inspect.Observation{}
 	for _, e := range endpoints {
 		o := inspect.Observation{Source: s, Bridge: bridges[e.Network], Host: &netstate.Link{Name: e.HostEnd, Up: true}}
 		if e.State() != driver.Created {
