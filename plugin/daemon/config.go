@@ -67,9 +67,6 @@ const (
 const (
 	minDockerInterval = time.Second
 	maxSocketPath     = 105 // bytes: an address holds 108, less the final zero and the two bytes that listen adds
-
-	minSubnetBits = 8
-	maxSubnetBits = 29
 )
 
 const wantPath = "an absolute path"
@@ -132,22 +129,22 @@ var settings = []setting{
 		flag: "range", fallback: ipam.DefaultRangeV4().String(),
 		usage: "IPv4 `prefix` that subnets are taken from",
 		want:  fmt.Sprintf("an IPv4 prefix such as %s, of addresses that a container can have", ipam.DefaultRangeV4()),
-		parse: func(c *Config, v string) bool {
-			return parsePrefix(&c.Range, v) && c.Range.Addr().Is4() && ipam.Usable(c.Range)
-		},
+		parse: func(c *Config, v string) bool { return parsePrefix(&c.Range, v) && ipam.ValidRangeV4(c.Range) },
 	}, {
 		flag:  "range6",
 		usage: "IPv6 `prefix` that subnets are taken from; empty: one of weave's own making",
-		want:  "an IPv6 prefix of 64 bits at most, such as fd12:3456:789a::/48, of addresses that a container can have",
+		want: fmt.Sprintf("an IPv6 prefix of %d bits at most, such as fd12:3456:789a::/48, "+
+			"of addresses that a container can have", ipam.SubnetBitsV6),
 		parse: func(c *Config, v string) bool {
-			return v == "" ||
-				parsePrefix(&c.Range6, v) && c.Range6.Addr().Is6() && c.Range6.Bits() <= 64 && ipam.Usable(c.Range6)
+			return v == "" || parsePrefix(&c.Range6, v) && ipam.ValidRangeV6(c.Range6)
 		},
 	}, {
 		flag: "subnet-bits", fallback: strconv.Itoa(ipam.DefaultSubnetBits),
 		usage: "prefix `length` of the IPv4 subnet that a network gets",
-		want:  fmt.Sprintf("%d..%d", minSubnetBits, maxSubnetBits),
-		parse: func(c *Config, v string) bool { return parseNumber(&c.SubnetBits, v, minSubnetBits, maxSubnetBits) },
+		want:  fmt.Sprintf("%d..%d", ipam.MinSubnetBits, ipam.MaxSubnetBits),
+		parse: func(c *Config, v string) bool {
+			return parseNumber(&c.SubnetBits, v, ipam.MinSubnetBits, ipam.MaxSubnetBits)
+		},
 	}, {
 		flag: "mtu", fallback: "1500",
 		usage: "MTU, in `bytes`, of networks that don't say",
