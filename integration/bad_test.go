@@ -8,24 +8,28 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// What weave doesn't know it refuses, and the user reads why in the answer of the docker CLI.
+// weave refuses options and values that it does not know, and the docker command shows the reason.
 func TestOptionsThatAreRefused(t *testing.T) {
 	h := sharedHost(t)
 	before := len(status(t, h).Warnings)
 	for _, c := range []struct {
 		name    string
-		options []string
-		want    []string
+		options []string // of `docker network create`
+		want    []string // in the error
 	}{
 		{"unknown", []string{"-o", "works.weave.mtuu=1400"}, []string{"works.weave.mtuu", "1400", "works.weave.mtu"}},
 		{"foreign", []string{"-o", "parent=eth0"}, []string{"parent", "eth0"}},
 		{"mtu word", []string{"-o", "works.weave.mtu=big"}, []string{"works.weave.mtu", "big", "68..65535"}},
 		{"mtu small", []string{"-o", "works.weave.mtu=67"}, []string{"works.weave.mtu", "67", "68..65535"}},
-		{"mtu twice", []string{"-o", "works.weave.mtu=1400", "-o", "com.docker.network.driver.mtu=1300"}, []string{"works.weave.mtu", "com.docker.network.driver.mtu"}},
-		{"mtu for IPv6", []string{"-o", "works.weave.mtu=1279", "--ipv6", "--subnet", "10.64.0.0/24", "--subnet", "fd64::/64"}, []string{"1279", "1280"}},
-		{"multicast", []string{"-o", "works.weave.multicast=maybe"}, []string{"works.weave.multicast", "maybe", "true or false"}},
+		{"mtu twice", []string{"-o", "works.weave.mtu=1400", "-o", "com.docker.network.driver.mtu=1300"},
+			[]string{"works.weave.mtu", "com.docker.network.driver.mtu"}},
+		{"mtu for IPv6", []string{"-o", "works.weave.mtu=1279", "--ipv6", "--subnet", "10.64.0.0/24",
+			"--subnet", "fd64::/64"}, []string{"1279", "1280"}},
+		{"multicast", []string{"-o", "works.weave.multicast=maybe"},
+			[]string{"works.weave.multicast", "maybe", "true or false"}},
 		{"bridge name", []string{"-o", "works.weave.bridge=a/b"}, []string{"works.weave.bridge", "a/b"}},
-		{"bridge name too long", []string{"-o", "works.weave.bridge=sixteencharacter"}, []string{"works.weave.bridge", "15"}},
+		{"bridge name too long", []string{"-o", "works.weave.bridge=sixteencharacter"},
+			[]string{"works.weave.bridge", "15"}},
 		{"bridge that is none", []string{"-o", "works.weave.bridge=lo"}, []string{"lo"}},
 		{"ipam option", []string{"--ipam-driver", "weave", "--ipam-opt", "size=24"}, []string{"size"}},
 	} {
@@ -60,17 +64,21 @@ func TestEndpointOptionIsRefused(t *testing.T) {
 	if found := endpoints(t, h, api.Query{}); len(found) > 0 {
 		t.Errorf("a refused endpoint is listed: %+v", found)
 	}
-	awaitNothingLeft(t, h)
+	awaitNoEndpoints(t, h)
 }
 
-// After a crash in mid-call the engine repeats the call with an empty body.
-func TestEmptyRequestsChangeNothing(t *testing.T) {
+// If the plugin crashes during a call, Docker repeats the call with an empty body. Such a call must not have an effect.
+func TestEmptyRequests(t *testing.T) {
 	h := sharedHost(t)
-	for _, call := range []string{"NetworkDriver.CreateNetwork", "NetworkDriver.CreateEndpoint", "NetworkDriver.Join", "NetworkDriver.DeleteNetwork", "IpamDriver.RequestPool", "IpamDriver.RequestAddress"} {
+	for _, call := range []string{
+		"NetworkDriver.CreateNetwork", "NetworkDriver.CreateEndpoint", "NetworkDriver.Join",
+		"NetworkDriver.DeleteNetwork", "IpamDriver.RequestPool", "IpamDriver.RequestAddress",
+	} {
 		for _, body := range []string{"", "{}", "[]", "{\"NetworkID\":\"../../etc\"}"} {
-			out := h.Exec(t, "curl", "-s", "-w", "\n%{http_code}", "--unix-socket", lab.PluginSocket, "-d", body, "http://weave/"+call)
+			out := h.Exec(t, "curl", "-s", "-w", "\n%{http_code}", "--unix-socket", lab.PluginSocket,
+				"-d", body, "http://weave/"+call)
 			if call == "IpamDriver.RequestPool" && body != "" && body != "[]" {
-				continue // it asks for a pool in the unnamed space, which may be refused or not
+				continue // a request for a pool of the address space without a name, which may or may not be refused
 			}
 			if strings.HasSuffix(out, "\n200") {
 				t.Errorf("%s with the body %q: %s", call, body, out)
@@ -85,7 +93,7 @@ func TestEmptyRequestsChangeNothing(t *testing.T) {
 func TestCommandLineThatIsRefused(t *testing.T) {
 	h := sharedHost(t)
 	weaveNetwork(t, h, "app", "--internal")
-	h.Run(t, "--network", "app") // a template is executed only if there is something to list
+	h.Run(t, "--network", "app") // weave executes a template only for endpoints
 	for _, c := range []struct {
 		command []string
 		want    []string
@@ -93,7 +101,8 @@ func TestCommandLineThatIsRefused(t *testing.T) {
 		{[]string{"serve", "--mtu", "1"}, []string{"--mtu", `"1"`, "68..65535"}},
 		{[]string{"serve", "--scope", "swarm"}, []string{"--scope", "swarm", "local or global"}},
 		{[]string{"serve", "--range", "10.32.0.1/12"}, []string{"--range", "10.32.0.1/12"}},
-		{[]string{"serve", "--plugin-socket", "/run/second.sock", "--api-socket", "/run/second-api.sock"}, []string{"/var/lib/weave/weave.db", "in use"}},
+		{[]string{"serve", "--plugin-socket", "/run/second.sock", "--api-socket", "/run/second-api.sock"},
+			[]string{"/var/lib/weave/weave.db", "in use"}},
 		{[]string{"ps", "--live=guess"}, []string{"guess", "kernel", "nsproc"}},
 		{[]string{"ps", "--format", "{{.Colour}}"}, []string{"Colour"}},
 		{[]string{"ps", "--network", "nowhere"}, []string{"nowhere"}},

@@ -24,10 +24,10 @@ func TestContainersReachEachOtherByName(t *testing.T) {
 	ping(t, h, "web", "c2")
 	awaitEndpoints(t, h, 2)
 	h.Docker(t, "rm", "-f", "web", "client")
-	awaitNothingLeft(t, h)
+	awaitNoEndpoints(t, h)
 	h.Docker(t, "network", "rm", "app")
 	if left := linksOf(t, h, "wv"); len(left) > 0 {
-		t.Errorf("left behind after the network: %v", left)
+		t.Errorf("links after the removal of the network: %v", left)
 	}
 }
 
@@ -48,16 +48,20 @@ func TestListing(t *testing.T) {
 
 	table := h.Weave(t, "ps")
 	want(t, table, "web", "postgres", "app", "other", "10.50.0.77/24", attachmentOf(t, h, "web", "app").MacAddress)
-	for _, args := range [][]string{{"ps", "web"}, {"ps", id[:12]}, {"ps", "--network", "app"}, {"ps", "web", "--live"}, {"ps", "web", "--live=nsproc"}} {
+	for _, args := range [][]string{
+		{"ps", "web"}, {"ps", id[:12]}, {"ps", "--network", "app"},
+		{"ps", "web", "--live"}, {"ps", "web", "--live=nsproc"},
+	} {
 		got := h.Weave(t, args...)
 		want(t, got, "10.50.0.77/24", "web")
 		if strings.Contains(got, "postgres") {
-			t.Errorf("%v lists what was not asked for:\n%s", args, got)
+			t.Errorf("%v lists other containers, too:\n%s", args, got)
 		}
 	}
 	weaveNetLine := fmt.Sprintf("%s %s 10.50.0.77/24", id[:12], attachmentOf(t, h, "web", "app").MacAddress)
 	want(t, h.Weave(t, "ps", "--format", "weave"), weaveNetLine)
-	want(t, h.Weave(t, "ps", "--format", "{{.HostEnd}}", "web"), endpoints(t, h, api.Query{Containers: []string{"web"}})[0].HostEnd)
+	web := endpoints(t, h, api.Query{Containers: []string{"web"}})[0]
+	want(t, h.Weave(t, "ps", "--format", "{{.HostEnd}}", "web"), web.HostEnd)
 	if out := h.Weave(t, "ps", "--format", "json"); !json.Valid([]byte(out)) {
 		t.Errorf("not JSON: %s", out)
 	}
@@ -95,12 +99,12 @@ func TestConnectAndDisconnectRunningContainer(t *testing.T) {
 		ping(t, h, "both", "right")
 		awaitEndpoints(t, h, 4)
 		if n := statsNetworks(t, h, "both"); n != 2 {
-			t.Errorf("docker stats knows %d links of a container on two networks", n)
+			t.Errorf("docker stats has %d links for a container on two networks", n)
 		}
 		h.Docker(t, "network", "disconnect", "two", "both")
 		awaitEndpoints(t, h, 3)
 		if n := statsNetworks(t, h, "both"); n != 1 {
-			t.Errorf("docker stats knows %d links of a container on one network", n)
+			t.Errorf("docker stats has %d links for a container on one network", n)
 		}
 	}
 	ping(t, h, "both", "left")
@@ -110,10 +114,11 @@ func TestConnectAndDisconnectRunningContainer(t *testing.T) {
 	}
 }
 
-// statsNetworks is of how many links the engine has statistics.
+// statsNetworks returns for how many links of a container Docker has statistics.
 func statsNetworks(t *testing.T, h *lab.Host, container string) int {
 	t.Helper()
-	out := h.Exec(t, "curl", "-s", "--unix-socket", "/run/docker.sock", "http://docker/containers/"+container+"/stats?stream=false&one-shot=true")
+	out := h.Exec(t, "curl", "-s", "--unix-socket", lab.DockerSocket,
+		"http://docker/containers/"+container+"/stats?stream=false&one-shot=true")
 	var stats struct{ Networks map[string]any }
 	if err := json.Unmarshal([]byte(out), &stats); err != nil {
 		t.Fatalf("statistics of %s: %v", container, err)
@@ -121,7 +126,7 @@ func statsNetworks(t *testing.T, h *lab.Host, container string) int {
 	return len(stats.Networks)
 }
 
-// containerLinks names the links of a container.
+// containerLinks returns the names of a container's links.
 func containerLinks(t *testing.T, h *lab.Host, container string) []string {
 	t.Helper()
 	var names []string
@@ -153,12 +158,13 @@ func TestSeveralNetworksInOneContainer(t *testing.T) {
 func TestAddressesAndMACOfTheUser(t *testing.T) {
 	h := sharedHost(t)
 	weaveNetwork(t, h, "dual", "--ipv6", "--subnet", "10.51.0.0/24", "--subnet", "fd51::/64")
-	h.Run(t, "--network", "dual", "--name", "chosen", "--ip", "10.51.0.99", "--ip6", "fd51::99", "--mac-address", "02:42:aa:bb:cc:dd")
+	h.Run(t, "--network", "dual", "--name", "chosen",
+		"--ip", "10.51.0.99", "--ip6", "fd51::99", "--mac-address", "02:42:aa:bb:cc:dd")
 	h.Run(t, "--network", "dual", "--name", "peer")
 
 	a := attachmentOf(t, h, "chosen", "dual")
 	if a.IPAddress != "10.51.0.99" || a.GlobalIPv6Address != "fd51::99" || a.MacAddress != "02:42:aa:bb:cc:dd" {
-		t.Errorf("Docker says of the chosen addresses: %+v", a)
+		t.Errorf("Docker has not the chosen addresses, but %+v", a)
 	}
 	inside := h.Docker(t, "exec", "chosen", "ip", "address", "show", "eth0")
 	want(t, inside, "02:42:aa:bb:cc:dd", "10.51.0.99/24", "fd51::99/64")
@@ -166,12 +172,12 @@ func TestAddressesAndMACOfTheUser(t *testing.T) {
 	ping(t, h, "peer", "fd51::99")
 	awaitEndpoints(t, h, 2)
 
-	if a, b := attachmentOf(t, h, "peer", "dual"), attachmentOf(t, h, "chosen", "dual"); a.MacAddress == "" || a.MacAddress == b.MacAddress {
-		t.Errorf("MAC of the other container: %q", a.MacAddress)
+	if peer := attachmentOf(t, h, "peer", "dual"); peer.MacAddress == "" || peer.MacAddress == a.MacAddress {
+		t.Errorf("MAC of the other container: %q", peer.MacAddress)
 	}
 	h.Docker(t, "restart", "-t", "1", "chosen")
-	if again := attachmentOf(t, h, "chosen", "dual"); again.MacAddress != a.MacAddress || again.IPAddress != a.IPAddress {
-		t.Errorf("after a restart: %+v, before: %+v", again, a)
+	if b := attachmentOf(t, h, "chosen", "dual"); b.MacAddress != a.MacAddress || b.IPAddress != a.IPAddress {
+		t.Errorf("after a restart: %+v, before: %+v", b, a)
 	}
 }
 
@@ -216,20 +222,22 @@ func TestForeignBridge(t *testing.T) {
 	}
 	h.Docker(t, "rm", "-f", "guest")
 	h.Docker(t, "network", "rm", "on-mine")
-	awaitNothingLeft(t, h)
+	awaitNoEndpoints(t, h)
 	if diff := cmp.Diff(before, settings(h.Exec(t, "ip", "-d", "address", "show", "mine"))); diff != "" {
-		t.Errorf("the user's bridge is changed (-before +after):\n%s", diff)
+		t.Errorf("the user's bridge has changed (-before +after):\n%s", diff)
 	}
 }
 
-// settings is the output of `ip -d` less what changes by itself: timers, carrier, what follows from the ports.
+// settings returns the output of `ip -d` without what changes by itself: timers, carrier, and what depends on the
+// ports.
 func settings(ip string) []string {
+	volatile := []string{"state", "link/ether", "bridge_id", "designated_root", "tso_max_size"}
 	var kept []string
 	words := strings.Fields(ip)
 	for i := 0; i < len(words); i++ {
 		switch w := words[i]; {
-		case strings.HasSuffix(w, "_timer") || w == "state" || w == "link/ether" || w == "bridge_id" || w == "designated_root" || w == "tso_max_size":
-			i++ // with its value
+		case strings.HasSuffix(w, "_timer") || slices.Contains(volatile, w):
+			i++ // skip its value, too
 		case strings.HasPrefix(w, "<") || w == "tentative":
 		default:
 			kept = append(kept, w)

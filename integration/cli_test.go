@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,19 +14,20 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// makeInstall runs `make install` and returns the directory of the installed files.
+var makeInstallMu sync.Mutex // `make install` writes the documentation to the same folder each time
+
+// makeInstall runs `make install` and returns the directory with the installed files.
 func makeInstall(t *testing.T, destination, prefix string) string {
 	t.Helper()
-	build := t.TempDir()
-	out, err := exec.CommandContext(t.Context(), "make", "-C", "..", "install", "DESTDIR="+destination, "PREFIX="+prefix,
-		"BIN="+filepath.Join(build, "bin"), "DOCS="+filepath.Join(build, "docs")).CombinedOutput()
-	if err != nil {
-		t.Fatalf("make install: %v\n%s", err, out)
-	}
+	lab.Binaries(t) // so that `make install` has nothing left to build
+	makeInstallMu.Lock()
+	defer makeInstallMu.Unlock()
+	run(t, "make", "-C", "..", "install", "DESTDIR="+destination, "PREFIX="+prefix)
 	return filepath.Join(destination, prefix)
 }
 
-// command runs a command of this machine and returns all of its output; it skips t where there is no such command.
+// command runs a command of this machine, with an environment variable, and returns all of its output. It skips t if
+// the machine has no such command.
 func command(t *testing.T, environment string, name string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -41,7 +43,8 @@ func command(t *testing.T, environment string, name string, args ...string) stri
 	return string(out)
 }
 
-// A host with an engine and an installed weave: the daemon finds its nsproc, the command the daemon, and docker both.
+// An installed weave works without any settings: the daemon finds nsproc, the command line finds the daemon, and docker
+// finds the command line.
 func TestDockerWeave(t *testing.T) {
 	t.Parallel()
 	h := lab.Start(t, lab.Options{Name: "installed"})
@@ -50,13 +53,13 @@ func TestDockerWeave(t *testing.T) {
 	}
 	out, err := h.ExecErr("docker", "weave", "ps")
 	if err == nil {
-		t.Fatalf("docker has a weave before it is installed: %s", out)
+		t.Fatalf("docker weave works before the installation: %s", out)
 	}
 	makeInstall(t, h.Path("/"), "/usr/local")
 
 	out, err = h.ExecErr("docker", "weave", "ps")
 	if err == nil {
-		t.Errorf("a listing without a weave that runs: %s", out)
+		t.Errorf("a listing while weave does not run: %s", out)
 	}
 	want(t, fmt.Sprint(err, out), "weave is not running", "systemctl status weave")
 
@@ -67,7 +70,7 @@ func TestDockerWeave(t *testing.T) {
 	})
 	weaveNetwork(t, h, "app")
 	id := h.Run(t, "--network", "app", "--name", "web")
-	awaitEndpoints(t, h, 1) // nsproc's answer, too
+	awaitEndpoints(t, h, 1) // by nsproc, too
 	lab.Eventually(t, 10*time.Second, "names in the listing", func() error {
 		if e := endpoints(t, h, api.Query{})[0]; e.ContainerName == "" || e.NetworkName == "" {
 			return fmt.Errorf("endpoint %s has no names", e.ID)
@@ -77,7 +80,9 @@ func TestDockerWeave(t *testing.T) {
 
 	address := attachmentOf(t, h, "web", "app").IPAddress
 	for _, args := range []string{
-		"docker weave ps", "docker weave ps web --live=nsproc", "docker -H unix:///run/docker.sock --log-level info weave ps --network app",
+		"docker weave ps",
+		"docker weave ps web --live=nsproc",
+		"docker -H unix:///run/docker.sock --log-level info weave ps --network app",
 	} {
 		want(t, h.Exec(t, "sh", "-c", args), id[:12], "web", "app", address)
 	}
@@ -85,7 +90,7 @@ func TestDockerWeave(t *testing.T) {
 	want(t, h.Exec(t, "docker", "help"), "A network and IPAM plugin for Docker")
 	out, err = h.ExecErr("docker", "-H", "tcp://192.0.2.7:2376", "weave", "ps")
 	if err == nil {
-		t.Errorf("this machine's endpoints for another machine's engine: %s", out)
+		t.Errorf("this machine's endpoints for another machine's Docker: %s", out)
 	}
 	want(t, fmt.Sprint(err, out), "another machine's Docker (host tcp://192.0.2.7:2376)")
 }
@@ -116,20 +121,24 @@ func TestManPagesAndCompletions(t *testing.T) {
 		want(t, string(serve), "state", "WEAVE_STATE", "/var/lib/weave/weave.db")
 	})
 	t.Run("bash", func(t *testing.T) {
-		want(t, command(t, "F="+filepath.Join(share, "bash-completion/completions/weave"), "bash", "-c", `. "$F" && complete -p weave`), "__start_weave")
+		file := filepath.Join(share, "bash-completion/completions/weave")
+		want(t, command(t, "F="+file, "bash", "-c", `. "$F" && complete -p weave`), "__start_weave")
 	})
 	t.Run("zsh", func(t *testing.T) {
-		functions := filepath.Join(share, "zsh/site-functions")
-		want(t, command(t, "F="+functions, "zsh", "-fc", `fpath=($F $fpath); autoload -Uz compinit; compinit -D -u; autoload +X _weave && print $_comps[weave]`), "_weave")
+		folder := filepath.Join(share, "zsh/site-functions")
+		const script = "fpath=($F $fpath); autoload -Uz compinit; compinit -D -u; " +
+			"autoload +X _weave && print $_comps[weave]"
+		want(t, command(t, "F="+folder, "zsh", "-fc", script), "_weave")
 	})
 	t.Run("fish", func(t *testing.T) {
-		script := filepath.Join(share, "fish/vendor_completions.d/weave.fish")
-		want(t, command(t, "F="+script, "fish", "--no-config", "-c", `source $F; and complete weave`), "__weave_prepare_completions")
+		file := filepath.Join(share, "fish/vendor_completions.d/weave.fish")
+		const script = "source $F; and complete weave"
+		want(t, command(t, "F="+file, "fish", "--no-config", "-c", script), "__weave_prepare_completions")
 	})
 }
 
-// The unit is one that systemd takes, with its man page and its command, and hardened: of 100 points of exposure it
-// has 34, most of them for the host's network, its namespaces and root, which are what weave is about.
+// systemd accepts the unit file, finds the man page and the command that it names, and rates its exposure below 3.5
+// of 10: what remains is the host's network, namespaces and root, which weave cannot do without.
 func TestUnit(t *testing.T) {
 	dir := makeInstall(t, "", t.TempDir())
 	unit := filepath.Join(dir, "lib/systemd/system/weave.service")
@@ -145,17 +154,18 @@ func TestUnit(t *testing.T) {
 	want(t, string(text), "\nBefore=docker.service\n", "\nType=notify\n", "\nExecStart="+dir+"/bin/weave serve\n")
 }
 
-// dockerUnit runs the lab's engine as Debian's docker.service runs its own.
+// dockerUnit starts dockerd as Debian's docker.service does, with the options that it needs on a lab's host.
 const dockerUnit = `[Service]
 Type=notify
-ExecStart=/usr/sbin/dockerd -H unix:///run/docker.sock --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent /containers
+ExecStart=/usr/sbin/dockerd -H unix:///run/docker.sock \
+	--exec-opt native.cgroupdriver=cgroupfs --cgroup-parent /containers
 `
 
-// The installed unit under a systemd of its own: weave is ready when the engine starts, sees the sandboxes that the
-// engine mounts later, and its nsproc may enter and configure them.
+// With the installed unit, weave is ready before Docker starts, it sees the sandboxes that Docker mounts later, and its
+// nsproc may enter and configure them.
 func TestUnitRuns(t *testing.T) {
 	t.Parallel()
-	h := lab.Start(t, lab.Options{Name: "systemd", NoEngine: true})
+	h := lab.Start(t, lab.Options{Name: "systemd", NoDocker: true})
 	s := h.StartSystemd(t)
 	makeInstall(t, h.Path("/"), "/usr/local")
 	if err := os.WriteFile(h.Path("/etc/systemd/system/docker.service"), []byte(dockerUnit), 0o644); err != nil {
@@ -165,9 +175,9 @@ func TestUnitRuns(t *testing.T) {
 	s.Exec(t, "systemctl", "enable", "weave.service")
 	s.Exec(t, "systemctl", "start", "docker.service") // which wants weave
 	ready := s.Exec(t, "systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", "weave.service")
-	asked := s.Exec(t, "systemctl", "show", "-P", "ExecMainStartTimestampMonotonic", "docker.service")
-	if len(ready) > len(asked) || len(ready) == len(asked) && ready >= asked {
-		t.Errorf("weave is ready at %s us, the engine starts at %s", ready, asked)
+	docker := s.Exec(t, "systemctl", "show", "-P", "ExecMainStartTimestampMonotonic", "docker.service")
+	if len(ready) > len(docker) || len(ready) == len(docker) && ready >= docker {
+		t.Errorf("weave is ready at %s µs, Docker starts at %s µs", ready, docker)
 	}
 
 	h.ImportImage(t)
@@ -178,10 +188,11 @@ func TestUnitRuns(t *testing.T) {
 	awaitEndpoints(t, h, 2)
 	for _, container := range []string{"web", "client"} {
 		lab.Eventually(t, 10*time.Second, "router advertisements are refused in "+container, func() error {
-			if v, err := h.DockerErr("exec", container, "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"); err != nil || v != "0" {
-				return fmt.Errorf("accept_ra %q, error %v", v, err)
+			value, err := h.DockerErr("exec", container, "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra")
+			if err == nil && value != "0" {
+				err = fmt.Errorf("accept_ra is %q", value)
 			}
-			return nil
+			return err
 		})
 	}
 
@@ -191,7 +202,7 @@ func TestUnitRuns(t *testing.T) {
 	if state := s.Exec(t, "systemctl", "show", "-P", "Result", "weave.service"); state != "success" {
 		t.Errorf("weave stopped: %s\n%s", state, s.Logged(t))
 	}
-	s.Exec(t, "systemctl", "start", "weave.service") // for the end of the network
+	s.Exec(t, "systemctl", "start", "weave.service") // for the removal of the network
 	if logged := s.Logged(t); strings.Contains(logged, "level=error") {
 		t.Errorf("errors in the log:\n%s", logged)
 	}

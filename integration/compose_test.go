@@ -9,21 +9,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// A compose file with weave networks comes up, scales up and down, and goes.
+// docker-compose starts, scales up and down, and removes a project with weave networks.
 func TestCompose(t *testing.T) {
 	h := sharedHost(t)
-	t.Cleanup(func() { _, _ = compose(h, "down") }) // it is down already unless t failed before
+	t.Cleanup(func() { _, _ = compose(h, "down") }) // for a test that failed halfway
 	up := func(webs int) {
 		t.Helper()
 		if out, err := compose(h, "up", "-d", "--scale", fmt.Sprintf("web=%d", webs)); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		awaitEndpoints(t, h, 2*webs+1) // a web is on both networks, the client on one
-		lab.Eventually(t, 10*time.Second, "the name web stands for each of them", func() error {
+		lab.Eventually(t, 10*time.Second, "an address for each web", func() error {
 			out, err := h.DockerErr("exec", "shop-client", "nslookup", "web.", "127.0.0.11")
 			if n := strings.Count(out, "10.73.0."); n != webs {
 				return fmt.Errorf("%d addresses (%v): %s", n, err, out)
@@ -42,18 +41,20 @@ func TestCompose(t *testing.T) {
 	if out, err := compose(h, "down"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	awaitNothingLeft(t, h)
-	if n := len(endpoints(t, h, api.Query{})) + len(linksOf(t, h, "wv-")); n > 0 || strings.Contains(h.Docker(t, "network", "ls"), "shop") {
-		t.Errorf("%d endpoints and bridges are left:\n%s", n, h.Docker(t, "network", "ls"))
+	awaitNoEndpoints(t, h)
+	networks := h.Docker(t, "network", "ls")
+	if bridges := linksOf(t, h, "wv-"); len(bridges) > 0 || strings.Contains(networks, "shop") {
+		t.Errorf("left: bridges %v, networks:\n%s", bridges, networks)
 	}
 }
 
-// compose runs docker-compose, of whichever version, on the test's compose file.
+// compose runs docker-compose, in the installed version, with the test's compose file.
 func compose(h *lab.Host, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "docker-compose", append([]string{"-p", "shop", "-f", "testdata/compose.yml"}, args...)...)
-	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+h.Path("/run/docker.sock"))
+	args = append([]string{"-p", "shop", "-f", "testdata/compose.yml"}, args...)
+	cmd := exec.CommandContext(ctx, "docker-compose", args...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+h.Path(lab.DockerSocket))
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -1,16 +1,16 @@
 #!/bin/bash
-# The main job, shown step by step on this machine (make demo): a weave network, two containers on it that reach each
-# other by name, the listing, a published port. Needs root. If no Docker Engine runs here, one is started in namespaces
-# of its own. Cleans up after itself, also when it fails or is interrupted.
+# Shows step by step what weave does, on this machine (make demo): a weave network, two containers on it that reach each
+# other by name, the listing, a published port. Needs root. If no Docker runs here, it starts one in namespaces of its own.
+# It removes all that it has made, also when it fails or is interrupted.
 set -eu
 cd "$(dirname "$0")/.."
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 run() { printf '$ %s\n' "$*"; "$@"; }
 
-# whole COMMAND... is run for a command that Ctrl-C must not cut short: what it makes has to be there, or not, when the
-# script cleans up.
-whole() { printf '$ %s\n' "$*"; setsid --wait "$@"; }
+# uninterrupted COMMAND... is like run, but Ctrl-C does not reach the command, so that it is complete when the script cleans
+# up.
+uninterrupted() { printf '$ %s\n' "$*"; setsid --wait "$@"; }
 
 # poll COMMAND... runs a command until it succeeds, for at most ten seconds.
 poll() {
@@ -26,7 +26,7 @@ if [ "$(id -u)" != 0 ]; then
 	exit 1
 fi
 
-# Outside: prepare. Then show it here if there is an engine, else on a host with one that lasts as long as this script.
+# Outside: prepare. Then run the rest here if Docker answers, or on a host with a Docker of its own.
 if [ "${1:-}" != inside ]; then
 	say "Installing what is missing, building weave"
 	packages=(iptables iproute2 busybox-static curl)
@@ -36,7 +36,7 @@ if [ "${1:-}" != inside ]; then
 	if docker version >/dev/null 2>&1; then
 		exec "$0" inside
 	fi
-	say "No Docker Engine answers: starting one in namespaces of its own, for this demo only"
+	say "No Docker answers: starting one in namespaces of its own, for this demo only"
 	dir=$(mktemp -d /var/tmp/weave-demo-XXXXXX)
 	cgroup=${dir##*/}
 	cleanup() {
@@ -54,7 +54,7 @@ if [ "${1:-}" != inside ]; then
 	exit
 fi
 
-# Inside: show it. What was made is undone at the end, last first.
+# Inside: run the demo. The list has the commands that undo its steps, to be run at the end in reverse order.
 undo=()
 cleanup() {
 	status=$?
@@ -76,7 +76,7 @@ undo+=("rm -rf $dir")
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# background LOG COMMAND... runs a command that Ctrl-C here doesn't reach; what ends it is put on the list.
+# background LOG COMMAND... runs a command that Ctrl-C does not reach, and adds the command that ends it to the list.
 background() {
 	local log=$1
 	shift
@@ -86,7 +86,7 @@ background() {
 }
 
 if [ -n "${2:-}" ]; then
-	background "$dir/engine.log" dockerd --cgroup-parent "/$2" --exec-opt native.cgroupdriver=cgroupfs
+	background "$dir/docker.log" dockerd --cgroup-parent "/$2" --exec-opt native.cgroupdriver=cgroupfs
 	poll docker version
 fi
 docker version --format 'Docker Engine {{.Server.Version}}'
@@ -111,21 +111,21 @@ fi
 say "A network and two containers on it"
 for name in demo demo-web demo-client; do
 	if docker inspect "$name" >/dev/null 2>&1; then
-		echo "demo: Docker has something called $name already, which would be in the way" >&2
+		echo "demo: Docker already has something called $name; remove it or rename it first" >&2
 		exit 1
 	fi
 done
 undo+=("docker network rm demo")
-whole docker network create -d weave demo
-undo+=("docker rm -f demo-web demo-client") # also a container whose start failed
-whole docker run -d --network demo --name demo-web -p 80 weave-demo httpd -f -h /www
-whole docker run -d --network demo --name demo-client weave-demo sleep 1000
+uninterrupted docker network create -d weave demo
+undo+=("docker rm -f demo-web demo-client") # before they are made, since a container remains when its start fails
+uninterrupted docker run -d --network demo --name demo-web -p 80 weave-demo httpd -f -h /www
+uninterrupted docker run -d --network demo --name demo-client weave-demo sleep 1000
 
 say "They reach each other by name"
 run docker exec demo-client ping -c 2 demo-web
 run docker exec demo-web ping -c 2 demo-client
 
-say "What weave knows of them, and what the kernel says"
+say "What weave tracks of them, and what the kernel has"
 run bin/weave ps
 run bin/weave ps --live
 

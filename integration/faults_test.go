@@ -21,19 +21,19 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// engineEnds are the ways in which an engine ends.
-var engineEnds = []struct {
+// dockerEnds are the ways in which Docker ends.
+var dockerEnds = []struct {
 	name string
 	end  func(*lab.Host, testing.TB)
 }{
-	{"stopped", (*lab.Host).StopEngine},
-	{"killed", (*lab.Host).KillEngine},
+	{"stopped", (*lab.Host).StopDocker},
+	{"killed", (*lab.Host).KillDocker},
 }
 
-// Containers that the engine starts again have the addresses and MACs that their user chose, and are as weave lists
-// them, whoever gives the addresses.
-func TestContainersComeBackWithTheEngine(t *testing.T) {
-	const each = 10 // containers on each of two networks
+// Containers that Docker restarts have the addresses and MACs that their user chose, and weave lists them with these,
+// whether their addresses come from weave or from Docker.
+func TestContainersComeBackWithDocker(t *testing.T) {
+	const each = 10 // containers on each of the two networks
 	h, _ := startHost(t, "comeback")
 	ipamNetwork(t, h, "ours", "--subnet", "10.71.0.0/24")
 	weaveNetwork(t, h, "dockers", "--subnet", "10.72.0.0/24")
@@ -53,7 +53,8 @@ func TestContainersComeBackWithTheEngine(t *testing.T) {
 	names := slices.Sorted(maps.Keys(chosen))
 	inParallel(t, 4, len(names), func(i int) error {
 		a, name := chosen[names[i]], names[i]
-		args := []string{"run", "-d", "--restart", "always", "--name", name, "--network", strings.TrimRight(name, "0123456789")}
+		network := strings.TrimRight(name, "0123456789")
+		args := []string{"run", "-d", "--restart", "always", "--name", name, "--network", network}
 		if a.IPAddress != "" {
 			args = append(args, "--ip", a.IPAddress)
 		}
@@ -65,13 +66,14 @@ func TestContainersComeBackWithTheEngine(t *testing.T) {
 	})
 	awaitAgreement(t, h, names)
 
-	for _, engine := range engineEnds {
-		engine.end(h, t)
-		h.StartEngine(t)
+	for _, docker := range dockerEnds {
+		docker.end(h, t)
+		h.StartDocker(t)
 		for name, a := range awaitAgreement(t, h, names) {
 			wanted := chosen[name]
-			if wanted.IPAddress != "" && a.IPAddress != wanted.IPAddress || wanted.MacAddress != "" && a.MacAddress != wanted.MacAddress {
-				t.Errorf("after the engine was %s, %s has %+v, want %+v", engine.name, name, a, wanted)
+			if wanted.IPAddress != "" && a.IPAddress != wanted.IPAddress ||
+				wanted.MacAddress != "" && a.MacAddress != wanted.MacAddress {
+				t.Errorf("after Docker was %s, %s has %+v, want %+v", docker.name, name, a, wanted)
 			}
 		}
 		awaitRunning(t, h, "ours0", "ours1")
@@ -80,12 +82,14 @@ func TestContainersComeBackWithTheEngine(t *testing.T) {
 	h.Docker(t, append([]string{"rm", "-f"}, names...)...)
 }
 
-// awaitAgreement waits until the containers run, each one on one network, and weave has the endpoint of each as Docker
-// tells it, up and without drift. It returns what Docker says.
+// awaitAgreement waits until the containers run, each on one network, and weave lists the endpoint of each with the
+// MAC and address that Docker has, up and without drift. It returns Docker's description of the attachments by
+// container.
 func awaitAgreement(t *testing.T, h *lab.Host, names []string) map[string]attachment {
 	t.Helper()
 	var found map[string]attachment
-	lab.Eventually(t, time.Minute, fmt.Sprintf("%d containers that run, with endpoints as Docker has them", len(names)), func() error {
+	what := fmt.Sprintf("%d containers that run, with the same endpoints in Docker and in weave", len(names))
+	lab.Eventually(t, time.Minute, what, func() error {
 		listed := map[string]api.Endpoint{}
 		for _, e := range endpoints(t, h, api.Query{Live: api.Kernel}) {
 			listed[e.ID] = e
@@ -119,27 +123,27 @@ func awaitAgreement(t *testing.T, h *lab.Host, names []string) map[string]attach
 	return found
 }
 
-// With live-restore the containers outlast their engine, and not one packet notices.
+// With live-restore, containers keep running while Docker is stopped or killed, and no packet is lost.
 func TestLiveRestore(t *testing.T) {
 	t.Parallel()
-	h := lab.Start(t, lab.Options{Name: "live", Engine: []string{"--live-restore"}})
+	h := lab.Start(t, lab.Options{Name: "live", DockerArgs: []string{"--live-restore"}})
 	p := h.StartPlugin(t)
-	// Not --internal: of a container without a gateway the engine forgets the links (libnetwork's restoreOslSandbox), and
-	// it then can't be connected to another network.
+	// Not --internal: Docker loses track of the links of a container without a gateway (libnetwork's
+	// restoreOslSandbox), and then can't connect it to another network.
 	ipamNetwork(t, h, "app")
 	h.Run(t, "--network", "app", "--name", "one")
 	h.Run(t, "--network", "app", "--name", "two")
 	before := tracked(t, h)
-	for _, engine := range engineEnds {
+	for _, docker := range dockerEnds {
 		stream := pingFast(t, h, before[0], before[1])
-		engine.end(h, t)
-		h.StartEngine(t)
+		docker.end(h, t)
+		h.StartDocker(t)
 		after := tracked(t, h)
-		stream.stop(t, "engine "+engine.name)
+		stream.stop(t, "Docker "+docker.name)
 		if diff := cmp.Diff(before, after, cmpAddresses); diff != "" {
-			t.Errorf("after the engine was %s (-before +after):\n%s", engine.name, diff)
+			t.Errorf("endpoints after Docker was %s (-before +after):\n%s", docker.name, diff)
 		}
-		// The engine has taken over its containers and their endpoints.
+		// Docker manages the containers and their endpoints again.
 		weaveNetwork(t, h, "other", "--internal")
 		h.Docker(t, "network", "connect", "other", "one")
 		awaitEndpoints(t, h, 3)
@@ -147,32 +151,32 @@ func TestLiveRestore(t *testing.T) {
 		h.Docker(t, "network", "rm", "other")
 	}
 
-	// Both at once: what is running needs neither.
+	// Both at the same time.
 	stream := pingFast(t, h, before[0], before[1])
-	h.KillEngine(t)
+	h.KillDocker(t)
 	p.Kill()
 	p.Restart(t)
-	h.StartEngine(t)
+	h.StartDocker(t)
 	awaitEndpoints(t, h, 2)
-	stream.stop(t, "engine and plugin killed")
+	stream.stop(t, "Docker and plugin killed")
 	h.Docker(t, "rm", "-f", "one", "two")
-	awaitNothingLeft(t, h)
+	awaitNoEndpoints(t, h)
 }
 
-// pingFast pings from one endpoint to another a hundred times a second.
+// pingFast starts pings from one endpoint to another, a hundred a second.
 func pingFast(t *testing.T, h *lab.Host, from, to api.Endpoint) pings {
 	t.Helper()
 	return startPings(t, h, "0.01", [2]api.Endpoint{from, to})
 }
 
-// A plugin that is started when Docker already waits for it is still in time.
+// Docker waits for a plugin that does not run yet: one that is started meanwhile serves the call.
 func TestPluginStartsWhileDockerWaits(t *testing.T) {
 	t.Parallel()
 	h := lab.Start(t, lab.Options{Name: "late"})
 	created := inBackground(h, "network", "create", "-d", "weave", "--ipam-driver", "weave", "--internal", "app")
 	lab.Eventually(t, 10*time.Second, "Docker waits for the plugin", func() error {
-		if !strings.Contains(h.EngineLogged(t), "retrying in") {
-			return errors.New("the engine's log doesn't say so")
+		if !strings.Contains(h.DockerLogged(t), "retrying in") {
+			return errors.New("its log does not say so")
 		}
 		return nil
 	})
@@ -185,7 +189,8 @@ func TestPluginStartsWhileDockerWaits(t *testing.T) {
 	ping(t, h, "one", "two")
 }
 
-// inBackground runs a docker command, and sends its error when it has ended; within a minute it is made to.
+// inBackground runs a docker command in the background and sends its error when it has ended, which it does within the
+// lab's time limit for commands.
 func inBackground(h *lab.Host, args ...string) <-chan error {
 	ended := make(chan error, 1)
 	go func() {
@@ -195,15 +200,16 @@ func inBackground(h *lab.Host, args ...string) <-chan error {
 	return ended
 }
 
-// A plugin that dies while Docker waits for its answer, and is there again at once: Docker asks once more, with the
-// request or with an empty one, which is refused. Either way Docker gets an answer, and nothing is left of the call.
+// The plugin is killed while Docker waits for its reply, and restarted at once. Docker repeats the call, with the
+// request or with an empty body, which weave refuses. In both cases Docker gets a reply, and nothing is left of a
+// refused call.
 func TestPluginIsKilledWhileDockerWaits(t *testing.T) {
 	h, p := startHost(t, "midcall")
 	ipamNetwork(t, h, "ours", "--internal")
 	weaveNetwork(t, h, "dockers", "--internal")
-	h.Run(t, "--network", "ours", "--name", "dockers-guest") // the network that it is connected to below
+	h.Run(t, "--network", "ours", "--name", "dockers-guest") // named after the network that it is connected to below
 	h.Run(t, "--network", "dockers", "--name", "ours-guest")
-	t.Cleanup(func() { p.Restart(t) }) // a plugin that is suspended still would hold up what is removed below
+	t.Cleanup(func() { p.Restart(t) }) // a plugin that is still suspended would block the removals at the end of t
 	interrupt := func(args ...string) error {
 		t.Helper()
 		p.Suspend(t)
@@ -212,7 +218,7 @@ func TestPluginIsKilledWhileDockerWaits(t *testing.T) {
 		p.Restart(t)
 		err := <-ended
 		if err != nil && strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
-			t.Fatalf("docker %s: no answer within a minute", strings.Join(args, " "))
+			t.Fatalf("docker %s does not end", strings.Join(args, " "))
 		}
 		return err
 	}
@@ -220,21 +226,21 @@ func TestPluginIsKilledWhileDockerWaits(t *testing.T) {
 
 	for _, network := range []string{"ours", "dockers"} {
 		guest := network + "-guest"
-		for _, c := range []struct{ command, undo []string }{
-			{[]string{"network", "create", "-d", "weave", "--ipam-driver", "weave", "new"}, []string{"network", "rm", "new"}},
-			{[]string{"run", "-d", "--name", "new", "--network", network, lab.Image}, []string{"rm", "-f", "new"}},
-			{[]string{"network", "connect", network, guest}, []string{"network", "disconnect", network, guest}},
+		for _, c := range []struct{ command, undo string }{
+			{"network create -d weave --ipam-driver weave new", "network rm new"},
+			{"run -d --name new --network " + network + " " + lab.Image, "rm -f new"},
+			{"network connect " + network + " " + guest, "network disconnect " + network + " " + guest},
 		} {
-			err := interrupt(c.command...)
-			if _, undone := h.DockerErr(c.undo...); err == nil && undone != nil {
-				t.Errorf("docker %s: done, and can't be undone: %v", strings.Join(c.command, " "), undone)
+			err := interrupt(strings.Fields(c.command)...)
+			if _, undone := h.DockerErr(strings.Fields(c.undo)...); err == nil && undone != nil {
+				t.Errorf("docker %s succeeded, but docker %s fails: %v", c.command, c.undo, undone)
 			}
-			t.Logf("docker %s: %v", strings.Join(c.command, " "), err)
+			t.Logf("docker %s: %v", c.command, err)
 		}
 		h.Docker(t, "network", "connect", network, guest)
 		ping(t, h, "dockers-guest", "ours-guest")
 
-		// Docker removes its own part, come what may.
+		// A removal succeeds in Docker whatever the plugin replies.
 		if err := interrupt("network", "disconnect", network, guest); err != nil {
 			t.Error(err)
 		}
@@ -248,7 +254,8 @@ func TestPluginIsKilledWhileDockerWaits(t *testing.T) {
 		}
 		awaitEndpoints(t, h, 2)
 	}
-	// Docker 28 does not care whether the release of a pool was heard. What it forgot so is found when weave compares.
+	// Docker 28 ignores errors when it releases a pool. weave finds such a pool in a comparison that it makes now and
+	// then.
 	lab.Eventually(t, 4*time.Minute, "the state as before the calls", func() error {
 		now, err := recordsNow(t, h)
 		if diff := cmp.Diff(before, now); err == nil && diff != "" {
@@ -257,10 +264,10 @@ func TestPluginIsKilledWhileDockerWaits(t *testing.T) {
 		return err
 	})
 	h.Docker(t, "rm", "-f", "ours-guest", "dockers-guest")
-	awaitNothingLeft(t, h)
+	awaitNoEndpoints(t, h)
 }
 
-// A plugin that dies while Docker waits for its answer, and stays away: Docker gives up.
+// The plugin is killed while Docker waits for its reply, and not restarted: Docker gives up.
 func TestPluginDiesWhileDockerWaits(t *testing.T) {
 	h, p := startHost(t, "dies")
 	ipamNetwork(t, h, "app", "--internal")
@@ -268,7 +275,7 @@ func TestPluginDiesWhileDockerWaits(t *testing.T) {
 	h.Run(t, "--network", "app", "--name", "one")
 	before := records(t, h, p)
 
-	t.Cleanup(func() { p.Restart(t) }) // for what is removed below
+	t.Cleanup(func() { p.Restart(t) }) // for the removals at the end of t
 	p.Suspend(t)
 	commands := [][]string{
 		{"network", "create", "-d", "weave", "--ipam-driver", "weave", "never"},
@@ -283,9 +290,9 @@ func TestPluginDiesWhileDockerWaits(t *testing.T) {
 	p.Kill()
 	for i, command := range commands {
 		if err := <-ended[i]; err == nil {
-			t.Errorf("docker %s: no error, though the plugin is gone", strings.Join(command, " "))
+			t.Errorf("docker %s: no error, although the plugin is gone", strings.Join(command, " "))
 		} else if strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
-			t.Errorf("docker %s: no answer within a minute", strings.Join(command, " "))
+			t.Errorf("docker %s does not end", strings.Join(command, " "))
 		}
 	}
 	p.Restart(t)
@@ -298,13 +305,13 @@ func TestPluginDiesWhileDockerWaits(t *testing.T) {
 	awaitEndpoints(t, h, 2)
 }
 
-// awaitCall waits until a call of Docker's lies unread before a plugin that is suspended.
+// awaitCall waits until Docker has sent a call to a plugin that is suspended and so does not read it.
 func awaitCall(t *testing.T, h *lab.Host) {
 	t.Helper()
-	lab.Eventually(t, 30*time.Second, "a call of Docker's", func() error {
+	lab.Eventually(t, 30*time.Second, "a call by Docker", func() error {
 		sockets := h.Exec(t, "ss", "-Hxan")
 		for line := range strings.Lines(sockets) {
-			fields := strings.Fields(line) // u_str STATE RECV-Q SEND-Q ADDRESS ...; the name under which it was bound
+			fields := strings.Fields(line) // u_str STATE RECV-Q SEND-Q ADDRESS ..., the server's address
 			if len(fields) > 4 && strings.HasPrefix(fields[4], filepath.Dir(lab.PluginSocket)) && fields[2] != "0" {
 				return nil
 			}
@@ -313,7 +320,7 @@ func awaitCall(t *testing.T, h *lab.Host) {
 	})
 }
 
-// records are the keys of what the plugin's state holds, in order; the plugin is stopped and started for that.
+// records returns the keys of all records in the plugin's state, in order. It stops the plugin and starts it again.
 func records(t *testing.T, h *lab.Host, p *lab.Plugin) []string {
 	t.Helper()
 	p.Stop(t)
@@ -325,7 +332,8 @@ func records(t *testing.T, h *lab.Host, p *lab.Plugin) []string {
 	return keys
 }
 
-// recordsNow are the same of a plugin that goes on. An error may mean no more than that it wrote meanwhile.
+// recordsNow is like records for a plugin that keeps running. It reads copies of the files and can fail if the plugin
+// has written to them at the same time.
 func recordsNow(t *testing.T, h *lab.Host) ([]string, error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -344,7 +352,8 @@ func recordsNow(t *testing.T, h *lab.Host) ([]string, error) {
 	return recordsIn(copies)
 }
 
-// stateFiles are the paths of the plugin's state: of what outlives a reboot, and of endpoints.
+// stateFiles returns the paths, on this machine, of the plugin's state: the file of endpoints, which a reboot
+// deletes, and the other one, which it does not.
 func stateFiles(t *testing.T, h *lab.Host) []string {
 	t.Helper()
 	endpoints, err := filepath.Glob(h.Path("/run/weave/endpoints-*.db"))
@@ -362,14 +371,14 @@ func recordsIn(paths []string) (keys []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		defer s.Close()
+		defer func() { _ = s.Close() }() // it was only read
 		all, err := s.List(context.Background(), "")
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range all {
 			if strings.HasPrefix(r.Key, "address/") && !bytes.Contains(r.Value, []byte(`"held":`)) {
-				continue // was freed: kept to be given out again only after the others
+				continue // a released address, which is recorded so that it is given out again only after all others
 			}
 			keys = append(keys, r.Key)
 		}

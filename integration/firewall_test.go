@@ -9,7 +9,8 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// Docker drops what is forwarded, and br_netfilter makes frames between two ports of a bridge count as forwarded.
+// Containers reach each other although Docker sets the policy of FORWARD to DROP and br_netfilter sends the frames
+// between two ports of a bridge through that chain.
 func TestForwardPolicyDrop(t *testing.T) {
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
@@ -25,17 +26,18 @@ func TestForwardPolicyDrop(t *testing.T) {
 			ping(t, h, "one", "10.53.0.50")
 			ping(t, h, "one", "fd53::50")
 
-			// The frames do go through the rules: the test is about something.
+			// The frames really go through the chain: without that, the test would show nothing.
 			h.Exec(t, "iptables", "-w", "-I", "DOCKER-USER", "-i", bridge, "-o", bridge, "-j", "DROP")
 			noPing(t, h, "one", "10.53.0.50")
 			h.Exec(t, "iptables", "-w", "-F", "DOCKER-USER")
 
-			// Somebody flushes the rules: weave's comes back.
+			// After somebody has flushed the chain, weave's rule comes back.
 			for _, table := range []string{"iptables", "ip6tables"} {
 				flushed := time.Now()
 				h.Exec(t, table, "-w", "-F", "FORWARD")
 				lab.Eventually(t, time.Minute, "rule of "+table+" after a flush", func() error {
-					if rules := h.Exec(t, table, "-w", "-S", "FORWARD"); !strings.Contains(rules, "-i "+bridge+" -o "+bridge) {
+					rules := h.Exec(t, table, "-w", "-S", "FORWARD")
+					if !strings.Contains(rules, "-i "+bridge+" -o "+bridge) {
 						return fmt.Errorf("rules:\n%s", rules)
 					}
 					return nil
@@ -49,25 +51,26 @@ func TestForwardPolicyDrop(t *testing.T) {
 			h.Docker(t, "network", "rm", "app")
 			for _, table := range []string{"iptables", "ip6tables"} {
 				if rules := h.Exec(t, table, "-w", "-S"); strings.Contains(rules, bridge) {
-					t.Errorf("%s still knows the bridge of a removed network:\n%s", table, rules)
+					t.Errorf("%s still has a rule for a removed network:\n%s", table, rules)
 				}
 			}
 		})
 	}
 }
 
-// firewalledHost starts a host whose engine uses the given back end of iptables and whose bridges pass frames through it.
+// firewalledHost starts a host whose Docker uses the given back end of iptables (nft or legacy), and whose bridges
+// send frames through a FORWARD chain with the policy DROP.
 func firewalledHost(t *testing.T, backend string) *lab.Host {
 	t.Helper()
 	t.Parallel()
-	h := lab.Start(t, lab.Options{Name: "fw-" + backend, NoEngine: true})
+	h := lab.Start(t, lab.Options{Name: "fw-" + backend, NoDocker: true})
 	for _, table := range []string{"iptables", "ip6tables"} {
 		h.Exec(t, "update-alternatives", "--set", table, "/usr/sbin/"+table+"-"+backend)
 	}
-	h.StartEngine(t)
+	h.StartDocker(t)
 	h.ImportImage(t)
 	h.Exec(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
-	// An engine does so itself, for IPv6 a newer one, but only if it was it that turned forwarding on.
+	// Docker sets this policy itself only if it has enabled forwarding, and for IPv6 only in newer versions.
 	h.Exec(t, "iptables", "-w", "-P", "FORWARD", "DROP")
 	h.Exec(t, "ip6tables", "-w", "-P", "FORWARD", "DROP")
 	h.StartPlugin(t)
@@ -90,7 +93,8 @@ func TestNetworksAreIsolated(t *testing.T) {
 	checkIsolation(t, h, outside.Addr().String())
 }
 
-// checkIsolation makes two networks and fails the test unless each is closed to the other and open to address.
+// checkIsolation makes two networks and fails t if one reaches the other, or if they do not reach address, outside of
+// both.
 func checkIsolation(t *testing.T, h *lab.Host, address string) {
 	t.Helper()
 	weaveNetwork(t, h, "red", "--ipv6", "--subnet", "10.54.0.0/24", "--subnet", "fd54::/64")
@@ -104,14 +108,14 @@ func checkIsolation(t *testing.T, h *lab.Host, address string) {
 	noPing(t, h, "red1", blue.IPAddress)
 	noPing(t, h, "red1", blue.GlobalIPv6Address)
 	gateway := addressOf(t, h, "blue1", "eth1")
-	ping(t, h, "red1", address) // docker_gwbridge does work
+	ping(t, h, "red1", address) // through docker_gwbridge
 	noPing(t, h, "red1", gateway)
 	if _, err := h.ExecErr("ping", "-c1", "-W1", blue.IPAddress); err == nil {
 		t.Errorf("the host reaches %s", blue.IPAddress)
 	}
 }
 
-// addressOf is the IPv4 address of a link in a container.
+// addressOf returns the IPv4 address of a link in a container.
 func addressOf(t *testing.T, h *lab.Host, container, link string) string {
 	t.Helper()
 	fields := strings.Fields(h.Docker(t, "exec", container, "ip", "-4", "-o", "address", "show", link))
@@ -126,7 +130,7 @@ func TestBroadcast(t *testing.T) {
 	checkBroadcast(t, sharedHost(t))
 }
 
-// The same with each frame between two ports of a bridge going through rules whose policy is to drop it.
+// Broadcast, multicast and isolation are the same when frames go through a FORWARD chain with the policy DROP.
 func TestTrafficWithForwardPolicyDrop(t *testing.T) {
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
@@ -142,7 +146,7 @@ func TestTrafficWithForwardPolicyDrop(t *testing.T) {
 	}
 }
 
-// checkMulticast fails the test unless a datagram to a group reaches a container that has joined it.
+// checkMulticast fails t if a datagram to a group does not reach a container that has joined it.
 func checkMulticast(t *testing.T, h *lab.Host) {
 	t.Helper()
 	tool := buildMulticast(t)
@@ -162,7 +166,7 @@ func checkMulticast(t *testing.T, h *lab.Host) {
 	received(t, h, "receiver", "from sender")
 }
 
-// checkBroadcast fails the test unless broadcasts of ARP and of IPv4 reach the other container of a network.
+// checkBroadcast fails t if ARP and IPv4 broadcasts do not reach the other container on a network.
 func checkBroadcast(t *testing.T, h *lab.Host) {
 	t.Helper()
 	weaveNetwork(t, h, "lan", "--internal", "--subnet", "10.56.0.0/24")

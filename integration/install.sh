@@ -1,10 +1,11 @@
 #!/bin/bash
-# Installs the Debian packages that the tests and the demo need, if they aren't there already:
+# Installs those of the Debian packages that are missing:
 #
-#   install.sh [PACKAGE...]      by default all that `make test` needs
+#   install.sh [PACKAGE...]      default: all packages that `make test` needs
 set -eu
 if [ $# = 0 ]; then
-	set -- docker.io docker-compose docker-registry iptables nftables iproute2 iputils-ping procps busybox-static curl debootstrap qemu-user-static gcc libc6-dev git systemd man-db zsh fish
+	set -- docker.io docker-compose docker-registry iptables nftables iproute2 iputils-ping procps busybox-static curl \
+		debootstrap qemu-user-static gcc libc6-dev git systemd man-db zsh fish
 fi
 
 missing=()
@@ -20,7 +21,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq </dev/null
-# Nothing is removed for it: a Docker Engine of another origin, which docker.io would replace, stays, and this fails.
+# It removes no package: where docker.io would replace a Docker of another origin, the installation fails.
 install() { apt-get install -y -qq --no-install-recommends --no-remove "$@" </dev/null; }
 [ ${#missing[@]} = 0 ] || install "${missing[@]}"
 # Up to Debian 12 the docker CLI is in docker.io, since then in a package of its own.

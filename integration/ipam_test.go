@@ -9,13 +9,13 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// ipamNetwork creates a weave network with addresses from weave.
+// ipamNetwork creates a weave network with weave's IPAM driver.
 func ipamNetwork(t *testing.T, h *lab.Host, name string, options ...string) {
 	t.Helper()
 	weaveNetwork(t, h, name, append([]string{"--ipam-driver", "weave"}, options...)...)
 }
 
-// pool is one entry of Docker's IPAM configuration of a network.
+// pool is an entry of a network's IPAM configuration in Docker.
 type pool struct {
 	Subnet, IPRange, Gateway string
 }
@@ -89,13 +89,15 @@ func TestIPv6Addresses(t *testing.T) {
 	awaitEndpoints(t, h, 2)
 }
 
-// TestIPv6Only: an engine can do without IPv4 from 28 on. Its API is asked, since the docker command here may be older.
+// A network can be without IPv4 from Docker 28 on. The test uses Docker's API, since the docker command may be older.
 func TestIPv6Only(t *testing.T) {
 	h := sharedHost(t)
-	if major, _, _ := strings.Cut(h.Docker(t, "version", "-f", "{{.Server.Version}}"), "."); len(major) < 2 || major < "28" {
-		t.Skip("engines before 28 have no networks without IPv4")
+	version := h.Docker(t, "version", "-f", "{{.Server.Version}}")
+	if major, _, _ := strings.Cut(version, "."); len(major) < 2 || major < "28" {
+		t.Skip("Docker before 28 has no networks without IPv4")
 	}
-	h.Exec(t, "curl", "-fsS", "--unix-socket", "/run/docker.sock", "-H", "Content-Type: application/json", "http://docker/networks/create",
+	h.Exec(t, "curl", "-fsS", "--unix-socket", lab.DockerSocket, "http://docker/networks/create",
+		"-H", "Content-Type: application/json",
 		"-d", `{"Name":"only6","Driver":"weave","IPAM":{"Driver":"weave"},"EnableIPv4":false,"EnableIPv6":true}`)
 	t.Cleanup(func() { h.Docker(t, "network", "rm", "only6") })
 	h.Run(t, "--network", "only6", "--name", "one")
@@ -111,33 +113,35 @@ func TestIPv6Only(t *testing.T) {
 
 func TestPoolIsExhausted(t *testing.T) {
 	h := sharedHost(t)
-	ipamNetwork(t, h, "small", "--internal", "--subnet", "10.62.0.0/29", "--ip-range", "10.62.0.4/31", "--gateway", "10.62.0.1")
+	ipamNetwork(t, h, "small", "--internal",
+		"--subnet", "10.62.0.0/29", "--ip-range", "10.62.0.4/31", "--gateway", "10.62.0.1")
 	first := h.Run(t, "--network", "small")
 	h.Run(t, "--network", "small")
 	refused(t, h, []string{"run", "-d", "--network", "small", "--name", "excess", lab.Image}, "10.62.0.")
 	h.Docker(t, "rm", "-f", first, "excess")
-	h.Run(t, "--network", "small", "--name", "next") // the freed address
+	h.Run(t, "--network", "small", "--name", "next") // gets the released address
 }
 
 func TestOverlappingSubnetIsRefused(t *testing.T) {
 	h := sharedHost(t)
 	ipamNetwork(t, h, "first", "--subnet", "10.63.0.0/24")
-	refused(t, h, []string{"network", "create", "-d", "weave", "--ipam-driver", "weave", "--subnet", "10.63.0.0/16", "second"}, "10.63.0.0/16", "overlap")
+	second := "network create -d weave --ipam-driver weave --subnet 10.63.0.0/16 second"
+	refused(t, h, strings.Fields(second), "10.63.0.0/16", "overlap")
 	h.Docker(t, "network", "rm", "first")
 	ipamNetwork(t, h, "again", "--subnet", "10.63.0.0/16")
 }
 
-// refused runs a docker command that must fail, with each of the texts in what the CLI says.
+// refused runs a docker command and fails t if the command does not fail with an error that contains all of the texts.
 func refused(t *testing.T, h *lab.Host, command []string, texts ...string) {
 	t.Helper()
 	out, err := h.DockerErr(command...)
 	if err == nil {
 		t.Errorf("docker %s was not refused", strings.Join(command, " "))
-		t.Cleanup(func() { _, _ = h.DockerErr("rm", "-f", out) }) // for the tests after this one
+		t.Cleanup(func() { _, _ = h.DockerErr("rm", "-f", out) }) // for the next tests
 		return
 	}
 	want(t, err.Error(), texts...)
 	if strings.HasPrefix(command[0], "run") {
-		t.Cleanup(func() { _, _ = h.DockerErr("rm", "-f", out) }) // the container was made before its start was refused
+		t.Cleanup(func() { _, _ = h.DockerErr("rm", "-f", out) }) // Docker keeps a container that it could not start
 	}
 }

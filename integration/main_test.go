@@ -1,7 +1,8 @@
-// Package integration tests weave as its users have it: the built binaries beside a real Docker Engine, on a test host
-// of their own. One file for each promise.
+// Package integration tests weave as its users run it: the built binaries beside a real Docker Engine, on test hosts.
+// Each file tests one promise.
 //
-// The tests run in the machine's own namespaces; nothing of the machine's own is touched.
+// The tests themselves run in the machine's own namespaces and change nothing there; all that they test is on the
+// hosts of package lab.
 package integration
 
 import (
@@ -19,13 +20,13 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// outside is an address of the underlay: for a host, of the world.
+// outside is the address of the underlay's bridge: from a host's view, an address of the rest of the world.
 var outside = netip.MustParsePrefix("192.0.2.1/24")
 
-// sharedAddress is that of the shared host, as the world sees it.
+// sharedAddress is the shared host's address on the underlay.
 var sharedAddress = netip.MustParsePrefix("192.0.2.10/24")
 
-// shared is the host with engine and plugin that those tests use which leave it as it was.
+// shared is a host with Docker and a plugin, for all tests that leave no trace on it. They run one after the other.
 var shared struct {
 	tried    bool
 	underlay *lab.Underlay
@@ -47,7 +48,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// sharedHost is the shared host, started at its first use.
+// sharedHost returns the shared host. The first call starts it.
 func sharedHost(t testing.TB) *lab.Host {
 	t.Helper()
 	if !shared.tried {
@@ -55,7 +56,8 @@ func sharedHost(t testing.TB) *lab.Host {
 		shared.underlay = lab.BootUnderlay(t, outside)
 		shared.host = lab.Boot(t, lab.Options{Name: "shared", Underlay: shared.underlay, Address: sharedAddress})
 		shared.plugin = shared.host.BootPlugin(t)
-		fmt.Println("engine:", strings.TrimSpace(shared.host.Docker(t, "version", "-f", "{{.Server.Version}}"))) // for the README's table
+		version := shared.host.Docker(t, "version", "-f", "{{.Server.Version}}")
+		fmt.Println("engine:", strings.TrimSpace(version)) // integration/engines reads this line
 	}
 	if shared.plugin == nil {
 		t.Fatal("the shared host did not start: see the first test that failed")
@@ -64,7 +66,7 @@ func sharedHost(t testing.TB) *lab.Host {
 	return shared.host
 }
 
-// startHost starts a host with a running plugin, for one test alone, which then runs beside others.
+// startHost starts a host with a plugin for t alone, which runs in parallel with other tests.
 func startHost(t *testing.T, name string) (*lab.Host, *lab.Plugin) {
 	t.Helper()
 	t.Parallel()
@@ -72,13 +74,14 @@ func startHost(t *testing.T, name string) (*lab.Host, *lab.Plugin) {
 	return h, h.StartPlugin(t)
 }
 
-// weaveNetwork creates a weave network that lasts as long as t.
+// weaveNetwork creates a weave network with the given options of `docker network create`. It is removed at the end of
+// t.
 func weaveNetwork(t testing.TB, h *lab.Host, name string, options ...string) {
 	t.Helper()
 	h.CreateNetwork(t, name, append([]string{"-d", "weave"}, options...)...)
 }
 
-// endpoints lists what weave has.
+// endpoints returns the endpoints that weave lists for a query.
 func endpoints(t testing.TB, h *lab.Host, q api.Query) []api.Endpoint {
 	t.Helper()
 	found, err := api.NewClient(h.Path(lab.APISocket)).Endpoints(context.Background(), q)
@@ -88,7 +91,7 @@ func endpoints(t testing.TB, h *lab.Host, q api.Query) []api.Endpoint {
 	return found
 }
 
-// status is how weave is doing.
+// status returns weave's status.
 func status(t testing.TB, h *lab.Host) api.Status {
 	t.Helper()
 	s, err := api.NewClient(h.Path(lab.APISocket)).Status(context.Background())
@@ -98,12 +101,12 @@ func status(t testing.TB, h *lab.Host) api.Status {
 	return s
 }
 
-// awaitEndpoints waits until weave lists exactly want endpoints, all of them up, and live, from both sources, without
-// drift.
+// awaitEndpoints waits until weave lists exactly want endpoints, all of them up and without drift, in live listings
+// from both sources. It returns them.
 func awaitEndpoints(t testing.TB, h *lab.Host, want int) []api.Endpoint {
 	t.Helper()
 	var found []api.Endpoint
-	lab.Eventually(t, 15*time.Second, fmt.Sprintf("%d endpoints that are up and as they should be", want), func() error {
+	lab.Eventually(t, 15*time.Second, fmt.Sprintf("%d endpoints, up and without drift", want), func() error {
 		for _, source := range []api.Source{api.Nsproc, api.Kernel} {
 			found = endpoints(t, h, api.Query{Live: source})
 			if len(found) != want {
@@ -120,8 +123,8 @@ func awaitEndpoints(t testing.TB, h *lab.Host, want int) []api.Endpoint {
 	return found
 }
 
-// awaitNothingLeft waits until weave has no endpoint, and the host no link of an endpoint's.
-func awaitNothingLeft(t testing.TB, h *lab.Host) {
+// awaitNoEndpoints waits until weave lists no endpoint and the host has no link of one.
+func awaitNoEndpoints(t testing.TB, h *lab.Host) {
 	t.Helper()
 	lab.Eventually(t, 10*time.Second, "nothing left of any endpoint", func() error {
 		var left []string
@@ -136,7 +139,7 @@ func awaitNothingLeft(t testing.TB, h *lab.Host) {
 	})
 }
 
-// linksOf names the host's links that have one of the prefixes.
+// linksOf returns the names of the host's links that start with one of the prefixes.
 func linksOf(t testing.TB, h *lab.Host, prefixes ...string) []string {
 	t.Helper()
 	var found []string
@@ -151,13 +154,14 @@ func linksOf(t testing.TB, h *lab.Host, prefixes ...string) []string {
 	return found
 }
 
-// ping fails t unless container reaches to, a name or an address, within some tries.
+// ping fails t if container can't ping to, a name or an address, within 10 s.
 func ping(t testing.TB, h *lab.Host, container, to string) {
 	t.Helper()
 	lab.Eventually(t, 10*time.Second, container+" pings "+to, func() error { return pingErr(h, container, to) })
 }
 
-// noPing fails t if container reaches to. It is for what must never pass, where one try is enough to see it.
+// noPing fails t if container can ping to. One try is enough, because these tests are about packets that must never
+// pass.
 func noPing(t testing.TB, h *lab.Host, container, to string) {
 	t.Helper()
 	if err := pingErr(h, container, to); err == nil {
@@ -170,12 +174,12 @@ func pingErr(h *lab.Host, container, to string) error {
 	return err
 }
 
-// attachment is what Docker says of a container's attachment to a network.
+// attachment is Docker's description of a container's attachment to a network.
 type attachment struct {
 	EndpointID, IPAddress, GlobalIPv6Address, MacAddress string
 }
 
-// attachmentOf is what Docker says of a container's attachment to a network.
+// attachmentOf returns Docker's description of a container's attachment to a network.
 func attachmentOf(t testing.TB, h *lab.Host, container, network string) attachment {
 	t.Helper()
 	var c struct {
@@ -189,7 +193,7 @@ func attachmentOf(t testing.TB, h *lab.Host, container, network string) attachme
 	return a
 }
 
-// want fails t unless got contains each of the texts.
+// want fails t if got does not contain all of the texts.
 func want(t testing.TB, got string, texts ...string) {
 	t.Helper()
 	for _, text := range texts {

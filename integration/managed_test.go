@@ -1,159 +1,16 @@
 package integration
 
 import (
-	"bytes"
-	"context"
-	"debug/elf"
-	"encoding/json"
 	"fmt"
-	"io/fs"
 	"net"
-	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/weaveplugin/weave/integration/lab"
 )
-
-// The registry that the managed plugin is pushed to, as hosts of its underlay see it.
-const registry = "192.0.2.19:5000"
-
-// Names of the managed plugin in the registry: what a user installs, and the version to upgrade to.
-const (
-	managedName = registry + "/weave:latest"
-	managedNext = registry + "/weave:next"
-)
-
-// managedLab is an underlay with a registry that has the managed plugin.
-type managedLab struct{ underlay *lab.Underlay }
-
-// newManagedLab pushes the plugin in two versions: the next one has a setting that the earlier one lacks.
-func newManagedLab(t *testing.T) managedLab {
-	t.Helper()
-	m := managedLab{lab.NewUnderlay(t, outside)}
-	m.startRegistry(t)
-	h := m.host(t, "builder", "192.0.2.20/24")
-	first, next := copyManaged(t), copyManaged(t)
-	removeSetting(t, first, "WEAVE_MTU")
-	if out, err := exec.Command("make", "-C", "..", "build", "VERSION=next", "BIN="+filepath.Join(next, "rootfs")).CombinedOutput(); err != nil {
-		t.Fatalf("make build: %v\n%s", err, out)
-	}
-	h.Docker(t, "plugin", "create", managedName, first)
-	h.Docker(t, "plugin", "push", managedName)
-	h.Docker(t, "plugin", "create", managedNext, next)
-	h.Docker(t, "plugin", "push", managedNext)
-	return m
-}
-
-// host starts a host that can reach the registry.
-func (m managedLab) host(t *testing.T, name, address string) *lab.Host {
-	t.Helper()
-	return lab.Start(t, lab.Options{Name: name, Underlay: m.underlay, Address: netip.MustParsePrefix(address),
-		Engine: []string{"--insecure-registry", registry}})
-}
-
-// startRegistry runs Debian's registry on a host of its own, of this machine's software.
-func (m managedLab) startRegistry(t *testing.T) {
-	t.Helper()
-	h := lab.Start(t, lab.Options{Name: "registry", Root: "/", NoEngine: true,
-		Underlay: m.underlay, Address: netip.MustParsePrefix("192.0.2.19/24")})
-	const config = "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n" +
-		"storage: {filesystem: {rootdirectory: /run/registry}}\nhttp: {addr: ':5000'}\n"
-	h.Exec(t, "sh", "-c", `printf %s "$0" >/run/registry.yml`, config)
-	var log bytes.Buffer
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := h.Command(ctx, "docker-registry", "serve", "/run/registry.yml")
-	cmd.Stdout, cmd.Stderr = &log, &log
-	cmd.WaitDelay = time.Second // for the registry itself, which ends with the host
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cancel()
-		_ = cmd.Wait() // it was killed
-		if t.Failed() {
-			t.Logf("registry:\n%s", &log)
-		}
-	})
-	lab.Eventually(t, 10*time.Second, "the registry answers", func() error {
-		_, err := h.ExecErr("curl", "-sf", "http://"+registry+"/v2/")
-		return err
-	})
-}
-
-// managedDir makes the managed plugin's files, once, and returns the directory with config.json and rootfs.
-func managedDir(t *testing.T) string {
-	t.Helper()
-	dir, err := managedFiles()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-var managedFiles = sync.OnceValues(func() (string, error) {
-	if out, err := exec.Command("make", "-C", "..", "plugin-files").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("make plugin-files: %w\n%s", err, out)
-	}
-	return filepath.Abs("../build/plugin")
-})
-
-// copyManaged is a copy of the managed plugin's files.
-func copyManaged(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if out, err := exec.Command("cp", "-a", managedDir(t)+"/.", dir).CombinedOutput(); err != nil {
-		t.Fatalf("copy the managed plugin: %v\n%s", err, out)
-	}
-	return dir
-}
-
-// removeSetting takes a variable out of the config.json in dir.
-func removeSetting(t *testing.T, dir, variable string) {
-	t.Helper()
-	path := filepath.Join(dir, "config.json")
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var config map[string]any
-	if err := json.Unmarshal(b, &config); err != nil {
-		t.Fatal(err)
-	}
-	config["env"] = slices.DeleteFunc(config["env"].([]any), func(v any) bool { return v.(map[string]any)["name"] == variable })
-	if b, err = json.Marshal(config); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, b, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// install installs the managed plugin from the registry; options may be KEY=VALUE settings, too.
-func install(t *testing.T, h *lab.Host, options ...string) {
-	t.Helper()
-	flags, values := []string{"plugin", "install", "--grant-all-permissions"}, []string{registry + "/weave"}
-	for _, o := range options {
-		if strings.HasPrefix(o, "-") {
-			flags = append(flags, o)
-		} else {
-			values = append(values, o)
-		}
-	}
-	h.Docker(t, append(flags, values...)...)
-}
-
-// managedPID is the plugin's process, as the host has it.
-func managedPID(t *testing.T, h *lab.Host) string {
-	t.Helper()
-	return h.Exec(t, "pgrep", "-f", "^/weave serve --managed")
-}
 
 func TestManagedPlugin(t *testing.T) {
 	t.Parallel()
@@ -163,18 +20,19 @@ func TestManagedPlugin(t *testing.T) {
 	t.Run("upgrade", func(t *testing.T) { t.Parallel(); testUpgrade(t, m) })
 }
 
-// testRoundTrip is what a user does on an engine that has never had the plugin.
+// testRoundTrip installs the plugin on a new host, uses it, and removes it.
 func testRoundTrip(t *testing.T, m managedLab) {
 	h := m.host(t, "user", "192.0.2.21/24")
-	install(t, h)
+	install(t, h, managedName)
 	weaveNetwork(t, h, "app", "--ipam-driver", "weave")
 	h.Run(t, "--network", "app", "--name", "one")
 	h.Run(t, "--network", "app", "--name", "two")
 	awaitRunning(t, h, "one", "two")
 	awaitEndpoints(t, h, 2)
-	lab.Eventually(t, 30*time.Second, "names in the listing, names of the drivers", func() error {
+	lab.Eventually(t, 30*time.Second, "names of containers and of drivers", func() error {
 		ps, status := h.Weave(t, "ps"), h.Weave(t, "status")
-		if strings.Contains(ps, "one") && strings.Contains(ps, "two") && strings.Contains(status, "weave, "+managedName) {
+		drivers := "weave, " + managedName
+		if strings.Contains(ps, "one") && strings.Contains(ps, "two") && strings.Contains(status, drivers) {
 			return nil
 		}
 		return fmt.Errorf("\n%s\n%s", ps, status)
@@ -183,7 +41,7 @@ func testRoundTrip(t *testing.T, m managedLab) {
 		t.Errorf("warnings: %q", s.Warnings)
 	}
 
-	// The other name, with the same state. Docker counts networks of this one as uses.
+	// Networks by the plugin's full name have the same state. Docker counts only these as uses of the plugin.
 	h.Exec(t, "iptables-legacy", "-N", "DOCKER-USER")
 	h.CreateNetwork(t, "full", "-d", managedName, "--ipam-driver", managedName, "--ipv6")
 	h.Run(t, "--network", "full", "--name", "three")
@@ -193,9 +51,10 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 	testRules(t, h)
 	testConfinement(t, h)
-	// Although /proc/sys is read-only in a plugin: containers take no router advertisements, and the host nothing at all.
+	// Although /proc/sys is read-only in a plugin, containers accept no router advertisements, and the host no IPv6
+	// at all.
 	lab.Eventually(t, 10*time.Second, "accept_ra of three is 0", func() error {
-		if got := strings.TrimSpace(h.Docker(t, "exec", "three", "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra")); got != "0" {
+		if got := h.Docker(t, "exec", "three", "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"); got != "0" {
 			return fmt.Errorf("it is %s", got)
 		}
 		return nil
@@ -207,7 +66,7 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 
 	h.Docker(t, "rm", "-f", "one", "two", "three")
-	awaitNothingLeft(t, h)
+	awaitNoEndpoints(t, h)
 	h.Docker(t, "network", "rm", "app", "full")
 	h.Docker(t, "plugin", "disable", managedName)
 	for _, socket := range []string{lab.PluginSocket, lab.APISocket} {
@@ -221,8 +80,8 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 }
 
-// testRules looks for the firewall rules of all networks in both back ends, since both have a chain of the Engine's: the
-// plugin's own tools write them, the host's read them, and both take the host's lock.
+// testRules checks that all networks have their firewall rules in both back ends, because Docker's chain is in both.
+// The plugin writes them with its own tools and the host reads them with the host's; both use the host's lock.
 func testRules(t *testing.T, h *lab.Host) {
 	t.Helper()
 	for _, command := range []string{"iptables-nft", "iptables-legacy"} {
@@ -233,11 +92,11 @@ func testRules(t *testing.T, h *lab.Host) {
 	}
 	h.Exec(t, "test", "-e", "/run/xtables.lock")
 	if _, err := h.ExecErr("test", "-e", "/proc/"+managedPID(t, h)+"/root/run/xtables.lock"); err == nil {
-		t.Error("the plugin's legacy iptables took a lock of its own")
+		t.Error("the plugin's legacy iptables uses a lock of its own")
 	}
 }
 
-// testConfinement looks at the plugin from outside.
+// testConfinement checks the plugin's capabilities, namespaces and mounts from outside.
 func testConfinement(t *testing.T, h *lab.Host) {
 	t.Helper()
 	pid := managedPID(t, h)
@@ -250,14 +109,16 @@ func testConfinement(t *testing.T, h *lab.Host) {
 	if capability(t, status, "CapEff", capSysAdmin) || !capability(t, status, "CapBnd", capSysAdmin) {
 		t.Errorf("CAP_SYS_ADMIN must be in the bounding set and in no other:\n%s", status)
 	}
-	for number, name := range map[int]string{16: "SYS_MODULE", 19: "SYS_PTRACE", 2: "DAC_READ_SEARCH", 17: "SYS_RAWIO"} {
+	dangerous := map[int]string{16: "SYS_MODULE", 19: "SYS_PTRACE", 2: "DAC_READ_SEARCH", 17: "SYS_RAWIO"}
+	for number, name := range dangerous {
 		if capability(t, status, "CapBnd", number) {
 			t.Errorf("the plugin has CAP_%s", name)
 		}
 	}
-	for namespace, shared := range map[string]bool{"net": true, "mnt": false, "pid": false, "ipc": false, "uts": false} {
-		own, host := h.Exec(t, "readlink", "/proc/"+pid+"/ns/"+namespace), h.Exec(t, "readlink", "/proc/1/ns/"+namespace)
-		if (own == host) != shared {
+	for _, namespace := range []string{"net", "mnt", "pid", "ipc", "uts"} {
+		own := h.Exec(t, "readlink", "/proc/"+pid+"/ns/"+namespace)
+		host := h.Exec(t, "readlink", "/proc/1/ns/"+namespace)
+		if (own == host) != (namespace == "net") {
 			t.Errorf("%s namespace: the plugin's %s, the host's %s", namespace, own, host)
 		}
 	}
@@ -272,26 +133,28 @@ func testConfinement(t *testing.T, h *lab.Host) {
 	}
 }
 
-// testAliasAndSettings is what a user does who did not read everything.
+// testAliasAndSettings makes a user's likely mistakes: an alias that hides -d weave, a bad setting, private mounts, a
+// second plugin on the same socket.
 func testAliasAndSettings(t *testing.T, m managedLab) {
 	h := m.host(t, "alias", "192.0.2.22/24")
-	install(t, h, "--alias=weave")
-	lab.Eventually(t, 30*time.Second, "status tells what to type", func() error {
-		if s := h.Weave(t, "status"); !strings.Contains(s, "type -d weave:latest") || !strings.Contains(s, "Drivers:     weave:latest\n") {
-			return fmt.Errorf("status:\n%s", s)
+	install(t, h, managedName, "--alias=weave")
+	lab.Eventually(t, 30*time.Second, "status shows what to type", func() error {
+		s := h.Weave(t, "status")
+		if strings.Contains(s, "type -d weave:latest") && strings.Contains(s, "Drivers:     weave:latest\n") {
+			return nil
 		}
-		return nil
+		return fmt.Errorf("status:\n%s", s)
 	})
 	if _, err := h.DockerErr("network", "create", "-d", "weave", "app"); err == nil {
-		t.Error("-d weave works beside an alias weave: the warning is no longer true")
+		t.Error("-d weave works although the plugin has the alias weave: the warning in the status is no longer true")
 	}
 	h.CreateNetwork(t, "app", "-d", "weave:latest")
 	h.Docker(t, "network", "rm", "app")
 	h.Docker(t, "plugin", "disable", "weave")
 	h.Docker(t, "plugin", "rm", "weave")
 
-	// A bad value can't be told by `docker plugin enable`.
-	install(t, h, "--disable", "WEAVE_RANGE=10.99.0.0")
+	// `docker plugin enable` can't show that a value is bad; the first call to the plugin does.
+	install(t, h, managedName, "--disable", "WEAVE_RANGE=10.99.0.0")
 	h.Docker(t, "plugin", "enable", managedName)
 	for _, name := range []string{"weave", managedName} {
 		_, err := h.DockerErr("network", "create", "-d", name, "app")
@@ -303,9 +166,10 @@ func testAliasAndSettings(t *testing.T, m managedLab) {
 		t.Errorf("status with a bad range: %v", err)
 	}
 	h.Docker(t, "plugin", "disable", managedName)
-	h.Docker(t, "plugin", "set", managedName, "WEAVE_RANGE=10.99.0.0/16", "WEAVE_SUBNET_BITS=24", "WEAVE_API_GROUP=4711")
+	h.Docker(t, "plugin", "set", managedName,
+		"WEAVE_RANGE=10.99.0.0/16", "WEAVE_SUBNET_BITS=24", "WEAVE_API_GROUP=4711")
 
-	// A host whose mounts are private: sandboxes are not seen, all else goes on.
+	// On a host with private mounts the plugin can't see sandboxes; all else works.
 	h.Exec(t, "mount", "--make-private", "/run")
 	h.Docker(t, "plugin", "enable", managedName)
 	want(t, h.Weave(t, "status"), "10.99.0.0/16")
@@ -324,7 +188,7 @@ func testAliasAndSettings(t *testing.T, m managedLab) {
 	h.Docker(t, "rm", "-f", "one", "two")
 	h.Docker(t, "network", "rm", "private")
 
-	// Somebody has the socket on the host already, as Weave Net's own plugin would.
+	// Another process serves the plugin's socket on the host already, as Weave Net's plugin would.
 	h.Docker(t, "plugin", "disable", managedName)
 	listener, err := net.Listen("unix", h.Path(lab.PluginSocket))
 	if err != nil {
@@ -334,81 +198,6 @@ func testAliasAndSettings(t *testing.T, m managedLab) {
 	h.Docker(t, "plugin", "enable", managedName)
 	_, err = h.DockerErr("network", "create", "-d", managedName, "full")
 	if err == nil || !strings.Contains(err.Error(), "another process serves it") {
-		t.Errorf("with the socket taken: %v", err)
+		t.Errorf("beside another process on the socket: %v", err)
 	}
-}
-
-// TestManagedPluginRootFS holds the root file system to what is needed: all that is loaded, nothing else, no more than 40 MiB.
-func TestManagedPluginRootFS(t *testing.T) {
-	t.Parallel()
-	const most = 40 << 20
-	root := filepath.Join(managedDir(t), "rootfs")
-	var size int64
-	have, needed := map[string]bool{}, map[string]bool{"weave": true, "nsproc": true}
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		size += info.Size()
-		if filepath.Base(filepath.Dir(path)) == "xtables" || strings.HasPrefix(entry.Name(), "xtables-") {
-			needed[entry.Name()] = true // loaded by name, and started
-		}
-		have[entry.Name()] = true
-		return addNeeded(needed, path)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if size > most {
-		t.Errorf("%d bytes, want at most %d", size, most)
-	}
-	t.Logf("%.1f MiB in %d files", float64(size)/(1<<20), len(have))
-	for name := range needed {
-		if !have[name] {
-			t.Errorf("%s is needed and not there", name)
-		}
-	}
-	for name := range have {
-		if !needed[name] {
-			t.Errorf("%s is there and nothing needs it", name)
-		}
-	}
-	for _, backend := range []string{"nft", "legacy"} {
-		for _, command := range []string{"iptables", "ip6tables"} {
-			for _, suffix := range []string{"", "-restore"} {
-				name := filepath.Join(root, "usr/sbin", command+"-"+backend+suffix)
-				if target, err := os.Readlink(name); target != "xtables-"+backend+"-multi" {
-					t.Errorf("%s leads to %q, %v", name, target, err)
-				}
-			}
-		}
-	}
-}
-
-// addNeeded adds the libraries and the interpreter that an ELF file names.
-func addNeeded(needed map[string]bool, path string) error {
-	f, err := elf.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	libraries, err := f.ImportedLibraries()
-	if err != nil {
-		return err
-	}
-	if section := f.Section(".interp"); section != nil {
-		b, err := section.Data()
-		if err != nil {
-			return err
-		}
-		libraries = append(libraries, strings.TrimRight(string(b), "\x00"))
-	}
-	for _, library := range libraries {
-		needed[filepath.Base(library)] = true
-	}
-	return nil
 }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,8 +15,8 @@ import (
 
 const multicastGroup = "239.1.2.3:4000"
 
-// A container on two networks with works.weave.multicast sends by its multicast route, which leads out of one of them,
-// and receives on both; a network without the option has no such route.
+// A container on two networks with works.weave.multicast receives on both. It sends on one of them, since only one of
+// its two routes to multicast groups is used.
 func TestMulticastOnTwoNetworksOfOneContainer(t *testing.T) {
 	h := sharedHost(t)
 	tool := buildMulticast(t)
@@ -53,7 +53,7 @@ func TestMulticastOnTwoNetworksOfOneContainer(t *testing.T) {
 		received(t, h, "both", "from "+from)
 	}
 
-	// Sent to one of them, and to none else.
+	// Sent on one of them only.
 	receive(t, h, "on1", "eth0")
 	receive(t, h, "on2", "eth0")
 	h.Docker(t, "exec", "both", "multicast", "send", multicastGroup, "from both")
@@ -76,18 +76,27 @@ func TestNoMulticastRouteWithoutTheOption(t *testing.T) {
 	}
 }
 
+// buildMulticast returns the path of the program in ./multicast. The first call builds it.
 func buildMulticast(t *testing.T) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "multicast")
-	build := exec.Command("go", "build", "-o", binary, "./multicast")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the multicast tool: %v\n%s", err, out)
+	binary, err := multicastBinary()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return binary
 }
 
-// multicastRoutes are a container's routes to all multicast groups.
+var multicastBinary = sync.OnceValues(func() (string, error) {
+	const binary = "../build/multicast"
+	build := exec.Command("go", "build", "-o", binary, "./multicast")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the multicast program: %w\n%s", err, out)
+	}
+	return binary, nil
+})
+
+// multicastRoutes returns a container's routes to all multicast groups.
 func multicastRoutes(t *testing.T, h *lab.Host, container string) []string {
 	t.Helper()
 	var found []string
@@ -99,10 +108,11 @@ func multicastRoutes(t *testing.T, h *lab.Host, container string) []string {
 	return found
 }
 
-// receive has a container join the group on a link; what comes is written to a file in it.
+// receive makes a container join the group on a link and write the datagrams that it receives to a file.
 func receive(t *testing.T, h *lab.Host, container, link string) {
 	t.Helper()
-	h.Docker(t, "exec", "-d", container, "sh", "-c", "multicast receive "+multicastGroup+" "+link+" >/tmp/received-"+link+" 2>&1")
+	const script = "multicast receive $0 $1 >/tmp/received-$1 2>&1"
+	h.Docker(t, "exec", "-d", container, "sh", "-c", script, multicastGroup, link)
 	lab.Eventually(t, 5*time.Second, container+" joins the group on "+link, func() error {
 		out, err := h.DockerErr("exec", container, "cat", "/tmp/received-"+link)
 		if err == nil && !strings.HasPrefix(out, "ready") {
@@ -112,12 +122,13 @@ func receive(t *testing.T, h *lab.Host, container, link string) {
 	})
 }
 
+// receivedBy returns the datagrams that a container has received on all of its links.
 func receivedBy(t *testing.T, h *lab.Host, container string) string {
 	t.Helper()
 	return h.Docker(t, "exec", container, "sh", "-c", "cat /tmp/received-*")
 }
 
-// received waits until a container has received text.
+// received waits until a container has received a datagram with the given text.
 func received(t *testing.T, h *lab.Host, container, text string) {
 	t.Helper()
 	lab.Eventually(t, 5*time.Second, container+" receives "+text, func() error {

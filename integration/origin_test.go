@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,18 +19,19 @@ import (
 	"github.com/weaveplugin/weave/internal/nstest"
 )
 
-// Weave Net's listing failed now and then, because a thread of the daemon stood in a container's namespace when it
-// looked for the host's bridge. Here: many containers, many listings, others that come and go all the while; no listing
-// fails, none misses or invents an endpoint or a drift, and no thread is ever seen outside of the host's namespace. The
-// host's own links come and go, too: the kernel then interrupts a dump of them.
+// Weave Net's listing failed now and then, because a thread of its daemon was still in a container's namespace when
+// it looked for the host's bridge. This test lists many containers many times, while other containers and links of
+// the host come and go, which makes the kernel interrupt dumps of links. No listing may fail, lack an endpoint, or
+// show one or a drift that does not exist, and no thread of the plugin may ever be in another namespace than the
+// host's.
 func TestListingsAmidChurn(t *testing.T) {
 	const (
 		containers = 100
 		listings   = 200
-		starters   = 4 // containers that are started at a time
-		churners   = 2
-		idle       = 100 // veth pairs of the host's: the more links, the longer a dump takes
-		linkers    = 1   // that add and delete links of the host's
+		starters   = 4   // containers that are started at the same time
+		churners   = 2   // goroutines that start and remove other containers
+		idle       = 100 // further veth pairs on the host: with more links a dump takes longer
+		linkers    = 1   // goroutines that add and delete links on the host
 	)
 	h, p := startHost(t, "origin")
 	networks := []string{"net0", "net1", "net2", "net3"}
@@ -51,7 +53,7 @@ func TestListingsAmidChurn(t *testing.T) {
 	var samples, turns atomic.Int64
 	var churnErrs, strayErr errorOnce
 	others.Go(func() {
-		pace := time.NewTicker(2 * time.Millisecond) // leaves the processor to what is looked at
+		pace := time.NewTicker(2 * time.Millisecond) // leaves processor time to the plugin
 		defer pace.Stop()
 		for ctx.Err() == nil {
 			strayErr.set(threadsInNamespaceOf(p.PID, h.PID()))
@@ -60,7 +62,8 @@ func TestListingsAmidChurn(t *testing.T) {
 		}
 	})
 	var links atomic.Int64
-	h.Exec(t, "sh", "-c", fmt.Sprintf("seq %d | sed 's/.*/link add idle& type veth peer name idlep&/' | ip -batch -", idle))
+	const addLinks = "seq $0 | sed 's/.*/link add idle& type veth peer name idlep&/' | ip -batch -"
+	h.Exec(t, "sh", "-c", addLinks, strconv.Itoa(idle))
 	for i := range linkers {
 		others.Go(func() {
 			for ctx.Err() == nil {
@@ -96,10 +99,10 @@ func TestListingsAmidChurn(t *testing.T) {
 			t.Fatalf("listing %d (%s): %v", i, source, err)
 		}
 	}
-	// Enough of it, however fast the listings were.
+	// On a fast machine the listings end before enough has come and gone.
 	lab.Eventually(t, time.Minute, "churn", func() error {
 		if n, l := turns.Load(), links.Load(); n < 10 || l < 10 {
-			return fmt.Errorf("%d containers and %d times twenty links came and went", n, l)
+			return fmt.Errorf("%d containers and %d times twenty links have come and gone", n, l)
 		}
 		return nil
 	})
@@ -108,17 +111,18 @@ func TestListingsAmidChurn(t *testing.T) {
 	if err := errors.Join(strayErr.err, churnErrs.err); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d listings of %d endpoints, %d other containers and %d times twenty links of the host came and went, %d looks at all threads",
+	t.Logf("%d listings of %d endpoints; %d other containers, %d times twenty links; threads were checked %d times",
 		listings, containers, turns.Load(), links.Load(), samples.Load())
 	ids := strings.Fields(h.Docker(t, "ps", "-aq"))
 	inParallel(t, starters, len(ids), func(i int) error {
 		_, err := h.DockerErr("rm", "-f", ids[i])
 		return err
 	})
-	awaitNothingLeft(t, h)
+	awaitNoEndpoints(t, h)
 }
 
-// linkChurn adds links to the host, whose names begin with $1, and deletes them: two links ten times.
+// linkChurn is a script that adds links whose names start with $1 and deletes them: a veth pair and a bridge, ten
+// times.
 const linkChurn = `for i in 1 2 3 4 5 6 7 8 9 10; do
 	echo link add $1a type veth peer name $1b
 	echo link add $1c type bridge
@@ -126,8 +130,8 @@ const linkChurn = `for i in 1 2 3 4 5 6 7 8 9 10; do
 	echo link del $1c
 done | ip -batch -`
 
-// compareListing says in what a listing differs from the stable endpoints and at most so many others on the network
-// churn.
+// compareListing returns an error if a listing does not contain exactly the stable endpoints, unchanged, and at most
+// so many others, on the network with the id churn.
 func compareListing(stable map[string]api.Endpoint, found []api.Endpoint, churn string, others int) error {
 	seen := map[string]bool{}
 	for _, e := range found {
@@ -136,8 +140,9 @@ func compareListing(stable map[string]api.Endpoint, found []api.Endpoint, churn 
 		case seen[e.ID]:
 			return fmt.Errorf("endpoint %s is listed twice", e.ID)
 		case !known && e.NetworkID != churn:
-			return fmt.Errorf("endpoint %s is invented: %+v", e.ID, e)
-		case known && (e.MAC != was.MAC || !slices.Equal(e.Addresses, was.Addresses) || e.Sandbox != was.Sandbox || e.State != api.Up):
+			return fmt.Errorf("endpoint %s does not exist: %+v", e.ID, e)
+		case known && (e.MAC != was.MAC || !slices.Equal(e.Addresses, was.Addresses) ||
+			e.Sandbox != was.Sandbox || e.State != api.Up):
 			return fmt.Errorf("endpoint %s is listed as %+v, was %+v", e.ID, e, was)
 		case known && (len(e.Drift) > 0 || e.Live != nil && e.Live.Error != ""):
 			return fmt.Errorf("endpoint %s has drifted: %v, %+v", e.ID, e.Drift, e.Live)
@@ -155,7 +160,7 @@ func compareListing(stable map[string]api.Endpoint, found []api.Endpoint, churn 
 	return nil
 }
 
-// threadsInNamespaceOf says which threads of process pid are in another network namespace than process other.
+// threadsInNamespaceOf returns an error if a thread of process pid is in another network namespace than process other.
 func threadsInNamespaceOf(pid, other int) error {
 	home, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", other))
 	if err != nil {
@@ -173,14 +178,14 @@ func threadsInNamespaceOf(pid, other int) error {
 	return nil
 }
 
-// The look at the threads does see one that strays.
+// threadsInNamespaceOf does find a thread in another namespace.
 func TestStrayThreadIsSeen(t *testing.T) {
 	if err := threadsInNamespaceOf(os.Getpid(), os.Getpid()); err != nil {
-		t.Fatalf("no thread strays: %v", err)
+		t.Fatalf("all threads are in the same namespace: %v", err)
 	}
 	nstest.New(t).Do(t, func() error {
 		if err := threadsInNamespaceOf(os.Getpid(), os.Getpid()); err == nil {
-			t.Error("a thread in another namespace is not seen")
+			t.Error("a thread in another namespace is not found")
 		}
 		return nil
 	})
@@ -200,7 +205,7 @@ func (e *errorOnce) set(err error) {
 	}
 }
 
-// inParallel calls f for 0 to n-1, workers at a time.
+// inParallel calls f for 0 to n-1, with the given number of calls at a time, and fails t with the first error.
 func inParallel(t *testing.T, workers, n int, f func(i int) error) {
 	t.Helper()
 	var wg sync.WaitGroup

@@ -15,19 +15,19 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// pings are endless pings out of containers.
+// pings are ping processes in the sandboxes of endpoints, which run until stop.
 type pings struct {
 	all     []*pinger
-	started time.Time // when each of them had an answer
+	started time.Time // when each had got its first reply
 }
 
 type pinger struct {
 	cmd *exec.Cmd
-	out string // the file that it writes to
+	out string // the file with its output
 }
 
-// startPings pings from the first endpoint of each pair the second, each interval (ping's -i), and returns when each
-// has been answered once.
+// startPings starts a ping from the first endpoint of each pair to the second one, once in each interval (ping's -i),
+// and returns when each has got a reply.
 func startPings(t *testing.T, h *lab.Host, interval string, pairs ...[2]api.Endpoint) pings {
 	t.Helper()
 	dir := t.TempDir()
@@ -36,7 +36,7 @@ func startPings(t *testing.T, h *lab.Host, interval string, pairs ...[2]api.Endp
 		p.all = append(p.all, startPinger(t, h, interval, pair, filepath.Join(dir, strconv.Itoa(i))))
 	}
 	for _, one := range p.all {
-		lab.Eventually(t, 10*time.Second, "the first answer", func() error {
+		lab.Eventually(t, 10*time.Second, "the first reply", func() error {
 			if answered, _ := one.answers(t); answered == 0 {
 				return errors.New("none yet")
 			}
@@ -55,16 +55,17 @@ func startPinger(t *testing.T, h *lab.Host, interval string, pair [2]api.Endpoin
 	}
 	defer file.Close()
 	sandbox := h.Path("/run/" + strings.TrimPrefix(pair[0].Sandbox, "/var/run/"))
-	p := &pinger{cmd: exec.Command("nsenter", "--net="+sandbox, "ping", "-n", "-i", interval, pair[1].Addresses[0].Addr().String()), out: out}
+	to := pair[1].Addresses[0].Addr().String()
+	p := &pinger{cmd: exec.Command("nsenter", "--net="+sandbox, "ping", "-n", "-i", interval, to), out: out}
 	p.cmd.Stdout, p.cmd.Stderr = file, file
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill() }) // it has ended unless t failed before
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() }) // for a test that failed before it called stop
 	return p
 }
 
-// answers returns how many pings were answered, and the number of the last of these.
+// answers returns the number of replies and the sequence number of the last one.
 func (p *pinger) answers(t *testing.T) (count, last int) {
 	t.Helper()
 	b, err := os.ReadFile(p.out)
@@ -82,7 +83,7 @@ func (p *pinger) answers(t *testing.T) (count, last int) {
 	return count, last
 }
 
-// stop ends the pings and fails t unless each one was answered, up to the last answer.
+// stop ends the pings and fails t if a reply is missing before the last one. The text during names what happened.
 func (p pings) stop(t *testing.T, during string) {
 	t.Helper()
 	took := time.Since(p.started)
@@ -91,12 +92,13 @@ func (p pings) stop(t *testing.T, during string) {
 	}
 	answered, lost := 0, 0
 	for _, one := range p.all {
-		_ = one.cmd.Wait() // says whether all were answered, the last one included
+		_ = one.cmd.Wait() // its status depends on the reply to the very last one
 		count, last := one.answers(t)
 		if count != last {
 			t.Errorf("%s: %d of %d pings were answered", during, count, last)
 		}
 		answered, lost = answered+count, lost+last-count
 	}
-	t.Logf("%s, in %v: %d pings from %d endpoints answered, %d lost", during, took.Round(time.Millisecond), answered, len(p.all), lost)
+	t.Logf("%s, in %v: %d pings from %d endpoints answered, %d lost",
+		during, took.Round(time.Millisecond), answered, len(p.all), lost)
 }

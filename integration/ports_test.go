@@ -16,11 +16,12 @@ import (
 func TestPublishedPort(t *testing.T) {
 	h := sharedHost(t)
 	weaveNetwork(t, h, "app")
-	h.RunCommand(t, []string{"--network", "app", "--name", "web", "-p", "8080:80", "-p", "80/udp"}, "httpd", "-f", "-h", "/www")
+	h.RunCommand(t, []string{"--network", "app", "--name", "web", "-p", "8080:80", "-p", "80/udp"},
+		"httpd", "-f", "-h", "/www")
 
 	url := fmt.Sprintf("http://%s/", netip.AddrPortFrom(sharedAddress.Addr(), 8080))
 	lab.Eventually(t, 10*time.Second, "page over the published port, from outside", func() error {
-		out, err := shared.underlay.Command(context.Background(), "curl", "-sS", "--max-time", "2", url).CombinedOutput()
+		out, err := shared.underlay.Command(t.Context(), "curl", "-sS", "--max-time", "2", url).CombinedOutput()
 		if err == nil && string(out) != lab.Page {
 			err = fmt.Errorf("unexpected page")
 		}
@@ -47,7 +48,7 @@ func TestContainersReachTheWorld(t *testing.T) {
 	if err := world.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cancel(); _ = world.Wait() }) // it ends by being killed
+	t.Cleanup(func() { cancel(); _ = world.Wait() }) // cancel kills it
 
 	weaveNetwork(t, h, "app")
 	h.Run(t, "--network", "app", "--name", "client")

@@ -15,9 +15,9 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-var cmpAddresses = cmpopts.EquateComparable(netip.Prefix{})
+var cmpAddresses = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
-// awaitRunning waits until the containers run and reach each other by name.
+// awaitRunning waits until the containers run and can ping each other by name.
 func awaitRunning(t *testing.T, h *lab.Host, names ...string) {
 	t.Helper()
 	for _, from := range names {
@@ -27,14 +27,11 @@ func awaitRunning(t *testing.T, h *lab.Host, names ...string) {
 	}
 }
 
-// tracked is what of a listing is the same after a restart of the plugin.
+// tracked waits for two endpoints and returns of them what stays the same when the plugin is restarted.
 func tracked(t *testing.T, h *lab.Host) []api.Endpoint {
 	t.Helper()
 	found := awaitEndpoints(t, h, 2)
-	for i := range found {
-		found[i].Live, found[i].Drift, found[i].NetworkName, found[i].ContainerName, found[i].ContainerID = nil, nil, "", "", ""
-	}
-	return found
+	return stripped(found)
 }
 
 func TestPluginIsKilledBesideRunningContainers(t *testing.T) {
@@ -46,17 +43,17 @@ func TestPluginIsKilledBesideRunningContainers(t *testing.T) {
 	before := tracked(t, h)
 
 	p.Kill()
-	ping(t, h, "one", "two") // no packet needs the plugin
+	ping(t, h, "one", "two") // traffic does not need the plugin
 	p.Restart(t)
 	if diff := cmp.Diff(before, tracked(t, h), cmpAddresses); diff != "" {
-		t.Errorf("the listing is another after the restart (-before +after):\n%s", diff)
+		t.Errorf("endpoints (-before +after the restart):\n%s", diff)
 	}
 	ping(t, h, "one", "two")
 	h.Run(t, "--network", "app", "--name", "three")
 	ping(t, h, "three", "one")
 	weaveNetwork(t, h, "new")
 	h.Docker(t, "rm", "-f", "one", "two", "three")
-	awaitNothingLeft(t, h)
+	awaitNoEndpoints(t, h)
 }
 
 func TestPluginIsStopped(t *testing.T) {
@@ -74,11 +71,11 @@ func TestPluginIsStopped(t *testing.T) {
 	ping(t, h, "one", "two")
 	p.Restart(t)
 	if diff := cmp.Diff(before, tracked(t, h), cmpAddresses); diff != "" {
-		t.Errorf("the listing is another after the restart (-before +after):\n%s", diff)
+		t.Errorf("endpoints (-before +after the restart):\n%s", diff)
 	}
 }
 
-// A link of a running container's that somebody removed can't be put back, a bridge can; what nobody claims goes.
+// A plugin that starts makes the bridges that are missing, also those of running containers.
 func TestPluginRepairsAtItsStart(t *testing.T) {
 	h, p := startHost(t, "repair")
 	weaveNetwork(t, h, "app", "--internal")
@@ -92,7 +89,7 @@ func TestPluginRepairsAtItsStart(t *testing.T) {
 		h.Exec(t, "ip", "link", "del", b)
 	}
 	if err := pingErr(h, "one", "two"); err == nil {
-		t.Fatal("the containers reach each other without a bridge")
+		t.Fatal("the containers reach each other without their bridge")
 	}
 	p.Restart(t)
 	lab.Eventually(t, 10*time.Second, "bridges", func() error {
@@ -110,8 +107,8 @@ func sameSet(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-// The engine that starts after a crash forgets its endpoints without a word to a plugin on a legacy socket. A new one with
-// the same address and MAC takes the old one's place.
+// After a crash Docker forgets its endpoints without a call to a plugin on a legacy socket. A new endpoint with the
+// same address and MAC replaces the old one in weave.
 func TestEndpointsThatDockerForgotAreReplaced(t *testing.T) {
 	h, _ := startHost(t, "replace")
 	weaveNetwork(t, h, "app", "--subnet", "10.57.0.0/24")
@@ -119,12 +116,12 @@ func TestEndpointsThatDockerForgotAreReplaced(t *testing.T) {
 	h.Run(t, "--network", "app", "--name", "back", "--ip", "10.57.0.51", "--restart", "always")
 	awaitEndpoints(t, h, 2)
 
-	h.KillEngine(t)
-	h.StartEngine(t)
+	h.KillDocker(t)
+	h.StartDocker(t)
 	h.Docker(t, "start", "one")
 	awaitRunning(t, h, "one", "back")
 	awaitEndpoints(t, h, 2)
-	lab.Eventually(t, 10*time.Second, "no link of an endpoint that was replaced", func() error {
+	lab.Eventually(t, 10*time.Second, "no links of replaced endpoints", func() error {
 		if links := linksOf(t, h, "wve-", "wvc-"); len(links) != 2 {
 			return fmt.Errorf("links %v, want 2", links)
 		}
@@ -132,15 +129,15 @@ func TestEndpointsThatDockerForgotAreReplaced(t *testing.T) {
 	})
 }
 
-func TestEngineRestartsCleanly(t *testing.T) {
+func TestDockerIsStoppedAndStarted(t *testing.T) {
 	h, _ := startHost(t, "clean")
 	weaveNetwork(t, h, "app", "--ipam-driver", "weave")
 	h.Run(t, "--network", "app", "--name", "one", "--restart", "always")
 	h.Run(t, "--network", "app", "--name", "two", "--restart", "always")
 	awaitRunning(t, h, "one", "two")
-	h.StopEngine(t)
-	awaitNothingLeft(t, h)
-	h.StartEngine(t)
+	h.StopDocker(t)
+	awaitNoEndpoints(t, h)
+	h.StartDocker(t)
 	awaitRunning(t, h, "one", "two")
 	awaitEndpoints(t, h, 2)
 }
@@ -152,13 +149,13 @@ func TestReboot(t *testing.T) {
 	}{
 		{"plugin first", func(t *testing.T, h *lab.Host, p *lab.Plugin) {
 			p.Restart(t)
-			h.StartEngine(t)
+			h.StartDocker(t)
 		}},
-		{"engine first", func(t *testing.T, h *lab.Host, p *lab.Plugin) {
-			h.LaunchEngine(t)
-			// The engine waits for a plugin for some seconds, and may not listen before it has it.
+		{"Docker first", func(t *testing.T, h *lab.Host, p *lab.Plugin) {
+			h.LaunchDocker(t)
+			// Docker waits some seconds for a plugin, and may answer on its API only then.
 			p.Restart(t)
-			h.AwaitEngine(t)
+			h.AwaitDocker(t)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -188,21 +185,21 @@ func TestReboot(t *testing.T) {
 	}
 }
 
-// The plugin works before there has ever been an engine, and without its API.
-func TestPluginStartsBeforeTheEngine(t *testing.T) {
+// The plugin starts on a host where Docker has never run, and works when Docker is started later.
+func TestPluginStartsBeforeDocker(t *testing.T) {
 	t.Parallel()
-	h := lab.Start(t, lab.Options{Name: "early", NoEngine: true})
+	h := lab.Start(t, lab.Options{Name: "early", NoDocker: true})
 	h.StartPlugin(t)
 	if s := status(t, h); s.Docker.Reachable {
-		t.Errorf("status without an engine: %+v", s.Docker)
+		t.Errorf("status without Docker: %+v", s.Docker)
 	}
-	h.StartEngine(t)
+	h.StartDocker(t)
 	h.ImportImage(t)
 	weaveNetwork(t, h, "app")
 	h.Run(t, "--network", "app", "--name", "one")
 	h.Run(t, "--network", "app", "--name", "two")
 	awaitRunning(t, h, "one", "two")
-	lab.Eventually(t, time.Minute, "names from the engine that came later", func() error {
+	lab.Eventually(t, time.Minute, "names from Docker", func() error {
 		if e := endpoints(t, h, api.Query{Containers: []string{"one"}}); len(e) != 1 {
 			return fmt.Errorf("container one is not known by its name")
 		}

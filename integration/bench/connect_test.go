@@ -4,20 +4,21 @@ import (
 	"testing"
 )
 
-// connectTargets are the most that connect and disconnect may take, against Docker's bridge, by engine: on an internal
-// network, and on one with a way out, for which Docker attaches a bridge of its own beside weave's.
+// connectTargets are the targets for connect and disconnect compared with Docker's bridge network, by version of
+// Docker: for an internal network, and for one with a way out, for which Docker connects the container to
+// docker_gwbridge as well.
 var connectTargets = map[string]struct{ internal, out *target }{
 	"20.10": {atMost(0.8), atMost(1.4)},
 	"26.1":  {atMost(0.8), atMost(1.7)},
 	"28.5":  {atMost(1.2), atMost(1.8)},
 }
 
-// How long does it take to connect a running container to a network and to disconnect it again? Against Docker's own
+// How long does it take to connect a running container to a network and to disconnect it again? Compared with Docker's
 // bridge network.
 func BenchmarkConnect(b *testing.B) {
-	onEachEngine(b, func(b *testing.B, e *engine) {
+	onEachDocker(b, func(b *testing.B, e *dockerHost) {
 		e.addNetworks(b)
-		e.CreateNetwork(b, "home", "-d", "bridge", "--internal") // gives no way out, so that a connection has to
+		e.CreateNetwork(b, "home", "-d", "bridge", "--internal") // so that only the measured network has a way out
 		e.Run(b, "--network", "home", "--name", "guest")
 		for _, internal := range []bool{true, false} {
 			cycle := func(driver string) func() float64 {
@@ -29,9 +30,10 @@ func BenchmarkConnect(b *testing.B) {
 					})
 				}
 			}
-			inTurns(2, cycle("weave"), cycle("bridge")) // docker_gwbridge is made once
+			inTurns(2, cycle("weave"), cycle("bridge")) // the first connect makes docker_gwbridge
 			took := inTurns(40, cycle("weave"), cycle("bridge"))
-			x := result{Question: "connect and disconnect", Case: "Docker " + e.version + ", " + kind(internal), Unit: "ms", Against: "bridge"}
+			x := result{Question: "connect and disconnect", Case: "Docker " + e.version + ", " + kind(internal),
+				Unit: "ms", Against: "bridge"}
 			x.Target = connectTargets[e.version].out
 			if internal {
 				x.Target = connectTargets[e.version].internal

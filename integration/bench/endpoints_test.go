@@ -21,11 +21,11 @@ import (
 	"github.com/weaveplugin/weave/ipam"
 )
 
-// quiet lets the plugin log what it logs by default; the lab's own is everything.
+// quiet makes the plugin log at its default level; the lab runs it with debug.
 const quiet = "--log-level=info"
 
-// alone is a host without an engine, with a plugin that is called as an engine calls it: a thousand endpoints are there
-// in half a minute, and nothing but the plugin is measured.
+// alone is a host without Docker. The benchmark itself calls the plugin as Docker does, so that only the plugin is
+// measured and a thousand endpoints take no longer than half a minute.
 type alone struct {
 	*lab.Host
 	plugin   *lab.Plugin
@@ -37,38 +37,46 @@ type alone struct {
 
 func startAlone(b *testing.B) *alone {
 	b.Helper()
-	h := lab.Start(b, lab.Options{Name: "alone", Root: "/", NoEngine: true})
+	h := lab.Start(b, lab.Options{Name: "alone", Root: "/", NoDocker: true})
 	p := h.StartPlugin(b, quiet, "--docker-socket=none")
 	return &alone{Host: h, plugin: p, calls: unixClient(h.Path(lab.PluginSocket))}
 }
 
-// addNetwork makes a network with a subnet of weave's choice.
+// addNetwork makes a network with a subnet that weave chooses.
 func (a *alone) addNetwork(b *testing.B) {
 	b.Helper()
 	var pool dockeripam.RequestPoolResponse
 	a.call(b, "IpamDriver.RequestPool", dockeripam.RequestPoolRequest{AddressSpace: ipam.LocalSpace}, &pool)
 	id := newID()
 	data := network.IPAMData{AddressSpace: ipam.LocalSpace, Pool: pool.Pool}
-	a.call(b, "NetworkDriver.CreateNetwork", network.CreateNetworkRequest{NetworkID: id, IPv4Data: []*network.IPAMData{&data}}, nil)
+	a.call(b, "NetworkDriver.CreateNetwork",
+		network.CreateNetworkRequest{NetworkID: id, IPv4Data: []*network.IPAMData{&data}}, nil)
 	a.ids = append(a.ids, id)
-	data.AddressSpace = pool.PoolID // what addresses are asked of
+	data.AddressSpace = pool.PoolID // for RequestAddress
 	a.networks = append(a.networks, data)
 }
 
-// grow makes endpoints up to a number of them, on each of the networks in turn, and waits until they are up.
+// grow makes endpoints, distributed over the networks, until there are as many as the number to, and waits until all
+// are up.
 func (a *alone) grow(b *testing.B, to int) {
 	b.Helper()
-	var script strings.Builder // what an engine does itself
+	var script strings.Builder // does what Docker does with the container ends
 	for ; a.made < to; a.made++ {
 		n := a.made % len(a.ids)
 		var address dockeripam.RequestAddressResponse
-		a.call(b, "IpamDriver.RequestAddress", dockeripam.RequestAddressRequest{PoolID: a.networks[n].AddressSpace}, &address)
+		a.call(b, "IpamDriver.RequestAddress",
+			dockeripam.RequestAddressRequest{PoolID: a.networks[n].AddressSpace}, &address)
 		endpoint, sandbox := newID(), fmt.Sprintf("c%d", a.made)
-		a.call(b, "NetworkDriver.CreateEndpoint", network.CreateEndpointRequest{NetworkID: a.ids[n], EndpointID: endpoint,
-			Interface: &network.EndpointInterface{Address: address.Address}}, nil)
+		a.call(b, "NetworkDriver.CreateEndpoint", network.CreateEndpointRequest{
+			NetworkID: a.ids[n], EndpointID: endpoint,
+			Interface: &network.EndpointInterface{Address: address.Address},
+		}, nil)
 		var joined network.JoinResponse
-		a.call(b, "NetworkDriver.Join", network.JoinRequest{NetworkID: a.ids[n], EndpointID: endpoint, SandboxKey: "/run/netns/" + sandbox}, &joined)
-		fmt.Fprintf(&script, "ip netns add %[1]s; ip link set %[2]s netns %[1]s name eth0; ip -n %[1]s address add %[3]s dev eth0; ip -n %[1]s link set eth0 up\n",
+		a.call(b, "NetworkDriver.Join", network.JoinRequest{
+			NetworkID: a.ids[n], EndpointID: endpoint, SandboxKey: "/run/netns/" + sandbox,
+		}, &joined)
+		fmt.Fprintf(&script, "ip netns add %[1]s; ip link set %[2]s netns %[1]s name eth0; "+
+			"ip -n %[1]s address add %[3]s dev eth0; ip -n %[1]s link set eth0 up\n",
 			sandbox, joined.InterfaceName.SrcName, address.Address)
 	}
 	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
@@ -93,7 +101,7 @@ func (a *alone) grow(b *testing.B, to int) {
 	})
 }
 
-// call makes one of an engine's calls.
+// call calls the plugin as Docker does.
 func (a *alone) call(b *testing.B, call string, request, response any) {
 	b.Helper()
 	if err := post(a.calls, "http://weave/"+call, request, response); err != nil {
@@ -101,21 +109,21 @@ func (a *alone) call(b *testing.B, call string, request, response any) {
 	}
 }
 
-// newID is an id such as Docker's.
+// newID returns an id like Docker's.
 func newID() string {
 	id := make([]byte, 32)
-	rand.Read(id) // never fails, by its documentation
+	rand.Read(id) // never fails, see its documentation
 	return hex.EncodeToString(id)
 }
 
-// unixClient is a client of the server that listens on a Unix socket.
+// unixClient returns a client for the HTTP server on a Unix socket.
 func unixClient(socket string) *http.Client {
 	transport := api.UnixTransport(socket)
 	transport.MaxIdleConnsPerHost = 64
 	return &http.Client{Timeout: time.Minute, Transport: transport}
 }
 
-// post posts a request as JSON and decodes the response, unless that is nil.
+// post posts a request as JSON and decodes the reply into response if that is not nil.
 func post(c *http.Client, url string, request, response any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -125,19 +133,20 @@ func post(c *http.Client, url string, request, response any) error {
 	if err != nil {
 		return err
 	}
-	return answer(r, url, response)
+	return decode(r, url, response)
 }
 
-// get reads an answer in whole and decodes it, unless response is nil.
+// get reads a whole reply and decodes it into response if that is not nil.
 func get(c *http.Client, url string, response any) error {
 	r, err := c.Get(url)
 	if err != nil {
 		return err
 	}
-	return answer(r, url, response)
+	return decode(r, url, response)
 }
 
-func answer(r *http.Response, url string, response any) error {
+// decode reads a whole reply and decodes it into response if that is not nil.
+func decode(r *http.Response, url string, response any) error {
 	defer r.Body.Close()
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Does handing out an address get slower as a subnet fills up? The benchmark is the ipam package's own, which sees its
-// allocator: it fills a /16.
+// Does the allocation of an address get slower when a subnet fills up? This runs the benchmark of package ipam, which
+// has access to the allocator and fills a /16.
 func BenchmarkIPAM(b *testing.B) {
 	out, err := exec.Command("go", "test", "-run", "^$", "-bench", "^BenchmarkFill16$", "../../ipam").CombinedOutput()
 	if err != nil {
@@ -23,7 +23,7 @@ func BenchmarkIPAM(b *testing.B) {
 	}
 	first, last := perOp["ns/first"], perOp["ns/last"]
 	if first == 0 || last == 0 {
-		b.Fatalf("the ipam package's benchmark says neither ns/first nor ns/last:\n%s", out)
+		b.Fatalf("the benchmark of package ipam reports no ns/first and ns/last:\n%s", out)
 	}
 	x := result{Question: "address out of a /16", Case: "the last 1,000", Unit: "ns", Against: "the first 1,000"}
 	results.add(b, compared(x, []float64{last}, []float64{first}))

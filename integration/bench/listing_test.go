@@ -11,8 +11,9 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// How long does a listing take at the API, from the request to the last byte of the answer? As tracked, and live from
-// both sources; the live one by nsproc against the bare launching of as many nsenter, as many at a time.
+// How long does a listing take at the API, from the request to the last byte of the reply? As tracked, and live from
+// both sources. The live listing by nsproc is compared with just running nsenter as many times, as many at the same
+// time.
 func BenchmarkListing(b *testing.B) {
 	direct, through := waysIn(b)
 	a := startAlone(b)
@@ -56,7 +57,7 @@ func BenchmarkListing(b *testing.B) {
 	}
 }
 
-// sandboxes are the namespaces of all endpoints, open until b ends.
+// sandboxes opens the network namespaces of all endpoints, until the end of b.
 func (a *alone) sandboxes(b *testing.B) []*os.File {
 	b.Helper()
 	var files []*os.File
@@ -71,7 +72,7 @@ func (a *alone) sandboxes(b *testing.B) []*os.File {
 	return files
 }
 
-// listAll lists all namespaces by one of the ways in, as many at a time as the plugin does.
+// listAll lists all namespaces with one of the command lines of waysIn, as many at the same time as the plugin does.
 func listAll(b *testing.B, way []string, namespaces []*os.File) {
 	queue := make(chan *os.File)
 	var group sync.WaitGroup

@@ -1,10 +1,11 @@
-// Package bench measures what weave promises, against what its user has without it: nsproc against nsenter, a weave
-// network against Docker's own bridge and against one made by hand. Each file asks one question. Whatever is compared is
-// measured in turns in one run, because only ratios carry over from one machine to another. Nothing here passes or
-// fails by speed: the table at the end says which targets are met.
+// Package bench measures what weave promises, and compares it with what a user has without weave: nsproc with nsenter,
+// a weave network with Docker's bridge network and with a bridge that was made by hand. Each file answers one
+// question. What is compared is measured alternately in one run, because only ratios are valid for other machines as
+// well. Nothing fails by speed: the table at the end says which targets are met.
 //
-// `make bench` runs all of it, `make bench BENCH=Listing` one question. The benchmarks need root, since they start test
-// hosts; they run in the machine's own namespaces, and enter others through lab and by programs that they measure.
+// `make bench` runs everything, `make bench BENCH=Listing` one question. The benchmarks need root, because they start
+// test hosts. They run in the machine's own namespaces and enter others through package lab and the programs that they
+// measure.
 package bench
 
 import (
@@ -14,7 +15,7 @@ import (
 	"testing"
 )
 
-// results is where the benchmarks put what they found.
+// results collects the results of all benchmarks.
 var results report
 
 func TestMain(m *testing.M) {

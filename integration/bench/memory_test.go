@@ -11,8 +11,8 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// How much memory does the plugin take? After it has made so many endpoints, spread over ten networks, and has listed
-// them live. No Engine runs here, so what Docker's API tells of as many containers is not in it.
+// How much memory does the plugin use, after it has made a number of endpoints on ten networks and has listed them
+// live? Docker does not run here, so that the names from its API are not counted.
 func BenchmarkMemory(b *testing.B) {
 	a := startAlone(b)
 	client := unixClient(a.Path(lab.APISocket))
@@ -27,7 +27,8 @@ func BenchmarkMemory(b *testing.B) {
 			}
 		}
 		m := memoryOf(b, a.plugin.PID)
-		x := result{Question: "memory of the plugin, resident, without Docker's API", Case: fmt.Sprintf("endpoints: %d", n), Unit: "MB", Value: m["Rss"]}
+		x := result{Question: "memory of the plugin, resident, without Docker's API",
+			Case: fmt.Sprintf("endpoints: %d", n), Unit: "MB", Value: m["Rss"]}
 		if n == 1000 {
 			x.Target = atMost(40)
 		}
@@ -37,7 +38,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// memoryOf is what the kernel says of a process's memory, in MB by name: see smaps_rollup in proc(5).
+// memoryOf returns a process's use of memory in MB, by the names of smaps_rollup in proc(5).
 func memoryOf(b *testing.B, pid int) map[string]float64 {
 	b.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))

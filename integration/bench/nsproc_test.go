@@ -18,8 +18,8 @@ import (
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
-// How long does it take to look into a namespace with nsproc? Against the same program, less its entry point, in there
-// through nsenter(1), and against a Go program that does nothing.
+// How long does it take to look into a namespace with nsproc? Compared with the same program without its own entry
+// point, started by nsenter(1), and with a Go program that does nothing.
 func BenchmarkNsproc(b *testing.B) {
 	host, sandbox := nstest.New(b), nstest.New(b)
 	nstest.Veth(b, host, sandbox, "host0", "10.32.0.1/22", "fd00::1/64")
@@ -45,11 +45,11 @@ func BenchmarkNsproc(b *testing.B) {
 	results.add(b, compared(x, took[0], took[2]))
 }
 
-// environment is that in which the plugin runs nsproc.
+// environment is the environment in which the plugin runs nsproc.
 var environment = []string{"GOMAXPROCS=1"}
 
-// waysIn are two command lines that list the namespace that is open as nsproc's descriptor: nsproc itself, and nsenter
-// with an nsproc that has Go's own entry point.
+// waysIn returns two command lines that list the namespace which is open as descriptor protocol.NamespaceFD: nsproc
+// itself, and nsenter with an nsproc that has Go's usual entry point.
 func waysIn(b *testing.B) (direct, through []string) {
 	b.Helper()
 	plain := nstest.BuildNsproc(b, "-s -w")
@@ -57,8 +57,8 @@ func waysIn(b *testing.B) (direct, through []string) {
 	return []string{filepath.Join(lab.Binaries(b), "nsproc")}, []string{"nsenter", descriptor, plain}
 }
 
-// list asks a namespace for its links and addresses, by one of the ways in, as the plugin does: the request is there when the
-// program starts, and its output goes to a file in memory.
+// list lists the links and addresses of a namespace with one of the command lines of waysIn, as the plugin does: the
+// request is in the pipe before the program starts, and its output goes to a file in memory.
 func list(b *testing.B, way []string, namespace *os.File) {
 	request, err := json.Marshal(protocol.Request{Version: protocol.Version, List: &protocol.List{}})
 	if err != nil {
@@ -97,7 +97,7 @@ func list(b *testing.B, way []string, namespace *os.File) {
 	}
 }
 
-// build builds a Go program as nsproc is built and returns its path.
+// build builds a Go program with the options of nsproc and returns its path.
 func build(b *testing.B, folder string) string {
 	b.Helper()
 	program := filepath.Join(b.TempDir(), "program")

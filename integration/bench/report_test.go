@@ -17,42 +17,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// report is what a run found.
+// report is the outcome of a run.
 type report struct {
 	Machine machine  `json:"machine"`
 	Results []result `json:"results"`
 }
 
-// machine is what the results hold for.
+// machine describes the machine of a run.
 type machine struct {
 	Cores  int      `json:"cores"`
 	CPU    string   `json:"cpu,omitempty"`
 	Kernel string   `json:"kernel"`
 	Go     string   `json:"go"`
-	Load   string   `json:"load"` // of the last minute, when the run ended
-	Engine []string `json:"engines,omitempty"`
+	Load   string   `json:"load"`              // average of the last minute of the run
+	Docker []string `json:"engines,omitempty"` // versions
 }
 
-// result is one line of the table: what was measured and, where there is something to compare with, what that took.
+// result is a line of the table: what was measured and, if there is one, what it is compared with.
 type result struct {
 	Question string  `json:"question"`
 	Case     string  `json:"case"`
 	Unit     string  `json:"unit"`
 	Value    float64 `json:"value"`
-	Against  string  `json:"against,omitempty"` // what Other is measured of
+	Against  string  `json:"against,omitempty"` // what Other was measured with
 	Other    float64 `json:"other,omitempty"`   // in Unit
-	Ratio    *spread `json:"ratio,omitempty"`   // Value to Other, within the same turn
+	Ratio    *spread `json:"ratio,omitempty"`   // of Value to Other in the same round
 	Target   *target `json:"target,omitempty"`
 	Met      *bool   `json:"met,omitempty"`
 }
 
-// target is what the ratio should be, or the value if there is nothing to compare with.
+// target is a limit for the ratio, or for the value if there is no ratio.
 type target struct {
 	Most  float64 `json:"most,omitempty"`
 	Least float64 `json:"least,omitempty"`
 }
 
-// atMost and atLeast make targets.
+// atMost and atLeast return targets.
 func atMost(x float64) *target  { return &target{Most: x} }
 func atLeast(x float64) *target { return &target{Least: x} }
 
@@ -67,10 +67,10 @@ func (t target) String() string {
 	return fmt.Sprintf("≥ %g", t.Least)
 }
 
-// add adds a result and says whether its target is met.
+// add adds a result, after it has set whether the target is met.
 func (r *report) add(b *testing.B, x result) {
 	b.Helper()
-	b.ReportMetric(0, "ns/op") // the time of the whole benchmark says nothing
+	b.ReportMetric(0, "ns/op") // removes the time of the whole benchmark, which means nothing
 	if x.Target != nil {
 		decisive := x.Value
 		if x.Ratio != nil {
@@ -82,14 +82,14 @@ func (r *report) add(b *testing.B, x result) {
 	r.Results = append(r.Results, x)
 }
 
-// compared makes the result of two samples that were taken in turns.
+// compared completes a result with two samples that were taken alternately.
 func compared(x result, value, other []float64) result {
 	ratio := spreadOf(ratios(value, other))
 	x.Value, x.Other, x.Ratio = median(value), median(other), &ratio
 	return x
 }
 
-// publish prints the table and writes the results to the file, unless its name is empty.
+// publish prints the table and writes the results to the file if its name is not empty.
 func (r *report) publish(w io.Writer, file string) error {
 	if len(r.Results) == 0 {
 		return nil
@@ -131,13 +131,14 @@ func (r *report) table() []byte {
 				met = "yes"
 			}
 		}
-		fmt.Fprintln(w, strings.Join([]string{x.Question, x.Case, quantity(x.Value, x.Unit), against, ratio, target, met}, "\t"))
+		cells := []string{x.Question, x.Case, quantity(x.Value, x.Unit), against, ratio, target, met}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
-	w.Flush()
+	_ = w.Flush() // into memory
 	return b.Bytes()
 }
 
-// quantity shows three digits, more only before the point.
+// quantity formats a value with three digits, or with all digits before the point if these are more.
 func quantity(x float64, unit string) string {
 	if x >= 100 {
 		return fmt.Sprintf("%.0f %s", x, unit)
@@ -145,7 +146,7 @@ func quantity(x float64, unit string) string {
 	return fmt.Sprintf("%.3g %s", x, unit)
 }
 
-// describe fills in what is the same for the whole run.
+// describe sets the fields that are the same for all results.
 func (m *machine) describe() {
 	m.Cores, m.Go = runtime.NumCPU(), runtime.Version()
 	var u unix.Utsname
@@ -160,17 +161,17 @@ func (m *machine) describe() {
 	}
 }
 
-// addEngine notes an engine's version.
-func (m *machine) addEngine(version string) {
-	if !slices.Contains(m.Engine, version) {
-		m.Engine = append(m.Engine, version)
+// addDocker adds a version of Docker.
+func (m *machine) addDocker(version string) {
+	if !slices.Contains(m.Docker, version) {
+		m.Docker = append(m.Docker, version)
 	}
 }
 
 func (m machine) String() string {
 	s := fmt.Sprintf("%d cores (%s), Linux %s, %s, load %s", m.Cores, m.CPU, m.Kernel, m.Go, m.Load)
-	if len(m.Engine) > 0 {
-		s += ", Docker " + strings.Join(m.Engine, ", ")
+	if len(m.Docker) > 0 {
+		s += ", Docker " + strings.Join(m.Docker, ", ")
 	}
 	return s
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// inTurns runs all of runs once in each of several rounds, so that whatever else the machine does meets them alike, and
-// returns what each of them found. Every round begins with another one.
+// inTurns calls each function once in each round, so that whatever else the machine does affects all of them alike, and
+// returns the values of each. Every round starts with another function.
 func inTurns(rounds int, runs ...func() float64) [][]float64 {
 	found := make([][]float64, len(runs))
 	for round := range rounds {
@@ -19,14 +19,14 @@ func inTurns(rounds int, runs ...func() float64) [][]float64 {
 	return found
 }
 
-// milliseconds is what f takes.
+// milliseconds returns how long f takes.
 func milliseconds(f func()) float64 {
 	start := time.Now()
 	f()
 	return time.Since(start).Seconds() * 1e3
 }
 
-// ratios is a to b, turn by turn.
+// ratios returns the ratio of a to b in each round.
 func ratios(a, b []float64) []float64 {
 	r := make([]float64, len(a))
 	for i := range a {
@@ -35,7 +35,7 @@ func ratios(a, b []float64) []float64 {
 	return r
 }
 
-// spread says where a sample lies: half of it is between Low and High.
+// spread describes a sample: half of it is between Low and High, its quartiles.
 type spread struct {
 	Low    float64 `json:"low"`
 	Median float64 `json:"median"`
@@ -50,7 +50,7 @@ func spreadOf(sample []float64) spread {
 
 func median(sample []float64) float64 { return quantile(sample, 0.5) }
 
-// quantile is the value below which the share q of the sample lies.
+// quantile returns the value below which the share q of the sample is.
 func quantile(sample []float64, q float64) float64 {
 	s := slices.Sorted(slices.Values(sample))
 	at := q * float64(len(s)-1)

@@ -7,24 +7,25 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// crowd is how many containers are started at once.
+// crowd is the number of containers that are started at the same time.
 const crowd = 32
 
-// How long does it take until all containers run that are started at once? Against Docker's own bridge network.
+// How long does it take to start many containers at the same time? Compared with Docker's bridge network.
 func BenchmarkStart(b *testing.B) {
-	onEachEngine(b, func(b *testing.B, e *engine) {
+	onEachDocker(b, func(b *testing.B, e *dockerHost) {
 		e.addNetworks(b)
 		for _, internal := range []bool{true, false} {
 			took := inTurns(3, e.startCrowd(b, "weave", internal), e.startCrowd(b, "bridge", internal))
-			x := result{Question: fmt.Sprintf("start %d containers at once", crowd), Case: "Docker " + e.version + ", " + kind(internal), Unit: "ms", Against: "bridge"}
+			x := result{Question: fmt.Sprintf("start %d containers at once", crowd),
+				Case: "Docker " + e.version + ", " + kind(internal), Unit: "ms", Against: "bridge"}
 			results.add(b, compared(x, took[0], took[1]))
 		}
 	})
 }
 
-// startCrowd creates containers, which are then started at once, and takes them away again after each turn. The engine
-// answers a start when the container runs.
-func (e *engine) startCrowd(b *testing.B, driver string, internal bool) func() float64 {
+// startCrowd returns a function that creates containers, measures how long it takes to start all of them at the same
+// time, and removes them. Docker replies to a start when the container runs.
+func (e *dockerHost) startCrowd(b *testing.B, driver string, internal bool) func() float64 {
 	network := networkName(driver, internal)
 	return func() float64 {
 		names := make([]string, crowd)

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// handMade is a network as one makes it by hand between two sandboxes, the arguments: a bridge and veth pairs, let
-// through the host's firewall as weave lets its own networks through.
+// handMade is a script that makes a network by hand between two sandboxes, its arguments: a bridge, veth pairs, and a
+// firewall rule as weave has for its networks.
 const handMade = `
 ip link add hand type bridge
 ip link set hand up
@@ -31,10 +31,11 @@ done
 iptables -I FORWARD 2 -i hand -o hand -j ACCEPT
 `
 
-// How fast are two containers on one network? Against a bridge and veth pairs made by hand and against Docker's own
-// bridge network. It is the same two containers for all of them: Docker's rules in a sandbox take their time too.
+// How fast is the traffic between two containers on a network? Compared with a bridge and veth pairs made by hand,
+// and with Docker's bridge network. All three connect the same two containers, because Docker's rules in a sandbox
+// cost time, too.
 func BenchmarkTraffic(b *testing.B) {
-	e := startEngine(b, "/") // has iperf3
+	e := startDockerHost(b, "/") // has iperf3
 	e.addNetworks(b)
 	sandboxes := e.startPair(b, networkName("weave", false))
 	for _, c := range pair {
@@ -69,11 +70,11 @@ func BenchmarkTraffic(b *testing.B) {
 	}
 }
 
-// pair names the containers between which traffic goes.
+// pair are the names of the two containers.
 var pair = [2]string{"one", "two"}
 
-// startPair runs the pair on a network and returns the paths of its sandboxes on the host.
-func (e *engine) startPair(b *testing.B, network string) (sandboxes [2]string) {
+// startPair starts the two containers on a network and returns the paths of their sandboxes on the host.
+func (e *dockerHost) startPair(b *testing.B, network string) (sandboxes [2]string) {
 	b.Helper()
 	for i, c := range pair {
 		e.Run(b, "--name", c, "--network", network)
@@ -83,11 +84,12 @@ func (e *engine) startPair(b *testing.B, network string) (sandboxes [2]string) {
 	return sandboxes
 }
 
-// addressesOn are the pair's addresses on a network.
-func (e *engine) addressesOn(b *testing.B, network string) (addresses [2]netip.Addr) {
+// addressesOn returns the addresses of the two containers on a network.
+func (e *dockerHost) addressesOn(b *testing.B, network string) (addresses [2]netip.Addr) {
 	b.Helper()
 	for i, c := range pair {
-		text := e.Docker(b, "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network), c)
+		format := fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network)
+		text := e.Docker(b, "inspect", "-f", format, c)
 		address, err := netip.ParseAddr(text)
 		if err != nil {
 			b.Fatalf("address of %s on %s: %v", c, network, err)
@@ -97,15 +99,15 @@ func (e *engine) addressesOn(b *testing.B, network string) (addresses [2]netip.A
 	return addresses
 }
 
-// path leads from one sandbox to another one.
+// path is a way for traffic from one sandbox to another.
 type path struct {
-	sandboxes [2]string // files, on the host
+	sandboxes [2]string // paths on the host
 	addresses [2]netip.Addr
 	sockets   [2]int // UDP, connected to each other
 }
 
-// newPath opens the sockets of a path.
-func (e *engine) newPath(b *testing.B, sandboxes [2]string, addresses [2]netip.Addr) *path {
+// newPath returns a path, with its sockets open until the end of b.
+func (e *dockerHost) newPath(b *testing.B, sandboxes [2]string, addresses [2]netip.Addr) *path {
 	b.Helper()
 	p := &path{sandboxes: sandboxes, addresses: addresses}
 	for i, sandbox := range sandboxes {
@@ -119,13 +121,13 @@ func (e *engine) newPath(b *testing.B, sandboxes [2]string, addresses [2]netip.A
 	return p
 }
 
-// udpSocket opens a UDP socket in a network namespace, from one address to the other.
+// udpSocket opens a UDP socket in a network namespace, bound to one address and connected to the other.
 func udpSocket(namespace string, from, to netip.Addr) (fd int, err error) {
 	const port = 5202 // beside iperf3's
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine, and nothing else runs on it
+		runtime.LockOSThread() // never unlocked: the thread, which enters the namespace, ends with the goroutine
 		var file *os.File
 		if file, err = os.Open(namespace); err != nil {
 			return
@@ -150,8 +152,8 @@ func udpSocket(namespace string, from, to netip.Addr) (fd int, err error) {
 	return fd, err
 }
 
-// roundTrip is what the path takes there and back, in microseconds: the median of many. One thread sends and receives on
-// both sides, so that it is the path that is measured and not the scheduler.
+// roundTrip returns the median time of a round trip in microseconds. One thread sends and receives on both sides, so
+// that the scheduler is not part of it.
 func roundTrip(b *testing.B, p *path) float64 {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -173,9 +175,9 @@ func roundTrip(b *testing.B, p *path) float64 {
 	return median(sample)
 }
 
-// throughput is what one TCP connection gets through, in Gbit/s. Single runs differ much, by where the scheduler puts the
-// two ends: many short ones are better than few long ones.
-func (e *engine) throughput(b *testing.B, p *path) float64 {
+// throughput returns the throughput of a TCP connection in Gbit/s. Single runs differ much, depending on the
+// processors on which the two ends run, so many short runs are better than few long ones.
+func (e *dockerHost) throughput(b *testing.B, p *path) float64 {
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
 	server := e.Command(ctx, "nsenter", "--net="+p.sandboxes[1], "iperf3", "--server", "--one-off", "--forceflush")
@@ -186,7 +188,7 @@ func (e *engine) throughput(b *testing.B, p *path) float64 {
 	if err := server.Start(); err != nil {
 		b.Fatal(err)
 	}
-	defer server.Wait()
+	defer func() { _ = server.Wait() }() // the client has judged the transfer
 	ready := false
 	lines := bufio.NewScanner(listens)
 	for !ready && lines.Scan() {
@@ -195,8 +197,9 @@ func (e *engine) throughput(b *testing.B, p *path) float64 {
 	if !ready {
 		b.Fatal("iperf3 --server ended")
 	}
-	go io.Copy(io.Discard, listens) // the rest of its report; it ends with the server
-	out := e.Exec(b, "nsenter", "--net="+p.sandboxes[0], "iperf3", "--client", p.addresses[1].String(), "--bytes", "512M", "--json")
+	go func() { _, _ = io.Copy(io.Discard, listens) }() // the rest of its report, until it ends
+	out := e.Exec(b, "nsenter", "--net="+p.sandboxes[0],
+		"iperf3", "--client", p.addresses[1].String(), "--bytes", "512M", "--json")
 	var report struct {
 		End struct {
 			Received struct {

@@ -1,8 +1,9 @@
-// Command engines turns the output of the integration tests, run with -json on several engines, into the README's table:
+// Command engines writes the README's table of Docker versions from the output of the integration tests, which ran with
+// -json on each version:
 //
 //	engines README.md bookworm.json trixie.json forky.json
 //
-// It prints the tests that failed and exits with 1 if there are any; then it writes nothing.
+// If a test has failed, it writes nothing, prints the tests that failed, and exits with status 1.
 package main
 
 import (
@@ -19,13 +20,13 @@ import (
 	"strings"
 )
 
-// The table stands between these lines of the README.
+// The table is between these lines of the README.
 const (
 	begin = "<!-- engines: written by make test-engines -->"
 	end   = "<!-- /engines -->"
 )
 
-// versionLine is how the tests tell the version of the engine that they run on.
+// versionLine is the start of the line with which the tests report the version of Docker.
 const versionLine = "engine: "
 
 func main() {
@@ -56,7 +57,7 @@ func run(args []string) error {
 	var failed []error
 	for _, r := range results {
 		for _, name := range r.failed {
-			failed = append(failed, fmt.Errorf("%s on %s failed", name, r.engine))
+			failed = append(failed, fmt.Errorf("%s on %s failed", name, r.version))
 		}
 	}
 	if len(failed) > 0 {
@@ -72,9 +73,9 @@ func run(args []string) error {
 	return os.WriteFile(args[0], readme, 0o644)
 }
 
-// result is what the tests said on one engine. Tests are counted without the subtests.
+// result is the outcome of the tests on one version of Docker. Subtests are not counted.
 type result struct {
-	suite, engine   string
+	suite, version  string
 	passed          int
 	skipped, failed []string
 }
@@ -84,16 +85,16 @@ type event struct{ Action, Package, Test, Output string }
 
 func read(r *bufio.Reader) (result, error) {
 	var out result
-	running := map[string]bool{} // tests and packages that have begun and not ended
+	running := map[string]bool{} // tests and packages that have not ended yet
 	for d := json.NewDecoder(r); d.More(); {
 		var e event
 		if err := d.Decode(&e); err != nil {
 			return out, err
 		}
 		if version, ok := strings.CutPrefix(e.Output, versionLine); ok {
-			out.engine = strings.TrimSpace(version)
+			out.version = strings.TrimSpace(version)
 		}
-		name := cmp.Or(e.Test, e.Package) // a package fails by itself when it doesn't build, or is killed
+		name := cmp.Or(e.Test, e.Package) // a package fails without a test if it does not build or is killed
 		switch e.Action {
 		case "start", "run":
 			running[e.Package+" "+e.Test] = true
@@ -113,8 +114,8 @@ func read(r *bufio.Reader) (result, error) {
 	if len(running) > 0 {
 		return out, fmt.Errorf("cut off: no end of %s", slices.Sorted(maps.Keys(running)))
 	}
-	if out.engine == "" || out.passed == 0 {
-		return out, errors.New("no test passed, or none told the engine's version")
+	if out.version == "" || out.passed == 0 {
+		return out, errors.New("no test passed, or none reported the version of Docker")
 	}
 	return out, nil
 }
@@ -124,12 +125,13 @@ func table(results []result) string {
 	b.WriteString("| Docker Engine | of Debian | tests passed | not for this engine |\n|---|---|---|---|\n")
 	for _, r := range results {
 		slices.Sort(r.skipped)
-		fmt.Fprintf(&b, "| %s | %s | %d | %s |\n", r.engine, r.suite, r.passed, cmp.Or(strings.Join(r.skipped, ", "), "-"))
+		skipped := cmp.Or(strings.Join(r.skipped, ", "), "-")
+		fmt.Fprintf(&b, "| %s | %s | %d | %s |\n", r.version, r.suite, r.passed, skipped)
 	}
 	return b.String()
 }
 
-// replace puts text between the marks.
+// replace puts text between the lines begin and end.
 func replace(readme []byte, text string) ([]byte, error) {
 	before, rest, ok := bytes.Cut(readme, []byte(begin+"\n"))
 	_, after, ok2 := bytes.Cut(rest, []byte(end))

@@ -36,7 +36,8 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "before\n" + begin + "\n| Docker Engine | of Debian | tests passed | not for this engine |\n|---|---|---|---|\n" +
+	want := "before\n" + begin + "\n" +
+		"| Docker Engine | of Debian | tests passed | not for this engine |\n|---|---|---|---|\n" +
 		"| 28.5.2 | forky | 1 | TestB |\n" + end + "\nafter\n"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -46,10 +47,14 @@ func TestTable(t *testing.T) {
 func TestNothingIsWritten(t *testing.T) {
 	marks := begin + "\n" + end
 	for name, tt := range map[string]struct{ readme, results, err string }{
-		"a test failed":   {marks, passing + `{"Action":"fail","Package":"p","Test":"TestC"}`, "TestC on 28.5.2 failed"},
-		"a build failed":  {marks, passing + `{"Action":"fail","Package":"q"}`, "q on 28.5.2 failed"},
-		"no version":      {marks, `{"Action":"pass","Package":"p","Test":"TestA"}`, "none told the engine's version"},
-		"cut off":         {marks, passing + `{"Action":"start","Package":"q"}{"Action":"run","Package":"q","Test":"TestC"}`, "cut off: no end of [q  q TestC]"},
+		"a test failed": {marks, passing + `{"Action":"fail","Package":"p","Test":"TestC"}`,
+			"TestC on 28.5.2 failed"},
+		"a build failed": {marks, passing + `{"Action":"fail","Package":"q"}`, "q on 28.5.2 failed"},
+		"no version": {marks, `{"Action":"pass","Package":"p","Test":"TestA"}`,
+			"none reported the version of Docker"},
+		"cut off": {marks,
+			passing + `{"Action":"start","Package":"q"}{"Action":"run","Package":"q","Test":"TestC"}`,
+			"cut off: no end of [q  q TestC]"},
 		"nothing ran":     {marks, "", "no test passed"},
 		"not JSON":        {marks, "FAIL", "invalid character"},
 		"no marks":        {"text", passing, "want the lines"},

@@ -1,4 +1,5 @@
-// Package forget tests what takes minutes, of which most is waiting; it runs beside the other integration tests.
+// Package forget is a test that mostly waits, for minutes. As a package of its own it runs beside the other integration
+// tests.
 package forget
 
 import (
@@ -10,8 +11,8 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// The engine that starts after a crash forgets its endpoints without a word to a plugin on a legacy socket (unless it has
-// used that plugin's IPAM before). Weave gives up those that Docker has been seen not to know for a while.
+// After a crash Docker forgets its endpoints without a call to a plugin on a legacy socket (except one whose IPAM
+// driver it has already used). weave releases an endpoint that Docker has not known for some time.
 func TestEndpointsThatDockerForgotAreReleased(t *testing.T) {
 	h := lab.Start(t, lab.Options{Name: "forget"})
 	h.StartPlugin(t)
@@ -24,9 +25,9 @@ func TestEndpointsThatDockerForgotAreReleased(t *testing.T) {
 		t.Fatalf("endpoints %v, %v", before, err)
 	}
 
-	h.KillEngine(t)
-	h.StartEngine(t)
-	lab.Eventually(t, 5*time.Minute, "only the living endpoint", func() error {
+	h.KillDocker(t)
+	h.StartDocker(t)
+	lab.Eventually(t, 5*time.Minute, "only the endpoint of the running container", func() error {
 		found, err := client.Endpoints(t.Context(), api.Query{Live: "kernel"})
 		if err != nil {
 			return err

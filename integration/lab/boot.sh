@@ -3,13 +3,15 @@
 #
 #   unshare --mount --net --pid --uts --ipc --fork --kill-child boot.sh NAME LOWER DIR BIN COMMAND...
 #
-# The host's root is LOWER (a root directory; / is this machine's own) under an overlay that lasts until it ends, so
-# what a host writes is gone with it, except for its disk, which is in DIR: /var/lib/docker and /var/lib/weave.
-# BIN, a directory, is seen as /opt/weave. COMMAND then runs as the host's init.
+# The host's root is an overlay over LOWER, a root directory (/ is this machine's own). The overlay ends with the host, and
+# with it all that the host has written, except for its disk in DIR: /var/lib/docker and /var/lib/weave. The directory
+# BIN is mounted at /opt/weave. COMMAND then runs as the host's init.
 #
-# Why so: `/` shared, as systemd has it, or a mount made later is not seen by a slave; a fresh tmpfs on /run for each
-# boot; pivot_root rather than chroot, in which the engine can't unpack images; the overlay's upper directory on a
-# tmpfs, since it may not lie below the lower one.
+# The reasons for some details:
+# - / is shared, as systemd makes it, so that slave mounts get the mounts that are made later.
+# - /run is a new tmpfs with each boot.
+# - It is pivot_root and not chroot, because Docker can't unpack images in a chroot.
+# - The overlay's upper directory is on a tmpfs, because it must not be below the lower one.
 set -eu
 name=$1 lower=$2 dir=$3 bin=$4
 shift 4

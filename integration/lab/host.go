@@ -1,8 +1,8 @@
-// Package lab starts test hosts on one machine: each is a set of namespaces (network, mount, pid, uts, ipc) with an
-// init, a disk and a Docker Engine of its own, of whichever version, and is gone without a trace when it ends. It is
-// for tests and benchmarks only.
+// Package lab starts test hosts on one machine. Each host is a set of namespaces (network, mount, pid, uts, ipc) with
+// an init, a disk and a Docker Engine of its own, in a version of the test's choice. Nothing is left of a host when
+// it ends. The package is for tests and benchmarks only.
 //
-// The package itself stays in the machine's own namespaces: it enters a host only by running nsenter.
+// Its code runs in the machine's own namespaces and enters those of a host only by running nsenter.
 package lab
 
 import (
@@ -26,30 +26,34 @@ import (
 //go:embed boot.sh
 var bootScript string
 
-// initScript is a host's init: bash reaps whatever loses its parent.
+// initScript is a host's init. It is bash because that reaps the processes that lose their parents.
 const initScript = `echo ready >&3; exec 3>&-; while :; do sleep 86400; done`
 
-// Options says what a host is like.
+// Options describes a host.
 type Options struct {
-	Name     string       // required: host name, at most 12 characters
-	Root     string       // root directory of the host's software; empty: that of the suite $WEAVE_LAB_ENGINE, or this machine's own
-	Engine   []string     // further options of dockerd
-	NoEngine bool         // leave the engine off until StartEngine
-	Underlay *Underlay    // the network that the host's eth0 is on; nil: the host has no eth0
-	Address  netip.Prefix // of eth0; required with Underlay
+	// Name is the host name: required, at most 12 characters.
+	Name string
+	// Root is the root directory of the host's software. Default: that of the suite $WEAVE_LAB_SUITE, or this
+	// machine's own.
+	Root string
+
+	DockerArgs []string     // further options of dockerd
+	NoDocker   bool         // Docker does not run until StartDocker
+	Underlay   *Underlay    // the network of the host's eth0; nil: the host has no eth0
+	Address    netip.Prefix // of eth0; required with Underlay
+	Binaries   string       // directory with the weave and nsproc that run on the host; default: Binaries()
 }
 
-// Host is a test host. One goroutine may power it on and off or start and end its engine; all else may be called from
-// several at once.
+// Host is a test host. Only one goroutine may power it on and off and start and end its Docker; all other methods may
+// be called concurrently.
 type Host struct {
 	options Options
 	dir     string // its disk, and its logs
-	bin     string // directory of the binaries under test
 	init    *process
-	engine  *process
+	dockerd *process
 }
 
-// Start boots a host that lasts as long as t, and prints its logs if t fails.
+// Start boots a host, closes it at the end of t, and prints its logs if t fails.
 func Start(t testing.TB, o Options) *Host {
 	t.Helper()
 	h := Boot(t, o)
@@ -62,11 +66,11 @@ func Start(t testing.TB, o Options) *Host {
 	return h
 }
 
-// Boot boots a host that lasts until Close is called, so that several tests can share it.
+// Boot boots a host. It lasts until Close is called, so that several tests can share it.
 func Boot(t testing.TB, o Options) *Host {
 	t.Helper()
 	needRoot(t)
-	if suite := os.Getenv("WEAVE_LAB_ENGINE"); o.Root == "" && suite != "" {
+	if suite := os.Getenv("WEAVE_LAB_SUITE"); o.Root == "" && suite != "" {
 		o.Root = Root(t, suite)
 	}
 	if o.Root == "" {
@@ -77,31 +81,34 @@ func Boot(t testing.TB, o Options) *Host {
 	if err != nil {
 		t.Fatalf("make the disk of host %s: %v", o.Name, err)
 	}
-	h := &Host{options: o, dir: dir, bin: Binaries(t)}
+	if o.Binaries == "" {
+		o.Binaries = Binaries(t)
+	}
+	h := &Host{options: o, dir: dir}
 	booted := false
 	defer func() {
 		if !booted {
-			t.Logf("engine of host %s:\n%s", o.Name, tail(h.engineLog(), 0))
+			t.Logf("Docker on host %s:\n%s", o.Name, tail(h.dockerLog(), 0))
 			if err := h.Close(); err != nil {
 				t.Error(err)
 			}
 		}
 	}()
 	h.PowerOn(t)
-	if !o.NoEngine {
-		h.StartEngine(t)
+	if !o.NoDocker {
+		h.StartDocker(t)
 		h.ImportImage(t)
 	}
 	booted = true
 	return h
 }
 
-// disks is where the hosts' disks are.
+// disks is the directory of the hosts' disks.
 const disks = "/var/tmp"
 
 var sweepOnce sync.Once
 
-// sweep removes what is left of hosts of a test that was killed. The hosts themselves died with it.
+// sweep removes the files and cgroups of hosts whose test process was killed. Their processes ended with it.
 func sweep() {
 	names, _ := filepath.Glob(filepath.Join(disks, "weave-lab-*"))
 	for _, name := range names {
@@ -109,12 +116,12 @@ func sweep() {
 		if _, err := fmt.Sscanf(filepath.Base(name), "weave-lab-%d-", &pid); err != nil || syscall.Kill(pid, 0) == nil {
 			continue
 		}
-		_ = removeCgroups(filepath.Base(name)) // what can't be removed now is tried again by the next test
+		_ = removeCgroups(filepath.Base(name)) // the next test process tries again what fails now
 		_ = os.RemoveAll(name)
 	}
 }
 
-// needRoot skips t without root, or fails it where root is promised.
+// needRoot skips t if this is not root, or fails it if $WEAVE_TEST_ROOT is 1.
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() == 0 {
@@ -126,7 +133,7 @@ func needRoot(t testing.TB) {
 	t.Skip("needs root: it makes namespaces and runs Docker Engines in them")
 }
 
-// PowerOn boots the host. Neither its engine nor a plugin runs yet.
+// PowerOn boots the host, without Docker and without a plugin.
 func (h *Host) PowerOn(t testing.TB) {
 	t.Helper()
 	logFile, err := os.Create(filepath.Join(h.dir, "boot.log"))
@@ -141,13 +148,14 @@ func (h *Host) PowerOn(t testing.TB) {
 	defer ready.Close()
 
 	cmd := exec.Command("bash", "-c", bootScript, "boot.sh",
-		h.options.Name, h.options.Root, h.dir, h.bin, "bash", "-c", initScript)
+		h.options.Name, h.options.Root, h.dir, h.options.Binaries, "bash", "-c", initScript)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.ExtraFiles = []*os.File{readyWriter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
-		Pdeathsig:  syscall.SIGKILL,
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS |
+			syscall.CLONE_NEWIPC,
+		Pdeathsig: syscall.SIGKILL,
 	}
 	h.init, err = startProcess(cmd)
 	readyWriter.Close()
@@ -162,7 +170,7 @@ func (h *Host) PowerOn(t testing.TB) {
 	}
 }
 
-// PowerOff ends everything on the host at once, as a power cut does. Its disk stays.
+// PowerOff ends all processes on the host at once, as a power cut does. Its disk stays.
 func (h *Host) PowerOff(t testing.TB) {
 	t.Helper()
 	if err := h.powerOff(); err != nil {
@@ -175,11 +183,11 @@ func (h *Host) powerOff() error {
 		return nil
 	}
 	h.init.kill()
-	h.init, h.engine = nil, nil
+	h.init, h.dockerd = nil, nil
 	return removeCgroups(h.cgroup())
 }
 
-// Close ends the host and removes all that it left on the machine.
+// Close ends the host and removes its disk and its cgroups.
 func (h *Host) Close() error {
 	if err := errors.Join(h.powerOff(), os.RemoveAll(h.dir)); err != nil {
 		return fmt.Errorf("end host %s: %w", h.options.Name, err)
@@ -187,7 +195,7 @@ func (h *Host) Close() error {
 	return nil
 }
 
-// Watch prints, if t fails, what the host's engine and plugins logged while it ran.
+// Watch prints, if t fails, what Docker and the plugins of the host have logged during t.
 func (h *Host) Watch(t testing.TB) {
 	before := map[string]int64{}
 	for _, name := range h.logs() {
@@ -208,19 +216,19 @@ func (h *Host) logs() []string {
 	return names
 }
 
-// Path is where this machine sees the host's file p. It changes with each boot.
+// Path returns the path under which this machine sees the host's file p. It changes with each boot.
 func (h *Host) Path(p string) string {
 	return fmt.Sprintf("/proc/%d/root%s", h.init.pid, p)
 }
 
-// PID is the process id, on this machine, of the host's init.
+// PID returns the process id, on this machine, of the host's init.
 func (h *Host) PID() int { return h.init.pid }
 
-// cgroup is the cgroup below which the host's containers are.
+// cgroup returns the name of the cgroup below which the host's containers are.
 func (h *Host) cgroup() string { return filepath.Base(h.dir) }
 
-// removeCgroups removes a cgroup and those below it, in every hierarchy. A cgroup can be removed a moment after its
-// last process has ended.
+// removeCgroups removes a cgroup and those below it, in every hierarchy. It retries, because a cgroup can be removed
+// only a moment after its last process has ended.
 func removeCgroups(name string) error {
 	roots, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
 	for _, root := range append(roots, "/sys/fs/cgroup/"+name) {
@@ -231,7 +239,7 @@ func removeCgroups(name string) error {
 	return nil
 }
 
-// removeTree removes a cgroup directory and those below it; a cgroup's files go with it.
+// removeTree removes a cgroup's directory and those below it. The files in them need not be removed.
 func removeTree(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if os.IsNotExist(err) {
@@ -250,7 +258,7 @@ func removeTree(dir string) error {
 	return syscall.Rmdir(dir)
 }
 
-// tail is the end of a log file, at most 16 KiB and nothing before the offset from.
+// tail returns the end of a log file: what follows the offset from, and at most 16 KiB.
 func tail(name string, from int64) string {
 	const most = 16 << 10
 	f, err := os.Open(name)
@@ -279,7 +287,7 @@ func fileSize(name string) int64 {
 	return info.Size()
 }
 
-// nsenter is the command line that enters all of the namespaces and the root of process pid.
+// nsenter returns the arguments with which nsenter runs a command in all namespaces and in the root of process pid.
 func nsenter(pid int, args ...string) []string {
 	return append([]string{"-t", strconv.Itoa(pid), "-m", "-n", "-p", "-u", "-i", "-r", "-w", "--"}, args...)
 }

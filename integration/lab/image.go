@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -12,8 +14,8 @@ import (
 	"testing"
 )
 
-// Image is the image that every host has: a static busybox with its applets, a page in /www, and as its command a
-// shell that idles until it is told to stop.
+// Image is the image that every host has: a static busybox with its applets and a page in /www. Its command idles
+// until it gets SIGTERM.
 const Image = "busybox"
 
 // Page is the content of the image's /www/index.html.
@@ -21,10 +23,11 @@ const Page = "hello from weave\n"
 
 const busybox = "/bin/busybox" // Debian's package busybox-static
 
-// idle ends at once on SIGTERM, unlike a plain sleep as a container's first process.
+// idle ends at once on SIGTERM. A plain sleep would not, since the kernel ignores SIGTERM for a first process without a
+// handler.
 const idle = "#!/bin/sh\ntrap 'exit 0' TERM\nwhile :; do sleep 3600 & wait $!; done\n"
 
-// ImportImage gives the host's engine the image.
+// ImportImage imports the image into the host's Docker.
 func (h *Host) ImportImage(t testing.TB) {
 	t.Helper()
 	image, err := imageTar()
@@ -40,7 +43,7 @@ func (h *Host) ImportImage(t testing.TB) {
 	}
 }
 
-// imageTar is the image's file system.
+// imageTar returns the image's file system as a tar archive.
 var imageTar = sync.OnceValues(func() ([]byte, error) {
 	binary, err := os.ReadFile(busybox)
 	if err != nil {
@@ -52,8 +55,15 @@ var imageTar = sync.OnceValues(func() ([]byte, error) {
 	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
+	var errs []error
+	add := func(header tar.Header, content string) {
+		header.Mode, header.Size = 0o755, int64(len(content))
+		errs = append(errs, w.WriteHeader(&header))
+		_, err := io.WriteString(w, content)
+		errs = append(errs, err)
+	}
 	for _, dir := range []string{"bin", "etc", "proc", "root", "sys", "tmp", "var", "www"} {
-		w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755})
+		add(tar.Header{Name: dir + "/", Typeflag: tar.TypeDir}, "")
 	}
 	for name, content := range map[string]string{
 		"bin/busybox":    string(binary),
@@ -62,15 +72,14 @@ var imageTar = sync.OnceValues(func() ([]byte, error) {
 		"etc/group":      "root:x:0:\n",
 		"www/index.html": Page,
 	} {
-		w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content))})
-		w.Write([]byte(content))
+		add(tar.Header{Name: name, Typeflag: tar.TypeReg}, content)
 	}
 	for _, applet := range strings.Fields(string(applets)) {
 		if applet != "busybox" {
-			w.WriteHeader(&tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox"})
+			add(tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox"}, "")
 		}
 	}
-	if err := w.Close(); err != nil { // an error of an earlier call stays with the writer
+	if err := errors.Join(append(errs, w.Close())...); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil

@@ -15,7 +15,7 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// What a host promises is shown with Docker's own bridge driver: none of it is about weave.
+// The lab is tested with Docker's own bridge driver, without weave.
 func TestHost(t *testing.T) {
 	u := lab.NewUnderlay(t, netip.MustParsePrefix("192.0.2.1/24"))
 	h := lab.Start(t, lab.Options{Name: "one", Underlay: u, Address: netip.MustParsePrefix("192.0.2.10/24")})
@@ -42,7 +42,7 @@ func TestRebootKeepsTheDisk(t *testing.T) {
 
 	h.PowerOff(t)
 	h.PowerOn(t)
-	h.StartEngine(t)
+	h.StartDocker(t)
 
 	if got := h.Exec(t, "cat", "/var/lib/weave/file"); got != "kept" {
 		t.Errorf("after the reboot the file on the disk reads %q", got)
@@ -58,16 +58,16 @@ func TestRebootKeepsTheDisk(t *testing.T) {
 	})
 }
 
-func TestEngineStopsAndIsKilled(t *testing.T) {
-	h := lab.Start(t, lab.Options{Name: "engine"})
-	h.StopEngine(t)
+func TestDockerIsStoppedAndKilled(t *testing.T) {
+	h := lab.Start(t, lab.Options{Name: "docker"})
+	h.StopDocker(t)
 	if out, err := h.DockerErr("version"); err == nil {
-		t.Errorf("a stopped engine answers: %s", out)
+		t.Errorf("Docker answers after it was stopped: %s", out)
 	}
-	h.StartEngine(t)
+	h.StartDocker(t)
 	h.Docker(t, "version")
-	h.KillEngine(t)
-	h.StartEngine(t)
+	h.KillDocker(t)
+	h.StartDocker(t)
 	h.Docker(t, "version")
 }
 
@@ -84,7 +84,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	for _, dir := range []string{"/var/tmp/", "/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
 		pattern := fmt.Sprintf("%sweave-lab-%d-trace-*", dir, os.Getpid())
 		if left, _ := filepath.Glob(pattern); len(left) > 0 {
-			t.Errorf("left behind: %v", left)
+			t.Errorf("left: %v", left)
 		}
 	}
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -92,11 +92,11 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(string(mounts), fmt.Sprintf("weave-lab-%d-trace", os.Getpid())) {
-		t.Errorf("mounts left behind:\n%s", mounts)
+		t.Errorf("mounts that are left:\n%s", mounts)
 	}
 }
 
-// What a killed test leaves behind goes with the next one.
+// The next test process removes what a killed one has left.
 func TestLeftoversAreSwept(t *testing.T) {
 	if os.Getenv("WEAVE_LAB_VICTIM") != "" {
 		lab.Boot(t, lab.Options{Name: "victim"})
@@ -104,16 +104,16 @@ func TestLeftoversAreSwept(t *testing.T) {
 	}
 	victim := exec.Command(os.Args[0], "-test.run", "^TestLeftoversAreSwept$")
 	victim.Env = append(os.Environ(), "WEAVE_LAB_VICTIM=1")
-	out, _ := victim.CombinedOutput() // killed, by itself
+	out, _ := victim.CombinedOutput() // it kills itself
 	left := fmt.Sprintf("/var/tmp/weave-lab-%d-victim-*", victim.Process.Pid)
 	if found, _ := filepath.Glob(left); len(found) != 1 {
 		t.Fatalf("the killed test left %v:\n%s", found, out)
 	}
-	next := exec.Command(os.Args[0], "-test.run", "^TestCloseLeavesNothing$") // a fresh process, which sweeps
+	next := exec.Command(os.Args[0], "-test.run", "^TestCloseLeavesNothing$") // the first host of a process sweeps
 	if out, err := next.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if found, _ := filepath.Glob(left); len(found) != 0 {
-		t.Errorf("not swept: %v", found)
+		t.Errorf("still there: %v", found)
 	}
 }

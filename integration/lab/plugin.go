@@ -13,20 +13,32 @@ import (
 	"time"
 )
 
-// Where the plugin's sockets are on a host, unless it is told otherwise.
+// The plugin's sockets on a host, by default.
 const (
 	PluginSocket = "/run/docker/plugins/weave.sock"
 	APISocket    = "/run/weave/weave.sock"
 )
 
-// weave is the binary's path on a host.
-const weave = "/opt/weave/weave"
+// Weave is where a host has the weave binary of Options.Binaries.
+const Weave = "/opt/weave/weave"
 
-// Binaries builds what is under test, once, and returns the directory that it is in. $WEAVE_LAB_BIN names a directory
-// with a build to be tested instead.
+// Binaries builds weave and nsproc, once for each test process, and returns their directory. If $WEAVE_LAB_BIN is
+// set, it returns that directory instead.
 func Binaries(t testing.TB) string {
 	t.Helper()
-	dir, err := binaries()
+	return built(t, binaries)
+}
+
+// RaceBinaries is like Binaries, but weave is built with the race detector: it logs "WARNING: DATA RACE" for each
+// race and ends with status 66. It needs a C compiler.
+func RaceBinaries(t testing.TB) string {
+	t.Helper()
+	return built(t, raceBinaries)
+}
+
+func built(t testing.TB, build func() (string, error)) string {
+	t.Helper()
+	dir, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,28 +49,39 @@ var binaries = sync.OnceValues(func() (string, error) {
 	if dir := os.Getenv("WEAVE_LAB_BIN"); dir != "" {
 		return filepath.Abs(dir)
 	}
+	return makeBinaries("bin")
+})
+
+var raceBinaries = sync.OnceValues(func() (string, error) { return makeBinaries("build/race", "RACE=1") })
+
+// makeBinaries runs `make build`, with further variables, for a folder below the top of the tree and returns its path.
+func makeBinaries(folder string, variables ...string) (string, error) {
 	mod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		return "", fmt.Errorf("look for the top of the tree: %w", err)
 	}
 	top := filepath.Dir(strings.TrimSpace(string(mod)))
-	if out, err := exec.Command("make", "-C", top, "build").CombinedOutput(); err != nil {
+	dir := filepath.Join(top, folder)
+	args := append([]string{"-C", top, "build", "BIN=" + dir}, variables...)
+	if out, err := exec.Command("make", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("make build: %w\n%s", err, out)
 	}
-	return filepath.Join(top, "bin"), nil
-})
+	return dir, nil
+}
 
 // Plugin is a running `weave serve`.
 type Plugin struct {
-	PID int    // on this machine
-	Log string // the file that it logs to, on this machine
+	PID   int    // on this machine
+	Log   string // path of its log on this machine
+	Weave string // path of its binary on the host; a change takes effect with the next Restart
 
 	host    *Host
 	args    []string
 	process *process
 }
 
-// StartPlugin runs `weave serve` on the host, with the arguments given, and waits until it listens. It is ended with t.
+// StartPlugin runs `weave serve` on the host, with the given arguments, and waits until it listens. It is killed at
+// the end of t.
 func (h *Host) StartPlugin(t testing.TB, args ...string) *Plugin {
 	t.Helper()
 	p := h.BootPlugin(t, args...)
@@ -66,7 +89,7 @@ func (h *Host) StartPlugin(t testing.TB, args ...string) *Plugin {
 	return p
 }
 
-// BootPlugin runs `weave serve` on the host until it is ended or the host is.
+// BootPlugin is like StartPlugin, but the plugin runs until the host ends.
 func (h *Host) BootPlugin(t testing.TB, args ...string) *Plugin {
 	t.Helper()
 	p := h.LaunchPlugin(t, args...)
@@ -74,18 +97,19 @@ func (h *Host) BootPlugin(t testing.TB, args ...string) *Plugin {
 	return p
 }
 
-// LaunchPlugin runs `weave serve` on the host and doesn't wait until it listens.
+// LaunchPlugin is like BootPlugin, but does not wait until the plugin listens.
 func (h *Host) LaunchPlugin(t testing.TB, args ...string) *Plugin {
 	t.Helper()
-	p := &Plugin{host: h, args: args, Log: filepath.Join(h.dir, "plugin.log")}
+	p := &Plugin{host: h, args: args, Weave: Weave, Log: filepath.Join(h.dir, "plugin.log")}
 	p.launch(t)
 	return p
 }
 
 func (p *Plugin) launch(t testing.TB) {
 	t.Helper()
+	command := append([]string{p.Weave, "serve"}, p.args...)
 	var err error
-	p.process, err = p.host.start(p.Log, []string{"WEAVE_LOG_LEVEL=debug"}, append([]string{weave, "serve"}, p.args...)...)
+	p.process, err = p.host.start(p.Log, []string{"WEAVE_LOG_LEVEL=debug"}, command...)
 	if err != nil {
 		t.Fatalf("start the plugin: %v\n%s", err, tail(p.Log, 0))
 	}
@@ -109,11 +133,11 @@ func (p *Plugin) await(t testing.TB) {
 	}
 }
 
-// Kill ends the plugin with SIGKILL. A plugin that has ended already stays so.
+// Kill ends the plugin with SIGKILL. It does nothing if the plugin has ended already.
 func (p *Plugin) Kill() { p.process.kill() }
 
-// Stop ends the plugin with SIGTERM, and fails t if it doesn't end within the 10 s that Docker gives a plugin, or not
-// with status 0.
+// Stop ends the plugin with SIGTERM. It fails t if the plugin does not end within the 10 s that Docker gives a
+// managed plugin, or not with status 0.
 func (p *Plugin) Stop(t testing.TB) {
 	t.Helper()
 	if err := p.process.terminate(10 * time.Second); err != nil {
@@ -123,10 +147,10 @@ func (p *Plugin) Stop(t testing.TB) {
 	}
 }
 
-// Suspend stops the plugin's process where it stands; Resume lets it go on.
+// Suspend stops the plugin's process with SIGSTOP, wherever it is. See Resume.
 func (p *Plugin) Suspend(t testing.TB) { p.signal(t, syscall.SIGSTOP) }
 
-// Resume lets a plugin go on after Suspend.
+// Resume continues the plugin's process after Suspend.
 func (p *Plugin) Resume(t testing.TB) { p.signal(t, syscall.SIGCONT) }
 
 func (p *Plugin) signal(t testing.TB, s syscall.Signal) {
@@ -136,7 +160,8 @@ func (p *Plugin) signal(t testing.TB, s syscall.Signal) {
 	}
 }
 
-// Restart runs the plugin again, with the same arguments, after Kill, Stop or a reboot, and waits until it listens.
+// Restart runs the plugin again with the same arguments, after Kill, Stop or a reboot, and waits until it listens. It
+// kills a plugin that still runs.
 func (p *Plugin) Restart(t testing.TB) {
 	t.Helper()
 	p.Kill()
@@ -144,7 +169,7 @@ func (p *Plugin) Restart(t testing.TB) {
 	p.await(t)
 }
 
-// Logged is the plugin's whole log.
+// Logged returns the plugin's whole log.
 func (p *Plugin) Logged(t testing.TB) string {
 	t.Helper()
 	b, err := os.ReadFile(p.Log)
@@ -154,11 +179,11 @@ func (p *Plugin) Logged(t testing.TB) string {
 	return string(b)
 }
 
-// Weave runs the CLI `weave` on the host and returns its output. If it fails, so does t.
+// Weave runs a command of weave's command line on the host and returns its output. It fails t if the command fails.
 func (h *Host) Weave(t testing.TB, args ...string) string {
 	t.Helper()
-	return h.Exec(t, weave, args...)
+	return h.Exec(t, Weave, args...)
 }
 
-// WeaveErr is Weave for a command that may fail.
-func (h *Host) WeaveErr(args ...string) (string, error) { return h.ExecErr(weave, args...) }
+// WeaveErr is like Weave, but returns the command's error.
+func (h *Host) WeaveErr(args ...string) (string, error) { return h.ExecErr(Weave, args...) }

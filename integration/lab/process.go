@@ -14,18 +14,18 @@ import (
 	"time"
 )
 
-// patience is how many times as long as a limit says is waited: limits are those of a quick machine that does nothing else,
-// and one that is reached only ends a test that fails.
+// patience multiplies every time limit. The limits are those of a fast idle machine; on a slow or busy one all takes
+// longer, and a longer limit only delays the end of a test that fails.
 const patience = 4
 
-// commandTimeout bounds a command that a test waits for.
+// commandTimeout is the limit for a single command.
 const commandTimeout = patience * time.Minute
 
-// maxPause is the longest pause between two looks at what has not come yet. What is looked at shares the processors with
-// those who look, and these start programs for it.
+// maxPause is the longest pause between two checks of Poll. Checks often start programs, which take processor time
+// from what they wait for; hence the pauses grow up to this.
 const maxPause = 250 * time.Millisecond
 
-// Poll calls check until it returns nil. After the time limit it gives up with check's last error.
+// Poll calls check until it returns nil, and returns check's last error if it does not within the limit.
 func Poll(limit time.Duration, check func() error) error {
 	limit *= patience
 	deadline := time.Now().Add(limit)
@@ -41,7 +41,7 @@ func Poll(limit time.Duration, check func() error) error {
 	}
 }
 
-// Eventually fails t unless check returns nil within the time limit.
+// Eventually fails t if check does not return nil within the limit; what names the condition in the message.
 func Eventually(t testing.TB, limit time.Duration, what string, check func() error) {
 	t.Helper()
 	if err := Poll(limit, check); err != nil {
@@ -49,12 +49,12 @@ func Eventually(t testing.TB, limit time.Duration, what string, check func() err
 	}
 }
 
-// Command is a command to be run on the host, in its namespaces and its root.
+// Command returns a command that runs on the host: in its namespaces and its root.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "nsenter", nsenter(h.init.pid, append([]string{name}, args...)...)...)
 }
 
-// Exec runs a command on the host and returns its output. If it fails, so does t.
+// Exec runs a command on the host and returns its output. It fails t if the command fails.
 func (h *Host) Exec(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := h.ExecErr(name, args...)
@@ -64,15 +64,14 @@ func (h *Host) Exec(t testing.TB, name string, args ...string) string {
 	return out
 }
 
-// ExecErr runs a command on the host and returns its output, less the last newline.
+// ExecErr runs a command on the host and returns its output without the last newline.
 func (h *Host) ExecErr(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
 	return output(h.Command(ctx, name, args...))
 }
 
-// output runs cmd and returns its standard output, less the last newline. What it wrote to its standard error is part
-// of the error.
+// output runs cmd and returns its standard output without the last newline. The error contains its standard error.
 func output(cmd *exec.Cmd) (string, error) {
 	out, err := cmd.Output()
 	text := strings.TrimSuffix(string(out), "\n")
@@ -85,16 +84,16 @@ func output(cmd *exec.Cmd) (string, error) {
 	return text, nil
 }
 
-// process is a program that runs until it is ended.
+// process is a program that runs in the background.
 type process struct {
 	pid  int // on this machine
-	via  int // of the nsenter that waits for it; 0: there is none
+	via  int // process id of the nsenter that waits for it; 0: none does
 	done chan struct{}
-	err  error // how it ended; read it after done
+	err  error // of its end; valid once done is closed
 }
 
 // startProcess starts cmd. The goroutine that does so keeps its thread until cmd has ended, because the kernel sends
-// Pdeathsig at the end of the thread that made the child.
+// Pdeathsig when the thread that forked the child ends, see prctl(2).
 func startProcess(cmd *exec.Cmd) (*process, error) {
 	p := &process{done: make(chan struct{})}
 	started := make(chan error)
@@ -113,7 +112,7 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, <-started
 }
 
-// start starts a program on the host, which logs to logName.
+// start starts a program on the host, with its output appended to the file logName of this machine.
 func (h *Host) start(logName string, env []string, args ...string) (*process, error) {
 	logFile, err := os.OpenFile(logName, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -127,7 +126,7 @@ func (h *Host) start(logName string, env []string, args ...string) (*process, er
 	if err != nil {
 		return nil, err
 	}
-	// nsenter forks to be in the pid namespace, and ends as its child does: the child is the one to signal.
+	// Only a child of nsenter is in the pid namespace. Signals go to that child; nsenter ends with its status.
 	parent, child := p.pid, 0
 	err = Poll(5*time.Second, func() error {
 		if child, err = onlyChild(parent); !p.alive() {
@@ -146,7 +145,7 @@ func (h *Host) start(logName string, env []string, args ...string) (*process, er
 	return p, nil
 }
 
-// onlyChild is the process id of the one child of process pid.
+// onlyChild returns the process id of the single child of process pid.
 func onlyChild(pid int) (int, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
@@ -155,7 +154,7 @@ func onlyChild(pid int) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(b)))
 }
 
-// alive says whether p still runs.
+// alive reports whether p still runs.
 func (p *process) alive() bool {
 	select {
 	case <-p.done:
@@ -168,15 +167,15 @@ func (p *process) alive() bool {
 // kill ends p with SIGKILL and waits for its end.
 func (p *process) kill() {
 	if p.alive() {
-		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may have ended meanwhile
+		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may have just ended
 		if p.via != 0 {
-			_ = syscall.Kill(p.via, syscall.SIGCONT) // nsenter stops when its child is stopped
+			_ = syscall.Kill(p.via, syscall.SIGCONT) // nsenter stops itself when its child is stopped
 		}
 	}
 	<-p.done
 }
 
-// terminate ends p with SIGTERM and waits for its end; after the time limit it is killed.
+// terminate sends p SIGTERM and waits for its end. If p still runs after the limit, it is killed.
 func (p *process) terminate(limit time.Duration) error {
 	if p.alive() {
 		_ = syscall.Kill(p.pid, syscall.SIGTERM)

@@ -7,17 +7,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
-// Engines that a Debian release has: the suite to give to Root.
+// Debian suites for Root, by the version of the Docker Engine that they contain.
 const (
-	Engine20 = "bookworm" // Docker 20.10
-	Engine26 = "trixie"   // Docker 26.1
-	Engine28 = "forky"    // Docker 28.5
+	Docker20 = "bookworm" // Docker 20.10
+	Docker26 = "trixie"   // Docker 26.1
+	Docker28 = "forky"    // Docker 28.5
 )
 
-// Cache is the directory where that is kept which takes long to make and is the same for all runs of the tests:
+// Cache returns the directory for files that take long to make and that later test runs can use again:
 // $WEAVE_LAB_CACHE, by default /var/cache/weave-lab.
 func Cache() string {
 	if dir := os.Getenv("WEAVE_LAB_CACHE"); dir != "" {
@@ -26,36 +27,46 @@ func Cache() string {
 	return "/var/cache/weave-lab"
 }
 
-// Root is a root directory with the Docker Engine of a Debian release. The first call makes it with debootstrap, some
-// 30 s; it is kept in Cache, and hosts don't write to it.
+// Root returns a root directory with the Docker Engine of a Debian suite, which hosts don't write to. The first call
+// for a suite makes it with debootstrap, in some 30 s, and keeps it in Cache.
 func Root(t testing.TB, suite string) string {
 	t.Helper()
 	needRoot(t)
-	cache := Cache()
-	root := filepath.Join(cache, suite)
-	if _, err := os.Stat(root); err == nil {
-		return root
+	return Cached(t, suite, func(dir string) error { return debootstrap(suite, dir) })
+}
+
+var cacheMu sync.Mutex // so that no two tests fill the same directory at the same time
+
+// Cached returns the directory with the given name in Cache. If it is not there, fill makes its contents in another
+// directory, which gets the name when it is complete.
+func Cached(t testing.TB, name string, fill func(dir string) error) string {
+	t.Helper()
+	cacheMu.Lock()
+	defer cacheMu.Unlock()
+	path := filepath.Join(Cache(), name)
+	if _, err := os.Stat(path); err == nil {
+		return path
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
+	if err := os.MkdirAll(Cache(), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	fresh, err := os.MkdirTemp(cache, suite+"-")
+	fresh, err := os.MkdirTemp(Cache(), name+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(fresh)
-	if err := debootstrap(suite, fresh); err != nil {
+	defer func() { _ = os.RemoveAll(fresh) }() // it is still there only after a failure
+	if err := fill(fresh); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(fresh, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(fresh, root); err != nil { // another process may have been faster
-		if _, statErr := os.Stat(root); statErr != nil {
+	if err := os.Rename(fresh, path); err != nil { // another process may have been faster
+		if _, statErr := os.Stat(path); statErr != nil {
 			t.Fatal(err)
 		}
 	}
-	return root
+	return path
 }
 
 func debootstrap(suite, dir string) error {
@@ -64,12 +75,12 @@ func debootstrap(suite, dir string) error {
 		return err
 	}
 	packages := "docker.io,iptables,iproute2,procps,ca-certificates,curl,iputils-ping,systemd"
-	if suite != Engine20 {
-		packages += ",docker-cli" // in docker.io before
+	if suite != Docker20 {
+		packages += ",docker-cli" // which was part of docker.io before
 	}
 	args := []string{"--variant=minbase", "--include=" + packages, suite, dir, mirror}
 	if _, err := os.Stat("/usr/share/debootstrap/scripts/" + suite); err != nil {
-		args = append(args, "sid") // a release that this debootstrap doesn't know yet
+		args = append(args, "sid") // the script for a suite that this debootstrap does not know yet
 	}
 	if out, err := exec.Command("debootstrap", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("debootstrap %s: %w\n%s", suite, err, out)
@@ -77,7 +88,7 @@ func debootstrap(suite, dir string) error {
 	return nil
 }
 
-// debianMirror is where this machine gets its packages from.
+// debianMirror returns the address from which this machine's apt gets packages.
 func debianMirror() (string, error) {
 	const fallback = "http://deb.debian.org/debian"
 	for _, name := range []string{"/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"} {

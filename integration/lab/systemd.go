@@ -15,17 +15,17 @@ import (
 //go:embed systemd.sh
 var systemdScript string
 
-// Systemd is a systemd that runs on a host, with units of the test's choice.
+// Systemd is a systemd that runs on a host, with the units that a test adds.
 type Systemd struct {
 	host *Host
 	pid  int // on this machine
 }
 
-// lastOnV1 is the last release of systemd that runs on cgroup v1.
+// lastOnV1 is the last version of systemd that runs with cgroup v1.
 const lastOnV1 = 257
 
-// StartSystemd starts systemd on the host, which ends with the host, and waits until it answers. It skips t where the
-// host has none, this machine no cgroup hierarchy of systemd's own, or the host's systemd no use for that.
+// StartSystemd starts systemd on the host and waits until it answers. It ends with the host. StartSystemd skips t if
+// the host has no systemd, this machine no cgroup hierarchy for systemd, or if the host's systemd needs cgroup v2.
 func (h *Host) StartSystemd(t testing.TB) *Systemd {
 	t.Helper()
 	for _, path := range []string{h.Path("/lib/systemd/systemd"), "/sys/fs/cgroup/systemd/cgroup.procs"} {
@@ -34,8 +34,9 @@ func (h *Host) StartSystemd(t testing.TB) *Systemd {
 		}
 	}
 	var version int
-	if _, err := fmt.Sscanf(h.Exec(t, "systemctl", "--version"), "systemd %d", &version); err != nil || version > lastOnV1 {
-		t.Skipf("systemd %d (error %v) can't be started here: releases after %d want cgroup v2", version, err, lastOnV1)
+	_, err := fmt.Sscanf(h.Exec(t, "systemctl", "--version"), "systemd %d", &version)
+	if err != nil || version > lastOnV1 {
+		t.Skipf("systemd %d (error %v) can't be started here: versions after %d need cgroup v2", version, err, lastOnV1)
 	}
 	log := filepath.Join(h.dir, "systemd.log")
 	p, err := h.start(log, nil, "bash", "-c", systemdScript, "systemd.sh", h.cgroup())
@@ -56,7 +57,7 @@ func (h *Host) StartSystemd(t testing.TB) *Systemd {
 	return s
 }
 
-// Exec runs a command among the units and returns its output. If it fails, so does t.
+// Exec runs a command in systemd's namespaces and returns its output. It fails t if the command fails.
 func (s *Systemd) Exec(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := s.ExecErr(name, args...)
@@ -66,7 +67,7 @@ func (s *Systemd) Exec(t testing.TB, name string, args ...string) string {
 	return out
 }
 
-// ExecErr is Exec for a command that may fail.
+// ExecErr is like Exec, but returns the command's error.
 func (s *Systemd) ExecErr(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
@@ -74,7 +75,7 @@ func (s *Systemd) ExecErr(name string, args ...string) (string, error) {
 	return output(exec.CommandContext(ctx, "nsenter", append(enter, args...)...))
 }
 
-// Logged is what all units have logged.
+// Logged returns what all units have logged.
 func (s *Systemd) Logged(t testing.TB) string {
 	t.Helper()
 	return tail(s.host.Path("/run/units.log"), 0)

@@ -1,10 +1,10 @@
 #!/bin/bash
 # Runs systemd on a test host, as the first process of a pid namespace:
 #
-#   systemd.sh CGROUP      a directory below which its cgroups are
+#   systemd.sh CGROUP      the directory, in each hierarchy, for its cgroups
 #
-# It starts what lab.target wants, and nothing of its own: no getty, no udev, no journal. All services log to
-# /run/units.log. The cgroup hierarchies are those of version 1, one of them systemd's own.
+# It starts the units that lab.target wants and none of systemd's own, such as getty, udev or the journal. All services log
+# to /run/units.log. The cgroup hierarchies are those of version 1, one of them for systemd alone.
 set -eu
 
 inside() {
@@ -35,7 +35,7 @@ inside() {
 
 for hierarchy in /sys/fs/cgroup/*/; do
 	mkdir -p "$hierarchy$1"
-	for file in cpuset.cpus cpuset.mems; do # empty in a new one, which then takes no process
+	for file in cpuset.cpus cpuset.mems; do # these are empty in a new cgroup, and without them it accepts no process
 		[ ! -e "$hierarchy$file" ] || cat "$hierarchy$file" >"$hierarchy$1/$file"
 	done
 	echo $$ >"$hierarchy$1/cgroup.procs"

@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-// Underlay is the network between hosts, and what is outside of them: a network namespace with a bridge, which has an
-// address and to which hosts are attached.
+// Underlay is the network between hosts: a network namespace with a bridge to which hosts are attached. The bridge
+// has an address, so that the namespace is also the world outside of the hosts.
 type Underlay struct {
 	address netip.Prefix
-	holder  *process // keeps the namespace
+	holder  *process // keeps the namespace alive
 }
 
-// NewUnderlay makes an underlay that lasts as long as t; address is the bridge's. It must outlive the hosts on it: make
-// it first.
+// NewUnderlay makes an underlay whose bridge has the given address, and closes it at the end of t. It has to outlive
+// the hosts on it, so make it before them.
 func NewUnderlay(t testing.TB, address netip.Prefix) *Underlay {
 	t.Helper()
 	u := BootUnderlay(t, address)
@@ -25,7 +25,7 @@ func NewUnderlay(t testing.TB, address netip.Prefix) *Underlay {
 	return u
 }
 
-// BootUnderlay makes an underlay that lasts until Close is called.
+// BootUnderlay makes an underlay. It lasts until Close is called.
 func BootUnderlay(t testing.TB, address netip.Prefix) *Underlay {
 	t.Helper()
 	needRoot(t)
@@ -50,15 +50,20 @@ func BootUnderlay(t testing.TB, address netip.Prefix) *Underlay {
 // Close ends the underlay.
 func (u *Underlay) Close() { u.holder.kill() }
 
-// Address is that of the underlay's own bridge: of what is outside.
+// Address returns the address of the underlay's bridge, which is outside of every host.
 func (u *Underlay) Address() netip.Addr { return u.address.Addr() }
 
-// Command is a command to be run on the underlay: outside of every host.
+// Command returns a command that runs in the underlay's network namespace, outside of every host.
 func (u *Underlay) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, "nsenter", append([]string{"-t", strconv.Itoa(u.holder.pid), "-n", "--", name}, args...)...)
+	return exec.CommandContext(ctx, "nsenter", append(u.enter(name), args...)...)
 }
 
-// Exec runs a command on the underlay and returns its output. If it fails, so does t.
+// enter returns the arguments with which nsenter runs a command in the underlay's network namespace.
+func (u *Underlay) enter(command ...string) []string {
+	return append([]string{"-t", strconv.Itoa(u.holder.pid), "-n", "--"}, command...)
+}
+
+// Exec runs a command in the underlay's network namespace and returns its output. It fails t if the command fails.
 func (u *Underlay) Exec(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
@@ -70,12 +75,12 @@ func (u *Underlay) Exec(t testing.TB, name string, args ...string) string {
 	return out
 }
 
-// attach gives a host an eth0 on the underlay, with a default route to it.
+// attach gives a host an eth0 on the underlay, and a default route.
 func (u *Underlay) attach(t testing.TB, h *Host) {
 	t.Helper()
 	name := h.options.Name
-	// The end of a host that was powered off lasts until the kernel has taken its namespace down.
-	_, _ = output(exec.Command("nsenter", "-t", strconv.Itoa(u.holder.pid), "-n", "--", "ip", "link", "delete", "u-"+name))
+	// After a power-off the old eth0's peer exists until the kernel has removed the host's namespace.
+	_, _ = output(exec.Command("nsenter", u.enter("ip", "link", "delete", "u-"+name)...))
 	add := exec.Command("ip", "link", "add", "name", "eth0", "netns", strconv.Itoa(h.PID()), "type", "veth",
 		"peer", "name", "u-"+name, "netns", strconv.Itoa(u.holder.pid))
 	if _, err := output(add); err != nil {

@@ -1,4 +1,4 @@
-// Command multicast sends and receives multicast datagrams, inside a container of a test:
+// Command multicast sends and receives multicast datagrams in a test's container:
 //
 //	multicast receive GROUP:PORT LINK    joins the group on LINK, prints "ready" and then each datagram on a line
 //	multicast send GROUP:PORT TEXT       sends TEXT, by the route to the group

@@ -3,7 +3,7 @@
 #
 #   compose-tests.sh DIR
 #
-# They are the last ones that were written in Python, against any Docker host that DOCKER_HOST names: version 1.29.
+# This is version 1.29, the last one in Python. Its tests work with any Docker that $DOCKER_HOST names.
 set -eu
 dir=$1
 [ -d "$dir/tests" ] && exit 0

@@ -1,8 +1,8 @@
-// Proxy stands between a Docker Engine and a test suite that was written for Docker's bridge driver: it passes Docker's
-// API through, from a Unix socket of its own to the Engine's, and turns the bridge networks that the suite creates into
-// weave ones. See docs/bridge-suites.md. It is for tests only.
+// Command proxy is a proxy for Docker's API between Docker and a test suite that was written for Docker's bridge
+// driver. It passes requests on, from a Unix socket of its own to Docker's, but turns requests to create a bridge
+// network into ones for a weave network. See docs/bridge-suites.md. It is for tests only.
 //
-// It runs in the namespaces of whoever starts it and has no need of others.
+// It runs in the namespaces of whoever starts it and enters no others.
 package main
 
 import (
@@ -21,24 +21,24 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// stopTimeout is how long calls in flight may take after SIGTERM.
+// stopTimeout is the time that requests in progress have after SIGTERM.
 const stopTimeout = 5 * time.Second
 
 func main() {
 	listen := flag.String("listen", "/run/weave-proxy.sock", "`path` of the socket to serve Docker's API on")
-	engine := flag.String("engine", "/run/docker.sock", "`path` of the engine's socket")
-	driver := flag.String("driver", "weave", "`name` of the driver that takes the place of bridge")
+	docker := flag.String("engine", "/run/docker.sock", "`path` of the socket of Docker's API")
+	driver := flag.String("driver", "weave", "`name` of the driver to use in place of bridge")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	log := logrus.NewEntry(logrus.StandardLogger())
-	if err := serve(ctx, *listen, newProxy(*engine, *driver, log)); err != nil {
+	if err := serve(ctx, *listen, newProxy(*docker, *driver, log)); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// removeDead removes the socket that a proxy which was killed has left; whatever else is at path stays.
+// removeDead removes the socket that a killed proxy has left at path. It returns an error if anything else is there.
 func removeDead(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +77,7 @@ func serve(ctx context.Context, path string, handler http.Handler) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
-		_ = server.Close() // streams that don't end by themselves
+		_ = server.Close() // for streams, which may never end by themselves
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return err

@@ -15,36 +15,35 @@ import (
 	"github.com/weaveplugin/weave/api"
 )
 
-// proxy passes Docker's API through, but for the networks that are created.
+// proxy passes requests on to Docker's API and translates those that create networks.
 type proxy struct {
-	engine http.Handler
+	docker http.Handler // passes a request on
 	driver string
 	log    *logrus.Entry
 }
 
-// newProxy returns the proxy before the engine on the socket given; networks that are to have the driver bridge get the
-// driver given.
+// newProxy returns a proxy for Docker's API on a socket. Networks that are created with the driver bridge get driver.
 func newProxy(socket, driver string, log *logrus.Entry) *proxy {
 	target := &url.URL{Scheme: "http", Host: "docker"}
 	transport := api.UnixTransport(socket)
 	transport.DisableCompression = true
-	return &proxy{driver: driver, log: log, engine: &httputil.ReverseProxy{
+	return &proxy{driver: driver, log: log, docker: &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		Transport:     transport,
 		FlushInterval: -1, // logs, events and statistics are streams
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() == nil { // else the client has gone
-				log.WithError(err).WithField("call", r.Method+" "+r.URL.Path).Warn("ask the engine")
+			if r.Context().Err() == nil { // otherwise the client has gone
+				log.WithError(err).WithField("call", r.Method+" "+r.URL.Path).Warn("call Docker")
 			}
-			answerError(w, http.StatusBadGateway, fmt.Errorf("ask the engine: %w", err))
+			answerError(w, http.StatusBadGateway, fmt.Errorf("call Docker: %w", err))
 		},
 	}}
 }
 
-// createPath is what a client POSTs to, with and without a version of the API.
+// createPath matches the path for creating a network, with and without the API's version.
 var createPath = regexp.MustCompile(`^(/v[0-9.]+)?/networks/create$`)
 
-// maxRequest bounds the request to create a network, in bytes.
+// maxRequest is the largest request to create a network, in bytes.
 const maxRequest = 1 << 20
 
 // ServeHTTP implements http.Handler.
@@ -61,10 +60,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}
-	p.engine.ServeHTTP(w, r)
+	p.docker.ServeHTTP(w, r)
 }
 
-// answerError answers as the engine does.
+// answerError replies with an error in the form of Docker's API.
 func answerError(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,11 +20,16 @@ func TestTranslate(t *testing.T) {
 	for _, c := range []struct{ name, request, want, dropped string }{
 		{"no driver", `{"Name":"n"}`, `{"Name":"n","Driver":"weave","Options":{}}`, ""},
 		{"empty driver", `{"Name":"n","Driver":"","Options":null}`, `{"Name":"n","Driver":"weave","Options":{}}`, ""},
-		{"bridge", `{"Name":"n","Driver":"bridge","Internal":true,"IPAM":{"Config":[{"Subnet":"10.0.0.0/24"}]},"Labels":{"a":"b"}}`,
-			`{"Name":"n","Driver":"weave","Options":{},"Internal":true,"IPAM":{"Config":[{"Subnet":"10.0.0.0/24"}]},"Labels":{"a":"b"}}`, ""},
-		{"options", `{"Driver":"bridge","Options":{"com.docker.network.bridge.name":"br","com.docker.network.driver.mtu":"1400",
-			"com.docker.network.bridge.enable_icc":"true","com.docker.network.bridge.enable_ip_masquerade":"false","other":"kept"}}`,
-			`{"Driver":"weave","Options":{"works.weave.bridge":"br","com.docker.network.driver.mtu":"1400","other":"kept"}}`,
+		{"bridge", `{"Name":"n","Driver":"bridge","Internal":true,
+				"IPAM":{"Config":[{"Subnet":"10.0.0.0/24"}]},"Labels":{"a":"b"}}`,
+			`{"Name":"n","Driver":"weave","Options":{},"Internal":true,
+				"IPAM":{"Config":[{"Subnet":"10.0.0.0/24"}]},"Labels":{"a":"b"}}`, ""},
+		{"options", `{"Driver":"bridge","Options":{
+				"com.docker.network.bridge.name":"br","com.docker.network.driver.mtu":"1400","other":"kept",
+				"com.docker.network.bridge.enable_icc":"true",
+				"com.docker.network.bridge.enable_ip_masquerade":"false"}}`,
+			`{"Driver":"weave","Options":{
+				"works.weave.bridge":"br","com.docker.network.driver.mtu":"1400","other":"kept"}}`,
 			"com.docker.network.bridge.enable_icc com.docker.network.bridge.enable_ip_masquerade"},
 		{"another driver", `{"Driver":"macvlan","Options":{"com.docker.network.bridge.name":"br"}}`,
 			`{"Driver":"macvlan","Options":{"com.docker.network.bridge.name":"br"}}`, ""},
@@ -54,13 +60,15 @@ func decode(t *testing.T, text string) (v any) {
 	return v
 }
 
-// through serves handler as the engine's API and returns a connection to a proxy before it.
+// through serves handler as Docker's API and returns a connection to a proxy for it.
 func through(t *testing.T, handler http.HandlerFunc) net.Conn {
 	t.Helper()
-	engine := filepath.Join(t.TempDir(), "engine.sock")
+	docker := filepath.Join(t.TempDir(), "docker.sock")
 	log := logrus.New()
 	log.SetOutput(t.Output())
-	for path, h := range map[string]http.Handler{engine: handler, engine + ".proxy": newProxy(engine, "weave", logrus.NewEntry(log))} {
+	for path, h := range map[string]http.Handler{
+		docker: handler, docker + ".proxy": newProxy(docker, "weave", logrus.NewEntry(log)),
+	} {
 		l, err := net.Listen("unix", path)
 		if err != nil {
 			t.Fatal(err)
@@ -68,14 +76,27 @@ func through(t *testing.T, handler http.HandlerFunc) net.Conn {
 		s := &http.Server{Handler: h}
 		served := make(chan error)
 		go func() { served <- s.Serve(l) }()
-		t.Cleanup(func() { _ = s.Close(); <-served })
+		t.Cleanup(func() {
+			_ = s.Close()
+			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+				t.Error(err)
+			}
+		})
 	}
-	client, err := net.Dial("unix", engine+".proxy")
+	client, err := net.Dial("unix", docker+".proxy")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
 	return client
+}
+
+// send writes text to a connection.
+func send(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestNetworkCreateIsTranslated(t *testing.T) {
@@ -85,19 +106,21 @@ func TestNetworkCreateIsTranslated(t *testing.T) {
 			fmt.Fprintf(w, "%s %d %s %v", r.URL, r.ContentLength-int64(len(body)), body, err)
 		})
 		request := `{"Name":"n"}`
-		fmt.Fprintf(c, "POST %s?a=b HTTP/1.1\r\nHost: docker\r\nContent-Length: %d\r\n\r\n%s", path, len(request), request)
+		send(t, c, fmt.Sprintf("POST %s?a=b HTTP/1.1\r\nHost: docker\r\nContent-Length: %d\r\n\r\n%s",
+			path, len(request), request))
 		response, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got, err := io.ReadAll(response.Body)
 		if want := path + `?a=b 0 {"Driver":"weave","Name":"n","Options":{}} <nil>`; err != nil || string(got) != want {
-			t.Errorf("the engine got %s (%v), want %s", got, err, want)
+			t.Errorf("Docker got %s (%v), want %s", got, err, want)
 		}
 	}
 }
 
-// As `docker exec -i`: bytes go both ways, and the end of the client's is not the end of the engine's.
+// An upgraded connection, as for `docker exec -i`, passes bytes in both directions. Each direction has an end of its
+// own.
 func TestConnectionIsUpgraded(t *testing.T) {
 	c := through(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, buffered, err := http.NewResponseController(w).Hijack()
@@ -106,26 +129,28 @@ func TestConnectionIsUpgraded(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+		send(t, conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n"+
+			"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
 		input, err := io.ReadAll(buffered)
-		fmt.Fprintf(conn, "%s to %s, %v", input, r.URL.Path, err)
+		send(t, conn, fmt.Sprintf("%s to %s, %v", input, r.URL.Path, err))
 	})
-	fmt.Fprint(c, "POST /v1.41/exec/1/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
+	send(t, c, "POST /v1.41/exec/1/start HTTP/1.1\r\nHost: docker\r\n"+
+		"Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
 	r := bufio.NewReader(c)
 	response, err := http.ReadResponse(r, nil)
 	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("answer %+v, %v", response, err)
 	}
-	fmt.Fprint(c, "hello")
+	send(t, c, "hello")
 	if err := c.(*net.UnixConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(r); err != nil || string(got) != "hello to /v1.41/exec/1/start, <nil>" {
-		t.Errorf("through the upgraded connection came %q, %v", got, err)
+		t.Errorf("read %q from the upgraded connection, %v", got, err)
 	}
 }
 
-// A stream's parts come as they are sent.
+// The proxy passes each part of a stream on at once.
 func TestStreamIsFlushed(t *testing.T) {
 	read := make(chan struct{})
 	c := through(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -134,7 +159,7 @@ func TestStreamIsFlushed(t *testing.T) {
 		<-read
 		fmt.Fprintln(w, "second")
 	})
-	fmt.Fprint(c, "GET /events HTTP/1.1\r\nHost: docker\r\n\r\n")
+	send(t, c, "GET /events HTTP/1.1\r\nHost: docker\r\n\r\n")
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -149,15 +174,16 @@ func TestStreamIsFlushed(t *testing.T) {
 	}
 }
 
-func TestEngineIsAway(t *testing.T) {
+func TestDockerIsNotThere(t *testing.T) {
 	c := through(t, func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) })
-	fmt.Fprint(c, "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n")
+	send(t, c, "GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n")
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var answer struct{ Message string }
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != http.StatusBadGateway || answer.Message == "" {
+	err = json.NewDecoder(response.Body).Decode(&answer)
+	if err != nil || response.StatusCode != http.StatusBadGateway || answer.Message == "" {
 		t.Errorf("answer %s %+v, %v", response.Status, answer, err)
 	}
 }

@@ -19,33 +19,38 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// What of docker-compose's tests is about networks, and the images that they ask for: here all are the lab's.
+// The part of docker-compose's tests that is about networks, and the images that they use, which are all the lab's
+// here.
 const suiteFilter = "network or net_ or links or alias or port or scale or external"
 
 var (
-	suiteFiles  = []string{"tests/acceptance/cli_test.py", "tests/integration/network_test.py", "tests/integration/project_test.py", "tests/integration/service_test.py"}
+	suiteFiles = []string{
+		"tests/acceptance/cli_test.py", "tests/integration/network_test.py", "tests/integration/project_test.py",
+		"tests/integration/service_test.py",
+	}
 	suiteImages = []string{"busybox:latest", "busybox:1.31.0-uclibc", "busybox:1.27.2", "alpine:3.10.1"}
 )
 
 //go:embed testdata/differences.txt
 var differencesList string
 
-// docker-compose's own tests, which know nothing of weave, pass on weave's networks as they do on Docker's bridge, but
-// for the differences that are listed.
+// docker-compose's own tests have the same results on weave's networks as on Docker's bridge networks, except for a
+// list of expected differences.
 func TestComposeSuite(t *testing.T) {
 	if os.Getenv("WEAVE_TEST_SUITES") != "1" {
 		t.Skip("takes minutes: runs with WEAVE_TEST_SUITES=1, in make test-engines")
 	}
-	if out, err := exec.Command("docker-compose", "version", "--short").Output(); err != nil || !bytes.HasPrefix(out, []byte("1.29.")) {
-		t.Skipf("the tests are those of docker-compose 1.29, and here is %q (%v)", out, err)
+	version, err := exec.Command("docker-compose", "version", "--short").Output()
+	if err != nil || !bytes.HasPrefix(version, []byte("1.29.")) {
+		t.Skipf("the tests are those of docker-compose 1.29, and here is %q (%v)", version, err)
 	}
 	dir := composeTests(t)
 	var bridge, weave map[string]string
-	t.Run("engines", func(t *testing.T) {
+	t.Run("drivers", func(t *testing.T) {
 		t.Run("bridge", func(t *testing.T) {
 			t.Parallel()
 			h := suiteHost(t, "bridge")
-			bridge = runSuite(t, dir, h.Path("/run/docker.sock"))
+			bridge = runSuite(t, dir, h.Path(lab.DockerSocket))
 		})
 		t.Run("weave", func(t *testing.T) {
 			t.Parallel()
@@ -69,14 +74,14 @@ func TestComposeSuite(t *testing.T) {
 	}
 	t.Logf("%d tests: %d pass on both, %d differ", len(bridge), passed, len(differ))
 	if passed == 0 {
-		t.Error("no test passes: the suite does not work here")
+		t.Error("no test passes: the suite does not run here")
 	}
 	if diff := cmp.Diff(expectedDifferences(t), differ); diff != "" {
 		t.Errorf("differences (-expected +found):\n%s", diff)
 	}
 }
 
-// expectedDifferences are the tests in the list of differences, in order.
+// expectedDifferences returns the tests in the list of differences, in order.
 func expectedDifferences(t *testing.T) []string {
 	t.Helper()
 	var tests []string
@@ -94,7 +99,7 @@ func expectedDifferences(t *testing.T) []string {
 	return tests
 }
 
-// composeTests is a directory with docker-compose's tests, which is kept where the lab keeps its roots.
+// composeTests returns the directory, in the lab's cache, with docker-compose's tests. The first call downloads them.
 func composeTests(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(lab.Cache(), "compose-tests")
@@ -113,7 +118,7 @@ func suiteHost(t *testing.T, name string) *lab.Host {
 	return h
 }
 
-// startProxy runs the proxy before a host's engine, as long as t, and returns its socket.
+// startProxy runs the proxy for a host's Docker until the end of t, and returns the path of its socket.
 func startProxy(t *testing.T, h *lab.Host) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "docker.sock")
@@ -122,7 +127,7 @@ func startProxy(t *testing.T, h *lab.Host) string {
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() {
-		served <- serve(ctx, socket, newProxy(h.Path("/run/docker.sock"), "weave", logrus.NewEntry(log)))
+		served <- serve(ctx, socket, newProxy(h.Path(lab.DockerSocket), "weave", logrus.NewEntry(log)))
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -133,15 +138,17 @@ func startProxy(t *testing.T, h *lab.Host) string {
 	return socket
 }
 
-// runSuite runs the suite against the engine on a socket and returns how each test ended.
+// runSuite runs the suite with the Docker on a socket and returns the result of each test.
 func runSuite(t *testing.T, dir, socket string) map[string]string {
 	t.Helper()
 	report := filepath.Join(t.TempDir(), "report.xml")
-	args := append([]string{"-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "-W", "ignore", "--junitxml", report, "-k", suiteFilter}, suiteFiles...)
-	cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", args...) // Debian's, for which Debian has the modules
+	args := []string{"-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "-W", "ignore"}
+	args = append(args, "--junitxml", report, "-k", suiteFilter)
+	args = append(args, suiteFiles...)
+	cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", args...) // the one that Debian has the modules for
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+socket, "PYTHONDONTWRITEBYTECODE=1")
-	out, err := cmd.CombinedOutput() // which fails if a test does
+	out, err := cmd.CombinedOutput() // fails if a test fails
 	b, readErr := os.ReadFile(report)
 	if readErr != nil {
 		t.Fatalf("pytest: %v\n%s", err, out)
@@ -153,7 +160,7 @@ func runSuite(t *testing.T, dir, socket string) map[string]string {
 	return results
 }
 
-// parseReport reads pytest's report: passed, failed or skipped, by test.
+// parseReport returns the results in pytest's report by test: passed, failed or skipped.
 func parseReport(report []byte) (map[string]string, error) {
 	var suites struct {
 		Cases []struct {
@@ -177,7 +184,7 @@ func parseReport(report []byte) (map[string]string, error) {
 			result = "skipped"
 		}
 		name := c.Class[strings.LastIndex(c.Class, ".")+1:] + "." + c.Name
-		if results[name] != "failed" { // a test that fails and whose end fails, too, is there twice
+		if results[name] != "failed" { // pytest lists a test twice if its teardown fails, too
 			results[name] = result
 		}
 	}
