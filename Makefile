@@ -94,7 +94,7 @@ cover:
 	$(GO) tool covdata textfmt -i $(COVER)/data -o $(COVER)/profile.txt
 	$(GO) tool covdata percent -i $(COVER)/data | grep -o 'github\S*\s*coverage: \S*'
 
-# The integration tests beside each engine, Docker 20.10, 26.1 and 28.5, and the README's table of what was tested.
+# The integration tests beside Docker 20.10, 26.1 and 28.5, and the table of what was tested.
 ENGINES = bookworm trixie forky
 test-engines: export WEAVE_TEST_ROOT = 1
 test-engines: export WEAVE_TEST_SUITES = 1
@@ -105,7 +105,7 @@ test-engines:
 	for suite in $(ENGINES); do \
 		WEAVE_LAB_SUITE=$$suite $(GO) test -json -count=1 -parallel 3 -timeout 45m ./integration/... >build/engines/$$suite.json; \
 	done
-	$(GO) run ./integration/engines README.md $(ENGINES:%=build/engines/%.json)
+	$(GO) run ./integration/engines docs/docker-versions.md $(ENGINES:%=build/engines/%.json)
 
 # Connect and disconnect 2,000 times while plugin and engine are killed, in some ten minutes; `make test` does it 100 times.
 CYCLES ?= 2000
