@@ -74,7 +74,7 @@ func unseenWarning(endpoints []driver.Endpoint, root sandbox.Root) string {
 		f.Close()
 	}
 	if errors.Is(err, sandbox.ErrNotVisible) {
-		return "sandboxes can't be seen, so container ends are not announced and live=nsproc fails, all else works: " +
+		return "sandboxes can't be seen, so container ends are not announced and live listings fail, all else works: " +
 			sandbox.ErrNotVisible.Error()
 	}
 	return ""
