@@ -15,7 +15,7 @@ ARG TARGETARCH VERSION COMMIT
 RUN make build ARCH=$TARGETARCH BIN=/out VERSION=$VERSION COMMIT=$COMMIT
 
 FROM --platform=$BUILDPLATFORM debian:trixie-slim AS tools
-COPY plugin/rootfs.sh /
+COPY plugin/packaging/rootfs.sh /
 ARG TARGETARCH
 RUN /rootfs.sh /out $TARGETARCH /cache
 

@@ -1,4 +1,5 @@
-# What one types: build, docs, install, release, plugin, demo, unit, test, test-engines, soak, bench, bench-compare, benchstat, fuzz, lint, fmt, generate, clean.
+# Targets: build, docs, install, release, plugin, demo, unit, test, cover, test-engines, soak, bench, bench-compare,
+# benchstat, fuzz, lint, fmt, generate, clean.
 
 GO ?= go
 
@@ -15,7 +16,8 @@ UNIT = $(shell $(GO) list ./... | grep -v /integration)
 FUZZTIME ?= 10s
 COUNT ?= 6
 
-.PHONY: build docs install release plugin demo unit test test-engines soak bench bench-compare benchstat fuzz lint fmt generate clean
+.PHONY: build docs install release plugin plugin-files demo unit test cover test-engines soak bench bench-compare benchstat \
+	fuzz lint fmt generate clean
 
 # nsproc starts at an entry point of its own, which enters the namespace before there is a Go runtime (nsproc/entry_*.s).
 # RACE=1 builds a weave with Go's race detector, which needs a C compiler.
@@ -42,7 +44,7 @@ install: build docs
 	install -m 755 $(BIN)/weave $(BIN)/nsproc $(prefix)/libexec/weave
 	ln -sfn ../libexec/weave/weave $(prefix)/bin/weave
 	ln -sfn ../../weave/weave $(prefix)/libexec/docker/cli-plugins/docker-weave
-	sed 's|/usr/local/bin|$(PREFIX)/bin|' plugin/weave.service >$(prefix)/lib/systemd/system/weave.service
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' plugin/packaging/weave.service >$(prefix)/lib/systemd/system/weave.service
 	chmod 644 $(prefix)/lib/systemd/system/weave.service
 	install -m 644 $(DOCS)/man/*.8 $(prefix)/share/man/man8
 	install -m 644 $(DOCS)/completions/weave.bash $(prefix)/share/bash-completion/completions/weave
@@ -52,7 +54,7 @@ install: build docs
 
 # What is published of the commit that is checked out, in build/release.
 release:
-	plugin/release.sh build/release
+	plugin/packaging/release.sh build/release
 
 # The managed plugin in build/plugin, and under the name PLUGIN in the engine if one answers; pulls no image. Where images
 # can be pulled the Dockerfile makes the same root file system. A name without a tag must not be weave: docs/managed-plugin.md.
@@ -62,7 +64,7 @@ plugin: plugin-files
 
 plugin-files:
 	rm -rf build/plugin
-	plugin/rootfs.sh build/plugin/rootfs $(ARCH) build/cache
+	plugin/packaging/rootfs.sh build/plugin/rootfs $(ARCH) build/cache
 	$(MAKE) --no-print-directory build BIN=build/plugin/rootfs
 	cp config.json build/plugin/
 
@@ -82,7 +84,19 @@ test:
 	$(GO) test -race -count=1 $(UNIT)
 	$(GO) test -count=1 -parallel 3 -timeout 45m ./integration/...
 
-# The integration tests beside each engine, Docker 20.10, 26.1 and 28.5, and the README's table of what was tested.
+# How much of each package the unit tests run, as root: code that runs in processes that a test starts counts too. Then,
+# by function: go tool covdata func -i build/cover/data. Line by line: go tool cover -html build/cover/profile.txt.
+COVER ?= build/cover
+cover: export WEAVE_TEST_ROOT = 1
+cover:
+	rm -rf $(COVER)
+	mkdir -p $(COVER)/data
+	$(GO) test -count=1 -cover $(UNIT) -args -test.gocoverdir=$(abspath $(COVER)/data) >$(COVER)/tests.txt || \
+		{ cat $(COVER)/tests.txt; exit 1; }
+	$(GO) tool covdata textfmt -i $(COVER)/data -o $(COVER)/profile.txt
+	$(GO) tool covdata percent -i $(COVER)/data | grep -o 'github\S*\s*coverage: \S*'
+
+# The integration tests beside Docker 20.10, 26.1 and 28.5, and the table of what was tested.
 ENGINES = bookworm trixie forky
 test-engines: export WEAVE_TEST_ROOT = 1
 test-engines: export WEAVE_TEST_SUITES = 1
@@ -93,7 +107,7 @@ test-engines:
 	for suite in $(ENGINES); do \
 		WEAVE_LAB_SUITE=$$suite $(GO) test -json -count=1 -parallel 3 -timeout 45m ./integration/... >build/engines/$$suite.json; \
 	done
-	$(GO) run ./integration/engines README.md $(ENGINES:%=build/engines/%.json)
+	$(GO) run ./integration/engines docs/docker-versions.md $(ENGINES:%=build/engines/%.json)
 
 # Connect and disconnect 2,000 times while plugin and engine are killed, in some ten minutes; `make test` does it 100 times.
 CYCLES ?= 2000

@@ -1,113 +1,124 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/docker/go-plugins-helpers/network"
 	"github.com/vishvananda/netlink"
 )
 
 // Adopt takes up a network that Docker says is this plugin's, and its endpoints, where the state does not know them: the
 // plugin was installed anew beside running containers. Links that an earlier state made for them are taken over as they
 // are, so no traffic is lost; an endpoint without a host end is left out. What is tracked already stays as it is.
-func (d *Driver) Adopt(ctx context.Context, req *network.CreateNetworkRequest, endpoints []Endpoint) error {
-	nw, err := parseNetwork(req, d.mtu)
-	if err != nil {
+func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []AdoptedEndpoint) error {
+	if err := d.withDefaults(spec).check(); err != nil {
 		return err
 	}
-	unlock, err := d.locks.lock(ctx, nw.ID)
+	unlock, err := d.locks.lock(ctx, spec.ID)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if tracked, ok := d.network(nw.ID); ok {
-		nw = tracked
-	} else if nw, err = d.adoptNetwork(ctx, nw); err != nil {
-		return fmt.Errorf("adopt network %s: %w", nw.ID, err)
-	}
 	var errs []error
+	nw, ok := d.tracked.network(spec.ID)
+	if !ok {
+		if nw, err = d.adoptNetwork(ctx, spec); err != nil {
+			return fmt.Errorf("adopt network %s: %w", spec.ID, err)
+		}
+		if err := d.setForwarding(ctx); err != nil { // the firewall keeps trying
+			errs = append(errs, fmt.Errorf("adopt network %s: %w", spec.ID, err))
+		}
+	}
 	for _, ep := range endpoints {
-		if _, ok := d.endpoint(ep.ID); ok {
+		if _, ok := d.tracked.endpoint(ep.ID); ok {
 			continue
 		}
-		if err := d.adoptEndpoint(ctx, nw, ep); err != nil {
+		ep.Network = nw.ID
+		if err := d.adoptEndpoint(ctx, ep); err != nil {
 			errs = append(errs, fmt.Errorf("adopt endpoint %s: %w", ep.ID, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// adoptNetwork writes the record as made at once: a crash then leaves it to Reconcile to complete, and never to remove.
-// When it fails the network is not tracked, so that it can be tried again; its links stay as they are.
-func (d *Driver) adoptNetwork(ctx context.Context, nw Network) (_ Network, err error) {
-	if nw.Bridge == "" {
-		nw.Bridge = bridgeName(nw.ID)
+// adoptNetwork writes the record as made at once: a crash then leaves it to Reconcile to complete, never to remove. When it
+// fails the network is not tracked, so that it can be tried again; its links stay as they are.
+func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network, err error) {
+	name := cmp.Or(spec.Bridge, bridgeName(spec.ID))
+	if _, err := d.takeOver(name, networkAlias(d.stateID, spec.ID)); err != nil {
+		return Network{}, err
 	}
-	if _, err := d.takeOver(nw.Bridge, ":network:"+string(nw.ID), networkAlias(d.stateID, nw.ID)); err != nil {
-		return nw, err
+	nw, err := d.newNetwork(spec)
+	if err != nil {
+		return Network{}, err
 	}
-	if err := d.claimBridge(&nw); err != nil {
-		return nw, err
+	if err := d.tracked.claimNetwork(nw); err != nil {
+		return Network{}, err
 	}
 	var u undo
-	defer u.unless(&err)
-	u.push(func() error { d.drop(nw.ID); return d.eraseNetwork(context.WithoutCancel(ctx), nw) })
-	if err := d.writeNetwork(ctx, nw, made); err != nil {
+	defer u.onError(&err)
+	u.push(func() error {
+		d.tracked.removeNetwork(nw.ID)
+		return d.eraseNetwork(context.WithoutCancel(ctx), nw)
+	})
+	nw.Phase = Made
+	if err := d.writeNetwork(ctx, nw); err != nil {
 		return nw, err
 	}
 	d.log.WithField("network", nw.ID).Warn("taking up a network that Docker knows and the state does not")
 	if _, err := d.ensureNetworkBridge(nw); err != nil {
 		return nw, err
 	}
-	return nw, d.firewall.Allow(ctx, nw.Bridge, string(nw.ID))
+	d.tracked.setNetwork(nw)
+	return nw, nil
 }
 
-func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, ep Endpoint) error {
-	if err := checkIDs(nw.ID, ep.ID); err != nil {
+func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) error {
+	if err := adopted.check(); err != nil {
 		return err
 	}
-	mac, err := parseMAC(ep.MAC)
-	if err != nil {
+	if adopted.MAC.IsZero() {
+		return fmt.Errorf("%w: Docker tells no MAC", ErrInvalid)
+	}
+	// It may be that Docker has had it deleted since Docker's list was read.
+	if err := d.removals.waitEndpoint(ctx, adopted.ID); err != nil {
 		return err
 	}
-	ep.Network, ep.MAC, ep.HostEnd, ep.State, ep.Created = nw.ID, mac, hostEndName(ep.ID), Created, time.Now().UTC()
-	if ep.Sandbox != "" {
-		ep.State = Joined
+	ep := Endpoint{
+		ID: adopted.ID, Network: adopted.Network, HostEnd: hostEndName(adopted.ID), MAC: adopted.MAC, Addresses: adopted.Addresses,
+		Sandbox: adopted.Sandbox, Created: time.Now().UTC(),
 	}
-	// One that Docker has had removed since it was read is on its way out.
-	if err := d.removals.settleEndpoint(ctx, ep.ID); err != nil {
-		return err
-	}
-	link, err := d.takeOver(ep.HostEnd, ":endpoint:"+string(ep.ID), endpointAlias(d.stateID, ep.ID))
+	link, err := d.takeOver(ep.HostEnd, endpointAlias(d.stateID, ep.ID))
 	if err != nil || link == nil {
 		return err
 	}
-	if err := d.writeEndpoint(ctx, ep, made); err != nil {
+	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
 		return err
 	}
-	d.track(ep)
-	if link, err = findLink(ep.HostEnd); err != nil { // again: its carrier may have come before it was tracked
+	d.tracked.addEndpoint(ep)
+	d.logOf(ep).Warn("taking up an endpoint that Docker knows and the state does not")
+	link, err = findLink(ep.HostEnd) // again, since its carrier may have come before it was tracked
+	if err != nil {
 		return err
 	}
-	d.setCarrier(ep.HostEnd, link != nil && carrier(link))
-	d.log.WithField("network", ep.Network).WithField("endpoint", ep.ID).Warn("taking up an endpoint that Docker knows and the state does not")
+	d.tracked.setCarrier(ep.HostEnd, link != nil && hasCarrier(link))
 	return nil
 }
 
-// takeOver gives a link that an earlier state made for the same object this state's alias. It returns the link of that
-// name, whoever's it is, nil if there is none.
-func (d *Driver) takeOver(name, object, alias string) (netlink.Link, error) {
+// takeOver gives a link that an earlier state made for the same network or endpoint this state's alias. It returns the
+// link of that name, whoever's it is, nil if there is none.
+func (d *Driver) takeOver(name string, want alias) (netlink.Link, error) {
 	link, err := findLink(name)
 	if err != nil || link == nil {
 		return nil, err
 	}
-	if old := link.Attrs().Alias; old != alias && strings.HasPrefix(old, aliasPrefix) && strings.HasSuffix(old, object) {
+	old, ok := parseAlias(link.Attrs().Alias)
+	if ok && old != want && old.sameSubject(want) {
 		d.step("take over link")
-		if err := netlink.LinkSetAlias(link, alias); err != nil {
+		if err := netlink.LinkSetAlias(link, want.String()); err != nil {
 			return nil, fmt.Errorf("take over %s: %w", name, err)
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/docker/go-plugins-helpers/network"
 	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/internal/nstest"
@@ -20,9 +19,9 @@ func TestLifeOfANetwork(t *testing.T) {
 		return
 	}
 	r := newRig(t)
-	r.createNetwork(newNetwork(netID, optionMTU, "9000"))
-	r.createNetwork(newNetwork(netID, optionMTU, "9000")) // again
-	if err := r.CreateNetwork(t.Context(), newNetwork(netID, optionMTU, "1400")); !errors.Is(err, ErrConflict) {
+	r.createNetwork(withMTU(netID, 9000))
+	r.createNetwork(withMTU(netID, 9000)) // again
+	if err := r.CreateNetwork(t.Context(), withMTU(netID, 1400)); !errors.Is(err, ErrConflict) {
 		t.Errorf("another request with the same id: %v, want ErrConflict", err)
 	}
 	bridge := mustLink(t, bridgeName(netID))
@@ -35,12 +34,12 @@ func TestLifeOfANetwork(t *testing.T) {
 	if hostEnd.Attrs().MasterIndex != bridge.Attrs().Index || hostEnd.Attrs().OperState == netlink.OperNotPresent {
 		t.Errorf("host end %+v, want a port of the bridge", hostEnd.Attrs())
 	}
-	if got := containerEnd.Attrs().HardwareAddr.String(); got != mac {
+	if got := containerEnd.Attrs().HardwareAddr.String(); got != mac.String() {
 		t.Errorf("container end's MAC %s, want %s", got, mac)
 	}
 	sandbox := nstest.New(t)
 	r.attach(id, sandbox, "eth0")
-	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(id); return ep.State == Up })
+	eventually(t, "endpoint up", func() bool { ep, _ := r.tracked.endpoint(id); return ep.State() == Up })
 	for _, l := range []netlink.Link{bridge, hostEnd} {
 		now := mustLink(t, l.Attrs().Name)
 		if got := addressesOf(t, now); len(got) != 0 || now.Attrs().MTU != 9000 {
@@ -48,13 +47,13 @@ func TestLifeOfANetwork(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := r.Leave(t.Context(), &network.LeaveRequest{NetworkID: string(netID), EndpointID: string(id)}); err != nil {
+		if err := r.Leave(t.Context(), netID, id); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r.delete(id)
 	for range 2 {
-		if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+		if err := r.DeleteNetwork(t.Context(), netID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,12 +72,12 @@ func TestRefusals(t *testing.T) {
 	r.createNetwork(newNetwork(netID))
 	id, _ := r.createEndpoint(netID, 1)
 	clashing := newEndpoint(netID, 1)
-	clashing.EndpointID = string(endpointID(2))
+	clashing.ID = endpointID(2)
 	foreign := newEndpoint(netID, 3)
-	foreign.Interface.Address = "10.41.0.1/16"
+	foreign.Addresses[0] = netip.MustParsePrefix("10.41.0.1/16")
 	unknown := newEndpoint(other, 4)
 	changed := newEndpoint(netID, 5)
-	changed.EndpointID = string(id)
+	changed.ID = id
 	for name, tt := range map[string]struct {
 		call func() error
 		want error
@@ -88,36 +87,36 @@ func TestRefusals(t *testing.T) {
 		"foreign address":     {func() error { _, err := r.CreateEndpoint(ctx, foreign); return err }, ErrInvalid},
 		"same id, other data": {func() error { _, err := r.CreateEndpoint(ctx, changed); return err }, ErrConflict},
 		"join unknown": {func() error {
-			_, err := r.Join(ctx, &network.JoinRequest{NetworkID: string(netID), EndpointID: string(endpointID(9)), SandboxKey: "/run/x"})
+			_, err := r.Join(ctx, netID, endpointID(9), "/run/x")
 			return err
 		}, ErrNotFound},
 		"join on another network": {func() error {
-			_, err := r.Join(ctx, &network.JoinRequest{NetworkID: string(other), EndpointID: string(id), SandboxKey: "/run/x"})
+			_, err := r.Join(ctx, other, id, "/run/x")
 			return err
 		}, ErrNotFound},
 		"sandbox key with dots": {func() error {
-			_, err := r.Join(ctx, &network.JoinRequest{NetworkID: string(netID), EndpointID: string(id), SandboxKey: "/run/../x"})
+			_, err := r.Join(ctx, netID, id, "/run/../x")
 			return err
 		}, ErrInvalid},
 		"two networks on one bridge": {func() error {
-			if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br0")}); err != nil {
+			if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed("br0")}); err != nil {
 				return err
 			}
-			if err := r.CreateNetwork(ctx, newNetwork(NetworkID(strings.Repeat("c", 64)), optionBridge, "br0")); err != nil {
+			if err := r.CreateNetwork(ctx, onBridge(NetworkID(strings.Repeat("c", 64)), "br0")); err != nil {
 				return err
 			}
-			return r.CreateNetwork(ctx, newNetwork(other, optionBridge, "br0"))
+			return r.CreateNetwork(ctx, onBridge(other, "br0"))
 		}, ErrConflict},
-		"a bridge that is none": {func() error { return r.CreateNetwork(ctx, newNetwork(other, optionBridge, "lo")) }, ErrConflict},
+		"a bridge that is none": {func() error { return r.CreateNetwork(ctx, onBridge(other, "lo")) }, ErrConflict},
 	} {
 		if err := tt.call(); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}
 	}
 	for name, err := range map[string]error{
-		"leave":           r.Leave(ctx, &network.LeaveRequest{NetworkID: string(other), EndpointID: string(endpointID(9))}),
-		"delete endpoint": r.DeleteEndpoint(ctx, &network.DeleteEndpointRequest{NetworkID: string(other), EndpointID: string(endpointID(9))}),
-		"delete network":  r.DeleteNetwork(ctx, &network.DeleteNetworkRequest{NetworkID: string(other)}),
+		"leave":           r.Leave(ctx, other, endpointID(9)),
+		"delete endpoint": r.DeleteEndpoint(ctx, other, endpointID(9)),
+		"delete network":  r.DeleteNetwork(ctx, other),
 	} {
 		if err != nil {
 			t.Errorf("%s of what is unknown: %v, want success", name, err)
@@ -134,18 +133,18 @@ func TestForeignBridgeIsUsedAndKept(t *testing.T) {
 		return
 	}
 	r := newRig(t)
-	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br0")}); err != nil {
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed("br0")}); err != nil {
 		t.Fatal(err)
 	}
 	before := mustLink(t, "br0").Attrs()
-	r.createNetwork(newNetwork(netID, optionBridge, "br0"))
+	r.createNetwork(onBridge(netID, "br0"))
 	id, _ := r.createEndpoint(netID, 1)
 	if got := mustLink(t, hostEndName(id)).Attrs().MasterIndex; got != before.Index {
 		t.Errorf("host end is a port of link %d, want of %d", got, before.Index)
 	}
 	r.stop()
 	r.start()
-	if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+	if err := r.DeleteNetwork(t.Context(), netID); err != nil {
 		t.Fatal(err)
 	}
 	after := mustLink(t, "br0").Attrs()
@@ -156,11 +155,11 @@ func TestForeignBridgeIsUsedAndKept(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 
-	r.createNetwork(newNetwork(netID, optionBridge, "br1"))
+	r.createNetwork(onBridge(netID, "br1"))
 	if mustLink(t, "br1").Attrs().Alias == "" {
 		t.Error("a named bridge that weave made carries no alias")
 	}
-	if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+	if err := r.DeleteNetwork(t.Context(), netID); err != nil {
 		t.Fatal(err)
 	}
 	if l, err := findLink("br1"); l != nil || err != nil {
@@ -168,17 +167,17 @@ func TestForeignBridgeIsUsedAndKept(t *testing.T) {
 	}
 
 	// Somebody puts another bridge in the place of one of weave's.
-	r.createNetwork(newNetwork(netID, optionBridge, "br1"))
+	r.createNetwork(onBridge(netID, "br1"))
 	if err := netlink.LinkDel(mustLink(t, "br1")); err != nil {
 		t.Fatal(err)
 	}
-	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br1")}); err != nil {
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed("br1")}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.CreateEndpoint(t.Context(), newEndpoint(netID, 2)); !errors.Is(err, ErrConflict) {
 		t.Errorf("an endpoint on it: got %v, want ErrConflict", err)
 	}
-	if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+	if err := r.DeleteNetwork(t.Context(), netID); err != nil {
 		t.Fatal(err)
 	}
 	if got := mustLink(t, "br1").Attrs(); got.Alias != "" || got.Flags&net.FlagUp != 0 {
@@ -197,7 +196,7 @@ func TestPortLimit(t *testing.T) {
 	sandbox := nstest.New(t).Path() // alive, so that none of them gives way
 	for n := range maxPorts {
 		id, _ := r.createEndpoint(netID, n)
-		if _, err := r.Join(t.Context(), &network.JoinRequest{NetworkID: string(netID), EndpointID: string(id), SandboxKey: sandbox}); err != nil {
+		if _, err := r.Join(t.Context(), netID, id, sandbox); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -220,9 +219,9 @@ func TestStaleEndpointGivesWay(t *testing.T) {
 	id, _ := r.createEndpoint(netID, 1)
 	sandbox := nstest.New(t)
 	r.attach(id, sandbox, "eth0")
-	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(id); return ep.State == Up })
+	eventually(t, "endpoint up", func() bool { ep, _ := r.tracked.endpoint(id); return ep.State() == Up })
 	clashing := newEndpoint(netID, 1)
-	clashing.EndpointID = string(endpointID(2))
+	clashing.ID = endpointID(2)
 	if _, err := r.CreateEndpoint(t.Context(), clashing); !errors.Is(err, ErrConflict) {
 		t.Fatalf("address of a living endpoint: %v, want ErrConflict", err)
 	}
@@ -237,9 +236,9 @@ func TestStaleEndpointGivesWay(t *testing.T) {
 	}
 }
 
-// TestNewEngineStartsAnew: what an engine had under way when it was killed does not keep the next one from starting the
+// TestDockerStartsAnew: what an engine had under way when it was killed does not keep the next one from starting the
 // same container again.
-func TestNewEngineStartsAnew(t *testing.T) {
+func TestDockerStartsAnew(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
@@ -247,11 +246,11 @@ func TestNewEngineStartsAnew(t *testing.T) {
 	r.createNetwork(newNetwork(netID))
 	r.createEndpoint(netID, 1)
 	again := newEndpoint(netID, 1)
-	again.EndpointID = string(endpointID(2))
+	again.ID = endpointID(2)
 	if _, err := r.CreateEndpoint(t.Context(), again); !errors.Is(err, ErrConflict) {
 		t.Fatalf("while the first one may be starting: %v, want ErrConflict", err)
 	}
-	r.EngineStarted()
+	r.DockerStarted()
 	if _, err := r.CreateEndpoint(t.Context(), again); err != nil {
 		t.Fatalf("by the next engine: %v", err)
 	}
@@ -267,7 +266,7 @@ func TestForgetRemovesOnlyTheDead(t *testing.T) {
 	living, _ := r.createEndpoint(netID, 2)
 	dead, _ := r.createEndpoint(netID, 3)
 	r.attach(living, nstest.New(t), "eth0")
-	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(living); return ep.State == Up })
+	eventually(t, "endpoint up", func() bool { ep, _ := r.tracked.endpoint(living); return ep.State() == Up })
 	if err := netlink.LinkDel(mustLink(t, hostEndName(dead))); err != nil {
 		t.Fatal(err)
 	}
@@ -281,14 +280,14 @@ func TestForgetRemovesOnlyTheDead(t *testing.T) {
 	}
 }
 
-func TestVacant(t *testing.T) {
+func TestReclaimable(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
 	r := newRig(t)
 	req := newNetwork(netID)
-	req.IPv4Data[0].Gateway = "10.40.0.1/16"
-	req.IPv4Data[0].AuxAddresses = map[string]any{"nas": "10.40.0.9/16"}
+	req.Pools[0].Gateway = netip.MustParseAddr("10.40.0.1")
+	req.Pools[0].Reserved = []netip.Addr{netip.MustParseAddr("10.40.0.9")}
 	r.createNetwork(req)
 	living, _ := r.createEndpoint(netID, 1)
 	dead, _ := r.createEndpoint(netID, 2)
@@ -301,8 +300,8 @@ func TestVacant(t *testing.T) {
 	subnet, long, now := netip.MustParsePrefix("10.40.0.0/16"), time.Now().Add(-time.Hour), time.Now()
 	check := func(space, addr string, since time.Time, want bool, what string) {
 		t.Helper()
-		if got := r.Vacant(space, subnet, netip.MustParseAddr(addr), since); got != want {
-			t.Errorf("%s vacant: %v, want %v: %s", addr, got, want, what)
+		if got := r.Reclaimable(space, subnet, netip.MustParseAddr(addr), since); got != want {
+			t.Errorf("%s reclaimable: %v, want %v: %s", addr, got, want, what)
 		}
 	}
 	check("LocalDefault", "10.40.0.1", long, false, "gateway")
@@ -313,7 +312,7 @@ func TestVacant(t *testing.T) {
 	check("LocalDefault", "10.40.0.4", now, false, "of none yet")
 	check("LocalDefault", "10.40.0.5", long, false, "of one that was deleted: Docker is about to release it")
 	check("other", "10.40.0.4", long, false, "of a pool that no network has")
-	r.EngineStarted() // what the engine before it was about to do, it does not do any more
+	r.DockerStarted() // what the engine before it was about to do, it does not do any more
 	check("LocalDefault", "10.40.0.4", now, true, "of none, held for the engine before")
 	check("LocalDefault", "10.40.0.5", long, true, "of one that was deleted for the engine before")
 }

@@ -1,12 +1,13 @@
 package driver
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 )
 
-// Interface names hold 15 bytes (IFNAMSIZ less the terminating zero).
+// maxName is how many bytes the name of a link holds: IFNAMSIZ without the terminating zero.
 const maxName = 15
 
 const (
@@ -15,15 +16,19 @@ const (
 	containerEndPrefix = "wvc-"
 )
 
-// idPattern is what an id of Docker's (64 hexadecimal digits) and of Swarm's (25 letters and digits) have in common.
+// idPattern is what an id of Docker's (64 hexadecimal digits) and of Swarm's (25 letters and digits) have in common. Links
+// are named after the first characters of an id, so it must not be shorter.
 var idPattern = regexp.MustCompile(`^[a-zA-Z0-9]{12,64}$`)
 
-func (id NetworkID) check() error  { return checkID("network", string(id)) }
-func (id EndpointID) check() error { return checkID("endpoint", string(id)) }
+// Check returns ErrInvalid unless the id is one that Docker could give.
+func (id NetworkID) Check() error { return checkID("network", string(id)) }
+
+// Check returns ErrInvalid unless the id is one that Docker could give.
+func (id EndpointID) Check() error { return checkID("endpoint", string(id)) }
 
 func checkID(what, id string) error {
 	if !idPattern.MatchString(id) {
-		return fmt.Errorf("%w: %s id %q: want 12 to 64 letters and digits", ErrInvalid, what, id)
+		return fmt.Errorf("%w: %s id %.80q: want 12 to 64 letters and digits", ErrInvalid, what, id)
 	}
 	return nil
 }
@@ -32,47 +37,34 @@ func bridgeName(id NetworkID) string        { return linkName(bridgePrefix, stri
 func hostEndName(id EndpointID) string      { return linkName(hostEndPrefix, string(id)) }
 func containerEndName(id EndpointID) string { return linkName(containerEndPrefix, string(id)) }
 
-// linkName is prefix and as much of id as an interface name holds.
+// linkName returns prefix and as much of id as the name of a link holds.
 func linkName(prefix, id string) string { return prefix + id[:min(len(id), maxName-len(prefix))] }
 
-// dockerBridge is what Docker calls the bridges of its networks.
-var dockerBridge = regexp.MustCompile(`^br-[0-9a-f]{12}$`)
-
-// ownName reports whether a link's name is one that weave gives by itself.
-func ownName(name string) bool {
-	return strings.HasPrefix(name, bridgePrefix) || strings.HasPrefix(name, hostEndPrefix) || strings.HasPrefix(name, containerEndPrefix)
+// isOwnName reports whether a link's name is one that weave gives by itself.
+func isOwnName(name string) bool {
+	return strings.HasPrefix(name, bridgePrefix) || strings.HasPrefix(name, hostEndPrefix) ||
+		strings.HasPrefix(name, containerEndPrefix)
 }
+
+// dockerBridge matches the names of bridges that Docker makes for its networks.
+var dockerBridge = regexp.MustCompile(`^br-[0-9a-f]{12}$`)
 
 const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-// checkBridgeName checks a bridge name that the user chose, by the rules of the kernel (dev_valid_name) and so that it
-// can't be taken for a name that weave makes or for an option of iptables, which would also read a final + as a wildcard.
+// checkBridgeName checks a bridge name that the user chose. It follows the rules of the kernel (dev_valid_name), refuses
+// names that weave makes itself, and those that iptables would take for an option or, with a final +, for a wildcard.
 func checkBridgeName(name string) error {
 	switch {
 	case name == "" || len(name) > maxName:
 		return fmt.Errorf("want 1 to %d bytes", maxName)
 	case strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-"):
-		return fmt.Errorf("not a name for an interface")
+		return errors.New("not a name for an interface")
 	case strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(nameRunes, r) }):
-		return fmt.Errorf("want letters, digits and . _ -")
+		return errors.New("want letters, digits and . _ -")
 	case name == "docker0" || name == "docker_gwbridge" || dockerBridge.MatchString(name):
-		return fmt.Errorf("it is Docker's own, and weave's rule for it would undo Docker's isolation")
-	case ownName(name):
+		return errors.New("it is Docker's own, and weave's rule for it would undo Docker's isolation")
+	case isOwnName(name):
 		return fmt.Errorf("the prefixes %s, %s and %s are weave's own", bridgePrefix, hostEndPrefix, containerEndPrefix)
 	}
 	return nil
 }
-
-// The alias of a kernel object says which state it belongs to and what it is for, so that reconciliation knows its own.
-const aliasPrefix = "weave:"
-
-func networkAlias(stateID string, id NetworkID) string {
-	return aliasPrefix + stateID + ":network:" + string(id)
-}
-
-func endpointAlias(stateID string, id EndpointID) string {
-	return aliasPrefix + stateID + ":endpoint:" + string(id)
-}
-
-// ownAlias reports whether alias marks an object of the state with this id.
-func ownAlias(stateID, alias string) bool { return strings.HasPrefix(alias, aliasPrefix+stateID+":") }

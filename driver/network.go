@@ -1,93 +1,91 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
-
-	"github.com/docker/go-plugins-helpers/network"
-	"github.com/vishvananda/netlink"
 )
 
-// CreateNetwork makes the network's bridge. Docker sends no DeleteNetwork when this fails, and Swarm repeats it for a
-// network that is there: the same request again is no error, another one with the same id is ErrConflict.
-func (d *Driver) CreateNetwork(ctx context.Context, req *network.CreateNetworkRequest) (err error) {
-	nw, err := parseNetwork(req, d.mtu)
-	if err != nil {
+// CreateNetwork makes the network's bridge. Docker sends no DeleteNetwork when this fails, and Swarm repeats the request
+// for a network that is there: the same request again is no error, another one with the same id is ErrConflict.
+func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
+	if err := d.withDefaults(spec).check(); err != nil {
 		return err
 	}
-	unlock, err := d.locks.lock(ctx, nw.ID)
+	unlock, err := d.locks.lock(ctx, spec.ID)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if old, ok := d.network(nw.ID); ok {
-		// What the request leaves open is as it was, whatever the defaults are by now.
-		if again, err := parseNetwork(req, old.MTU); err == nil && again.same(old) {
-			return d.completeNetwork(ctx, old) // a removal may have failed half way
+	if old, ok := d.tracked.network(spec.ID); ok {
+		if spec.matches(old) {
+			return d.completeNetwork(ctx, old) // its removal may have failed half way
 		}
-		return fmt.Errorf("%w: network %s is there already, made with other options or subnets: remove it first", ErrConflict, nw.ID)
+		return fmt.Errorf("%w: network %s is there already, made with other options or subnets: remove it first",
+			ErrConflict, spec.ID)
 	}
-	if nw.Bridge == "" {
-		nw.Bridge = bridgeName(nw.ID)
-	}
-	if err := d.claimBridge(&nw); err != nil {
-		return fmt.Errorf("create network %s: %w", nw.ID, err)
-	}
-	if err := d.makeNetwork(ctx, nw); err != nil {
-		d.drop(nw.ID)
-		return fmt.Errorf("create network %s: %w", nw.ID, err)
+	if err := d.createNetwork(ctx, spec); err != nil {
+		return fmt.Errorf("create network %s: %w", spec.ID, err)
 	}
 	return nil
 }
 
-// claimBridge tracks the network if no other one has its bridge, so that no two requests can have it, and finds out whose
-// the bridge is.
-func (d *Driver) claimBridge(nw *Network) error {
-	link, err := findLink(nw.Bridge)
+// withDefaults fills in what spec leaves open.
+func (d *Driver) withDefaults(spec NetworkSpec) NetworkSpec {
+	spec.MTU = cmp.Or(spec.MTU, d.mtu)
+	return spec
+}
+
+// createNetwork makes what the network needs in the kernel, the record first. What a failure leaves is taken back.
+func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error) {
+	nw, err := d.newNetwork(spec)
 	if err != nil {
 		return err
 	}
-	if link != nil && nw.Bridge != bridgeName(nw.ID) {
-		if link.Type() != "bridge" {
-			return fmt.Errorf("%w: option %s: %s is a %s, not a bridge", ErrConflict, optionBridge, nw.Bridge, link.Type())
-		}
-		nw.Foreign = link.Attrs().Alias != networkAlias(d.stateID, nw.ID)
-	}
-	if link != nil && link.Attrs().Alias != "" && nw.Bridge == bridgeName(nw.ID) && link.Attrs().Alias != networkAlias(d.stateID, nw.ID) {
-		return fmt.Errorf("%w: bridge %s belongs to somebody else (alias %q)", ErrConflict, nw.Bridge, link.Attrs().Alias)
-	}
-	nw.Created = time.Now().UTC()
-
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, other := range d.networks {
-		if other.Bridge == nw.Bridge {
-			return fmt.Errorf("%w: bridge %s is that of network %s: networks don't share one", ErrConflict, nw.Bridge, other.ID)
-		}
-	}
-	d.networks[nw.ID] = *nw
-	return nil
-}
-
-func (d *Driver) drop(id NetworkID) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.networks, id)
-}
-
-// makeNetwork makes what the network needs in the kernel, the record first; what a failure leaves is taken back.
-func (d *Driver) makeNetwork(ctx context.Context, nw Network) (err error) {
 	var u undo
-	defer u.unless(&err)
-	u.push(func() error { return d.eraseNetwork(context.WithoutCancel(ctx), nw) })
-	if err := d.writeNetwork(ctx, nw, making); err != nil {
+	defer u.onError(&err)
+	cleanup := context.WithoutCancel(ctx)
+	if err := d.tracked.claimNetwork(nw); err != nil {
 		return err
 	}
-	u.push(func() error { return d.deleteBridge(nw) })
-	u.push(func() error { return d.firewall.Revoke(context.WithoutCancel(ctx), nw.Bridge, string(nw.ID)) })
+	u.push(func() error { d.tracked.removeNetwork(nw.ID); return nil })
+	u.push(func() error { return d.eraseNetwork(cleanup, nw) })
+	if err := d.writeNetwork(ctx, nw); err != nil {
+		return err
+	}
+	u.push(func() error { return d.removeNetworkBridge(nw) })
+	u.push(func() error {
+		d.tracked.removeNetwork(nw.ID) // so that its rule is not wanted any more
+		return d.setForwarding(cleanup)
+	})
 	return d.completeNetwork(ctx, nw)
+}
+
+// newNetwork returns the network that spec asks for, about to be made. It finds out whose the bridge is: one that is there
+// already is used if the user named it and refused if it only has the name that weave would give.
+func (d *Driver) newNetwork(spec NetworkSpec) (Network, error) {
+	spec = d.withDefaults(spec)
+	own := bridgeName(spec.ID)
+	nw := Network{
+		Definition: spec.Definition,
+		Local: Local{
+			Bridge: cmp.Or(spec.Bridge, own), Announced: spec.Announced, Created: time.Now().UTC(), Phase: Making,
+		},
+	}
+	link, err := findLink(nw.Bridge)
+	if err != nil || link == nil {
+		return nw, err
+	}
+	mine := link.Attrs().Alias == networkAlias(d.stateID, nw.ID).String()
+	switch {
+	case nw.Bridge == own && link.Attrs().Alias != "" && !mine:
+		return nw, fmt.Errorf("%w: bridge %s belongs to somebody else (alias %q)", ErrConflict, own, link.Attrs().Alias)
+	case nw.Bridge != own && link.Type() != "bridge":
+		return nw, fmt.Errorf("%w: option %s: %s is a %s, not a bridge", ErrConflict, optionBridge, nw.Bridge, link.Type())
+	}
+	nw.Foreign = nw.Bridge != own && !mine
+	return nw, nil
 }
 
 // completeNetwork makes what the network lacks in the kernel, and marks it made.
@@ -95,33 +93,25 @@ func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 	if _, err := d.ensureNetworkBridge(nw); err != nil {
 		return err
 	}
-	d.step("allow forwarding")
-	if err := d.firewall.Allow(ctx, nw.Bridge, string(nw.ID)); err != nil {
+	if nw.Phase == Going { // its rule is wanted again
+		nw.Phase = Making
+		d.tracked.setNetwork(nw)
+	}
+	if err := d.setForwarding(ctx); err != nil {
+		return fmt.Errorf("let frames pass on bridge %s: %w", nw.Bridge, err)
+	}
+	nw.Phase = Made
+	if err := d.writeNetwork(ctx, nw); err != nil {
 		return err
 	}
-	return d.writeNetwork(ctx, nw, made)
+	d.tracked.setNetwork(nw)
+	return nil
 }
 
-// ensureNetworkBridge returns the network's bridge, made or mended if it is weave's own.
-func (d *Driver) ensureNetworkBridge(nw Network) (netlink.Link, error) {
-	if !nw.Foreign {
-		return d.links.ensureBridge(nw.Bridge, bridgeName(nw.ID), networkAlias(d.stateID, nw.ID), nw.MTU)
-	}
-	link, err := findLink(nw.Bridge)
-	switch {
-	case err != nil:
-		return nil, err
-	case link == nil || link.Type() != "bridge":
-		return nil, fmt.Errorf("%w: bridge %s, which is not weave's own, is gone: make it again (ip link add %s type bridge)", ErrNotFound, nw.Bridge, nw.Bridge)
-	}
-	return link, nil
-}
-
-// DeleteNetwork removes the network and what is left on it. Docker forgets the network whatever the answer, so an
-// unknown one is no error, and endpoints that are still here are such that Docker has forgotten.
-func (d *Driver) DeleteNetwork(ctx context.Context, req *network.DeleteNetworkRequest) error {
-	id := NetworkID(req.NetworkID)
-	if err := id.check(); err != nil {
+// DeleteNetwork removes the network and what is left on it. Docker forgets the network whatever the answer, so an unknown
+// network is no error, and endpoints that are still on it are such that Docker has forgotten.
+func (d *Driver) DeleteNetwork(ctx context.Context, id NetworkID) error {
+	if err := id.Check(); err != nil {
 		return err
 	}
 	unlock, err := d.locks.lock(ctx, id)
@@ -129,7 +119,7 @@ func (d *Driver) DeleteNetwork(ctx context.Context, req *network.DeleteNetworkRe
 		return err
 	}
 	defer unlock()
-	nw, ok := d.network(id)
+	nw, ok := d.tracked.network(id)
 	if !ok {
 		return nil
 	}
@@ -140,47 +130,34 @@ func (d *Driver) DeleteNetwork(ctx context.Context, req *network.DeleteNetworkRe
 }
 
 func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
-	if err := d.writeNetwork(ctx, nw, going); err != nil {
+	nw.Phase = Going
+	if err := d.writeNetwork(ctx, nw); err != nil {
 		return err
 	}
-	for _, ep := range d.endpointsOf(nw.ID) {
-		d.log.WithField("network", nw.ID).WithField("endpoint", ep.ID).Warn("removing an endpoint that Docker has forgotten with its network")
+	d.tracked.setNetwork(nw)
+	for _, ep := range d.tracked.endpointsOf(nw.ID) {
+		d.logOf(ep).Warn("removing an endpoint that Docker has forgotten with its network")
 		if err := d.retire(ctx, ep); err != nil {
 			return err
 		}
 	}
-	if err := d.removals.settle(ctx, nw.ID); err != nil {
+	if err := d.removals.wait(ctx, nw.ID); err != nil {
 		return err
 	}
-	if err := d.unmakeNetwork(ctx, nw); err != nil {
+	if err := d.setForwarding(ctx); err != nil {
+		return fmt.Errorf("let no more frames pass on bridge %s: %w", nw.Bridge, err)
+	}
+	if err := d.removeNetwork(ctx, nw); err != nil {
 		return err
 	}
-	d.drop(nw.ID)
+	d.tracked.removeNetwork(nw.ID)
 	return nil
 }
 
-// unmakeNetwork takes away what the network has in the kernel, then its record.
-func (d *Driver) unmakeNetwork(ctx context.Context, nw Network) error {
-	d.step("revoke forwarding")
-	if err := d.firewall.Revoke(ctx, nw.Bridge, string(nw.ID)); err != nil {
-		return err
-	}
-	if err := d.deleteBridge(nw); err != nil {
+// removeNetwork removes what the network has in the kernel, then its record.
+func (d *Driver) removeNetwork(ctx context.Context, nw Network) error {
+	if err := d.removeNetworkBridge(nw); err != nil {
 		return err
 	}
 	return d.eraseNetwork(ctx, nw)
-}
-
-// deleteBridge removes the network's bridge if it is weave's own, under the name that it has and under the one that it was
-// made with.
-func (d *Driver) deleteBridge(nw Network) error {
-	if nw.Foreign {
-		return nil
-	}
-	for _, name := range slices.Compact([]string{bridgeName(nw.ID), nw.Bridge}) {
-		if err := d.links.deleteNamed(name, "bridge", networkAlias(d.stateID, nw.ID)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

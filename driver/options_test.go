@@ -6,10 +6,12 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/docker/go-plugins-helpers/network"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
 const (
@@ -19,182 +21,208 @@ const (
 
 var comparePrefixes = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
-func user(pairs ...string) map[string]any {
-	generic := map[string]any{}
-	for i := 0; i < len(pairs); i += 2 {
-		generic[pairs[i]] = pairs[i+1]
-	}
-	return map[string]any{dockerGeneric: generic}
-}
-
-func TestParseNetwork(t *testing.T) {
-	v4 := []*network.IPAMData{{AddressSpace: "LocalDefault", Pool: "10.40.0.0/16", Gateway: "10.40.0.254/16", AuxAddresses: map[string]any{"nas": "10.40.0.9/16"}}}
-	v6 := []*network.IPAMData{{Pool: "fd00:40::/64"}}
-	tests := []struct {
-		name string
-		req  network.CreateNetworkRequest
-		want Network
-		err  string
-	}{
-		{name: "no options", want: Network{MTU: 1500}},
-		{name: "null generic", req: network.CreateNetworkRequest{Options: map[string]any{dockerGeneric: nil}}, want: Network{MTU: 1500}},
-		{
-			name: "subnets",
-			req:  network.CreateNetworkRequest{IPv4Data: v4, IPv6Data: v6},
-			want: Network{MTU: 1500, Pools: []Pool{
-				{Subnet: netip.MustParsePrefix("10.40.0.0/16"), Gateway: netip.MustParseAddr("10.40.0.254"), Reserved: []netip.Addr{netip.MustParseAddr("10.40.0.9")}, Space: "LocalDefault"},
-				{Subnet: netip.MustParsePrefix("fd00:40::/64")},
-			}},
-		},
-		{name: "subnet left out", req: network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{nil, {}}}, want: Network{MTU: 1500}},
-		{name: "mtu", req: network.CreateNetworkRequest{Options: user("works.weave.mtu", "9000")}, want: Network{MTU: 9000}},
-		{name: "Docker's mtu", req: network.CreateNetworkRequest{Options: user("com.docker.network.driver.mtu", "1400")}, want: Network{MTU: 1400}},
-		{name: "both the same", req: network.CreateNetworkRequest{Options: user(optionMTU, "1400", optionDockerMTU, "1400")}, want: Network{MTU: 1400}},
-		{name: "both different", req: network.CreateNetworkRequest{Options: user(optionMTU, "1400", optionDockerMTU, "1500")}, err: "mean the same"},
-		{name: "mtu not a number", req: network.CreateNetworkRequest{Options: user(optionMTU, "big")}, err: `option works.weave.mtu: "big": want 68..65535`},
-		{name: "mtu too small", req: network.CreateNetworkRequest{Options: user(optionMTU, "67")}, err: "want 68..65535"},
-		{name: "mtu too small for IPv6", req: network.CreateNetworkRequest{Options: user(optionMTU, "1279"), IPv6Data: v6}, err: "at least 1280"},
-		{name: "bridge", req: network.CreateNetworkRequest{Options: user(optionBridge, "br0")}, want: Network{MTU: 1500, Bridge: "br0"}},
-		{name: "bridge too long", req: network.CreateNetworkRequest{Options: user(optionBridge, "sixteen-bytes-xx")}, err: "want 1 to 15 bytes"},
-		{name: "bridge as an option of iptables", req: network.CreateNetworkRequest{Options: user(optionBridge, "-j")}, err: "not a name"},
-		{name: "bridge as a wildcard", req: network.CreateNetworkRequest{Options: user(optionBridge, "br+")}, err: "want letters, digits"},
-		{name: "bridge of weave's prefix", req: network.CreateNetworkRequest{Options: user(optionBridge, "wv-1")}, err: "weave's own"},
-		{name: "Docker's bridge", req: network.CreateNetworkRequest{Options: user(optionBridge, "docker_gwbridge")}, err: "Docker's own"},
-		{name: "bridge of a network of Docker's", req: network.CreateNetworkRequest{Options: user(optionBridge, "br-0123456789ab")}, err: "Docker's own"},
-		{name: "4in6 pool", req: network.CreateNetworkRequest{IPv6Data: []*network.IPAMData{{Pool: "::ffff:10.1.0.0/112"}}}, err: "want a subnet"},
-		{name: "multicast", req: network.CreateNetworkRequest{Options: user(optionMulticast, "true")}, want: Network{MTU: 1500, Multicast: true}},
-		{name: "multicast off", req: network.CreateNetworkRequest{Options: user(optionMulticast, "false")}, want: Network{MTU: 1500}},
-		{name: "multicast maybe", req: network.CreateNetworkRequest{Options: user(optionMulticast, "yes")}, err: `option works.weave.multicast: "yes": want true or false`},
-		{name: "unknown option", req: network.CreateNetworkRequest{Options: user("works.weave.mut", "1400")}, err: `unknown option works.weave.mut="1400": weave takes works.weave.bridge, works.weave.mtu, works.weave.multicast`},
-		{name: "unknown option of Docker's", req: network.CreateNetworkRequest{Options: user("com.docker.network.new", "1")}, want: Network{MTU: 1500}},
-		{name: "unknown key outside generic", req: network.CreateNetworkRequest{Options: map[string]any{"foo": 1}}, err: `unknown option foo="1"`},
-		{name: "option not a string", req: network.CreateNetworkRequest{Options: map[string]any{dockerGeneric: map[string]any{optionMTU: 1400.0}}}, err: "a string"},
-		{name: "generic not an object", req: network.CreateNetworkRequest{Options: map[string]any{dockerGeneric: "x"}}, err: "an object of strings"},
-		{name: "internal", req: network.CreateNetworkRequest{Options: map[string]any{dockerInternal: true}}, want: Network{MTU: 1500, Internal: true}},
-		{name: "internal by config", req: network.CreateNetworkRequest{Options: map[string]any{dockerInternal: false}}, want: Network{MTU: 1500}},
-		{name: "engine that announces", req: network.CreateNetworkRequest{Options: map[string]any{dockerEnableIPv4: true}}, want: Network{MTU: 1500, Announced: true}},
-		{name: "malformed pool", req: network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{{Pool: "10.0.0.0"}}}, err: "want a subnet"},
-		{name: "auxiliary address outside", req: network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{{Pool: "10.0.0.0/24", AuxAddresses: map[string]any{"nas": "10.0.1.1/24"}}}}, err: "nas"},
-		{name: "gateway outside", req: network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{{Pool: "10.0.0.0/24", Gateway: "10.0.1.1/24"}}}, err: "want an address of 10.0.0.0/24"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			tt.req.NetworkID, tt.want.ID = string(netID), netID
-			got, err := parseNetwork(&tt.req, 1500)
-			if tt.err != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.err) || !errors.Is(err, ErrInvalid) {
-					t.Fatalf("error %v, want ErrInvalid with %q", err, tt.err)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tt.want, got, comparePrefixes); diff != "" {
-				t.Errorf("(-want +got)\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestParseEndpoint(t *testing.T) {
-	tests := []struct {
-		name    string
-		iface   *network.EndpointInterface
-		options map[string]any
-		want    Endpoint
+func TestParseNetworkOptions(t *testing.T) {
+	for name, tt := range map[string]struct {
+		options map[string]string
+		want    NetworkOptions
 		err     string
 	}{
-		{name: "no interface"},
-		{name: "empty interface", iface: &network.EndpointInterface{}},
-		{
-			name:  "both families and a MAC",
-			iface: &network.EndpointInterface{Address: "10.32.0.5/22", AddressIPv6: "fd00::5/64", MacAddress: "02-42-0A-20-00-05"},
-			want:  Endpoint{MAC: "02:42:0a:20:00:05", Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.5/22"), netip.MustParsePrefix("fd00::5/64")}},
+		"none":                            {},
+		"mtu":                             {options: map[string]string{optionMTU: "9000"}, want: NetworkOptions{MTU: 9000}},
+		"Docker's mtu":                    {options: map[string]string{optionDockerMTU: "1400"}, want: NetworkOptions{MTU: 1400}},
+		"both the same":                   {options: map[string]string{optionMTU: "1400", optionDockerMTU: "1400"}, want: NetworkOptions{MTU: 1400}},
+		"both different":                  {options: map[string]string{optionMTU: "1400", optionDockerMTU: "1500"}, err: "mean the same"},
+		"mtu not a number":                {options: map[string]string{optionMTU: "big"}, err: `option works.weave.mtu: "big": want 68..65535`},
+		"mtu too small":                   {options: map[string]string{optionMTU: "67"}, err: "want 68..65535"},
+		"mtu too large":                   {options: map[string]string{optionMTU: "65536"}, err: "want 68..65535"},
+		"bridge":                          {options: map[string]string{optionBridge: "br0"}, want: NetworkOptions{Bridge: "br0"}},
+		"empty bridge":                    {options: map[string]string{optionBridge: ""}, err: "want 1 to 15 bytes"},
+		"bridge too long":                 {options: map[string]string{optionBridge: "sixteen-bytes-xx"}, err: "want 1 to 15 bytes"},
+		"bridge as an option of iptables": {options: map[string]string{optionBridge: "-j"}, err: "not a name"},
+		"bridge as a wildcard":            {options: map[string]string{optionBridge: "br+"}, err: "want letters, digits"},
+		"bridge of weave's prefix":        {options: map[string]string{optionBridge: "wv-1"}, err: "weave's own"},
+		"Docker's bridge":                 {options: map[string]string{optionBridge: "docker_gwbridge"}, err: "Docker's own"},
+		"bridge of a network of Docker's": {options: map[string]string{optionBridge: "br-0123456789ab"}, err: "Docker's own"},
+		"multicast":                       {options: map[string]string{optionMulticast: "true"}, want: NetworkOptions{Multicast: true}},
+		"multicast off":                   {options: map[string]string{optionMulticast: "false"}},
+		"multicast maybe": {
+			options: map[string]string{optionMulticast: "yes"}, err: `option works.weave.multicast: "yes": want true or false`,
 		},
-		{name: "Docker's options pass", options: map[string]any{"com.docker.network.portmap": []any{}}},
-		{name: "unknown option", options: map[string]any{"works.weave.ip": "1"}, err: `unknown option works.weave.ip="1"`},
-		{name: "address without a mask", iface: &network.EndpointInterface{Address: "10.32.0.5"}, err: `address "10.32.0.5"`},
-		{name: "multicast MAC", iface: &network.EndpointInterface{MacAddress: "03:00:00:00:00:01"}, err: "the first one even"},
-		{name: "MAC of eight bytes", iface: &network.EndpointInterface{MacAddress: "02:00:00:00:00:01:02:03"}, err: "six bytes"},
-		{name: "MAC of zeros", iface: &network.EndpointInterface{MacAddress: "00:00:00:00:00:00"}, err: "not all zero"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			req := network.CreateEndpointRequest{NetworkID: string(netID), EndpointID: string(epID), Interface: tt.iface, Options: tt.options}
-			tt.want.ID, tt.want.Network = epID, netID
-			got, err := parseEndpoint(&req)
-			if tt.err != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.err) || !errors.Is(err, ErrInvalid) {
-					t.Fatalf("error %v, want ErrInvalid with %q", err, tt.err)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tt.want, got, comparePrefixes); diff != "" {
-				t.Errorf("(-want +got)\n%s", diff)
+		"unknown option": {
+			options: map[string]string{"works.weave.mut": "1400"},
+			err:     `unknown option works.weave.mut="1400": weave takes works.weave.bridge, works.weave.mtu, works.weave.multicast`,
+		},
+		"unknown option of Docker's": {options: map[string]string{"com.docker.network.new": "1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParseNetworkOptions(tt.options)
+			checkRefusal(t, err, tt.err)
+			if got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 		})
+	}
+}
+
+// checkRefusal checks that err is ErrInvalid with this text, or nil if there is no text.
+func checkRefusal(t *testing.T, err error, text string) {
+	t.Helper()
+	switch {
+	case text == "" && err != nil:
+		t.Errorf("error %v, want none", err)
+	case text != "" && (!errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), text)):
+		t.Errorf("error %v, want ErrInvalid with %q", err, text)
+	}
+}
+
+func TestCheckNetworkSpec(t *testing.T) {
+	v4 := Pool{Subnet: netip.MustParsePrefix("10.0.0.0/24")}
+	v6 := Pool{Subnet: netip.MustParsePrefix("fd00::/64")}
+	for name, tt := range map[string]struct {
+		change func(*NetworkSpec)
+		err    string
+	}{
+		"as it should be":        {change: func(s *NetworkSpec) { s.Pools = []Pool{v4, v6} }},
+		"no pools":               {change: func(*NetworkSpec) {}},
+		"id too short":           {change: func(s *NetworkSpec) { s.ID = "short" }, err: "network id"},
+		"bridge":                 {change: func(s *NetworkSpec) { s.Bridge = "br+" }, err: "option works.weave.bridge"},
+		"mtu":                    {change: func(s *NetworkSpec) { s.MTU = 67 }, err: "want 68..65535"},
+		"mtu too small for IPv6": {change: func(s *NetworkSpec) { s.MTU, s.Pools = 1279, []Pool{v6} }, err: "at least 1280"},
+		"pool of mapped IPv4":    {change: func(s *NetworkSpec) { s.Pools = []Pool{{Subnet: netip.MustParsePrefix("::ffff:10.1.0.0/112")}} }, err: "want a subnet"},
+		"pool with host bits":    {change: func(s *NetworkSpec) { s.Pools = []Pool{{Subnet: netip.MustParsePrefix("10.0.0.1/24")}} }, err: "want a subnet"},
+		"zero pool":              {change: func(s *NetworkSpec) { s.Pools = []Pool{{}} }, err: "want a subnet"},
+		"gateway outside": {change: func(s *NetworkSpec) {
+			v4.Gateway = netip.MustParseAddr("10.0.1.1")
+			s.Pools = []Pool{v4}
+			v4.Gateway = netip.Addr{}
+		}, err: "want an address of 10.0.0.0/24"},
+		"reserved address outside": {change: func(s *NetworkSpec) {
+			s.Pools = []Pool{{Subnet: v4.Subnet, Reserved: []netip.Addr{netip.MustParseAddr("10.0.1.1")}}}
+		}, err: "auxiliary address 10.0.1.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := NetworkSpec{Definition: Definition{ID: netID, MTU: 1500}}
+			tt.change(&spec)
+			checkRefusal(t, spec.check(), tt.err)
+		})
+	}
+}
+
+func TestCheckEndpointSpec(t *testing.T) {
+	good := netip.MustParsePrefix("10.32.0.5/22")
+	for name, tt := range map[string]struct {
+		spec EndpointSpec
+		err  string
+	}{
+		"nothing but ids":  {spec: EndpointSpec{ID: epID, Network: netID}},
+		"everything":       {spec: EndpointSpec{ID: epID, Network: netID, MAC: mac.MustParse("02:42:0a:20:00:05"), Addresses: []netip.Prefix{good}}},
+		"endpoint id":      {spec: EndpointSpec{ID: "../etc", Network: netID}, err: "endpoint id"},
+		"network id":       {spec: EndpointSpec{ID: epID, Network: "short"}, err: "network id"},
+		"multicast MAC":    {spec: EndpointSpec{ID: epID, Network: netID, MAC: mac.MustParse("03:00:00:00:00:01")}, err: "first byte is even"},
+		"no address":       {spec: EndpointSpec{ID: epID, Network: netID, Addresses: []netip.Prefix{{}}}, err: "want one such as"},
+		"mapped addresses": {spec: EndpointSpec{ID: epID, Network: netID, Addresses: []netip.Prefix{netip.MustParsePrefix("::ffff:10.1.0.0/112")}}, err: "want one such as"},
+	} {
+		t.Run(name, func(t *testing.T) { checkRefusal(t, tt.spec.check(), tt.err) })
 	}
 }
 
 func TestNames(t *testing.T) {
 	swarm := NetworkID("x7k2m9q4w1e8r5t3y6u0i2o4p")
 	for got, want := range map[string]string{
-		bridgeName(netID):              "wv-7d2a4352179e",
-		bridgeName(swarm):              "wv-x7k2m9q4w1e8",
-		hostEndName(epID):              "wve-3345ac4971c",
-		containerEndName(epID):         "wvc-3345ac4971c",
-		bridgeName("123456789012"):     "wv-123456789012",
-		hostEndName("12345678901234"):  "wve-12345678901",
-		networkAlias("0011", "abc"):    "weave:0011:network:abc",
-		endpointAlias("0011", "abcde"): "weave:0011:endpoint:abcde",
+		bridgeName(netID):             "wv-7d2a4352179e",
+		bridgeName(swarm):             "wv-x7k2m9q4w1e8",
+		hostEndName(epID):             "wve-3345ac4971c",
+		containerEndName(epID):        "wvc-3345ac4971c",
+		bridgeName("123456789012"):    "wv-123456789012",
+		hostEndName("12345678901234"): "wve-12345678901",
 	} {
-		if got != want || len(got) > maxName && !strings.HasPrefix(got, aliasPrefix) {
+		if got != want || len(got) > maxName {
 			t.Errorf("name %q, want %q", got, want)
 		}
 	}
 	for _, id := range []string{"", "short", "7d2a4352179e/../etc", "7d2a4352179e ", strings.Repeat("a", 65)} {
-		if err := NetworkID(id).check(); !errors.Is(err, ErrInvalid) {
+		if err := NetworkID(id).Check(); !errors.Is(err, ErrInvalid) {
 			t.Errorf("id %q: error %v, want ErrInvalid", id, err)
 		}
 	}
 }
 
-// TestMACIsRandomAndUnicast checks the two bits that make a MAC locally administered and unicast.
-func TestMACIsRandomAndUnicast(t *testing.T) {
-	seen := map[string]bool{}
-	for range 1000 {
-		mac := newMAC(nil)
-		hw, err := parseHardwareAddr(mac)
-		if err != nil || hw[0]&3 != 2 {
-			t.Fatalf("MAC %s: %v, want locally administered, unicast", mac, err)
+func TestAlias(t *testing.T) {
+	for text, want := range map[string]alias{
+		"weave:0011:network:abc":    networkAlias("0011", "abc"),
+		"weave:0011:endpoint:abcde": endpointAlias("0011", "abcde"),
+	} {
+		got, ok := parseAlias(text)
+		if !ok || got != want || got.String() != text {
+			t.Errorf("%q is parsed as %+v, %t, want %+v", text, got, ok, want)
 		}
-		if seen[mac] {
-			t.Fatalf("MAC %s twice in a thousand", mac)
+	}
+	for _, text := range []string{"", "weave", "weave:0011", "weave:0011:network", "docker:0011:network:abc", "uplink"} {
+		if a, ok := parseAlias(text); ok {
+			t.Errorf("%q is parsed as %+v, want no alias of weave's", text, a)
 		}
-		seen[mac] = true
+	}
+	if !networkAlias("a", "1").sameSubject(networkAlias("b", "1")) || networkAlias("a", "1").sameSubject(endpointAlias("a", "1")) {
+		t.Error("an alias is for the same subject when kind and id are the same, whatever the state")
 	}
 }
 
-func FuzzParseNetwork(f *testing.F) {
-	f.Add([]byte(`{"NetworkID":"7d2a4352179e","Options":{"com.docker.network.generic":{"works.weave.mtu":"1400"}},"IPv4Data":[{"Pool":"10.0.0.0/8","Gateway":"10.0.0.1/8"}]}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		var req network.CreateNetworkRequest
-		if json.Unmarshal(body, &req) != nil {
-			return
+// TestMACIsRandomAndUnicast checks the two bits that make a MAC locally administered and unicast.
+func TestMACIsRandomAndUnicast(t *testing.T) {
+	seen := map[mac.Address]bool{}
+	for range 1000 {
+		a := newMAC(nil)
+		if a[0]&3 != 2 {
+			t.Fatalf("MAC %s, want it locally administered and unicast", a)
 		}
-		nw, err := parseNetwork(&req, 1500)
-		if err != nil {
-			if !errors.Is(err, ErrInvalid) {
-				t.Errorf("error %v, want ErrInvalid", err)
-			}
-			return
+		if seen[a] {
+			t.Fatalf("MAC %s twice in a thousand", a)
 		}
-		if nw.MTU < minMTU || nw.MTU > maxMTU || len(nw.Bridge) > maxName || nw.ID.check() != nil {
-			t.Errorf("accepted %+v", nw)
-		}
-	})
+		seen[a] = true
+	}
+}
+
+// TestRecordsOfEarlierVersions: the records of version 0.1 are read, and written as it wrote them.
+func TestRecordsOfEarlierVersions(t *testing.T) {
+	const network = `{"id":"7d2a4352179e","bridge":"br-lan","foreign":true,"mtu":1400,"internal":true,"multicast":true,"announced":true,` +
+		`"pools":[{"subnet":"10.0.0.0/8","gateway":"10.0.0.1","reserved":["10.0.0.9"],"space":"weavelocal"}],` +
+		`"created":"2026-01-02T03:04:05Z","phase":"made"}`
+	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	want := Network{
+		Definition: Definition{ID: "7d2a4352179e", MTU: 1400, Internal: true, Multicast: true, Pools: []Pool{{
+			Subnet: netip.MustParsePrefix("10.0.0.0/8"), Gateway: netip.MustParseAddr("10.0.0.1"),
+			Reserved: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, Space: "weavelocal",
+		}}},
+		Local: Local{Bridge: "br-lan", Foreign: true, Announced: true, Created: created, Phase: Made},
+	}
+	checkRecord(t, network, want)
+	const endpoint = `{"id":"3f2a4352179e","network":"7d2a4352179e","hostEnd":"wve-3f2a4352179","mac":"02:42:0a:00:00:02",` +
+		`"addresses":["10.0.0.2/8"],"sandbox":"/run/docker/netns/1","created":"2026-01-02T03:04:05Z","phase":"going"}`
+	checkRecord(t, endpoint, endpointRecord{Phase: Going, Endpoint: Endpoint{
+		ID: "3f2a4352179e", Network: "7d2a4352179e", HostEnd: "wve-3f2a4352179", MAC: mac.MustParse("02:42:0a:00:00:02"),
+		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/8")}, Sandbox: "/run/docker/netns/1", Created: created,
+	}})
+}
+
+// checkRecord checks that record is read as want, and that want is written with the same members.
+func checkRecord[T any](t *testing.T, record string, want T) {
+	t.Helper()
+	var got T
+	if err := json.Unmarshal([]byte(record), &got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, comparePrefixes); diff != "" {
+		t.Errorf("read (-want +got):\n%s", diff)
+	}
+	written, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after map[string]any
+	if err := errors.Join(json.Unmarshal([]byte(record), &before), json.Unmarshal(written, &after)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("written (-before +after):\n%s", diff)
+	}
 }

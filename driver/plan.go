@@ -1,60 +1,206 @@
 package driver
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 )
 
-// plan is what Reconcile has to do: what the store says against what the kernel has.
+// plan is what has to be done so that the kernel has what the records say. Making a plan changes nothing, and applying it
+// does not change the plan.
 type plan struct {
-	networks      []Network      // to keep: each needs its bridge
-	endpoints     []Endpoint     // to keep, with their host ends as they are in links; some may have none
-	dropEndpoints []Endpoint     // half made or half removed, or with no veth pair and no sandbox left
-	dropNetworks  []Network      // half made or half removed
-	strays        []netlink.Link // of this state, but nothing claims them
-	unknown       []netlink.Link // likewise, but a container uses them: their records were lost
+	networks  []Network  // those that are kept
+	endpoints []Endpoint // likewise
+	steps     []step     // in the order in which they are to be done
+	problems  []problem  // what no step can put right
 }
 
-// makePlan has no side effects. alive tells whether a sandbox is still there.
-func makePlan(stateID string, networks []networkRecord, endpoints []endpointRecord, links []netlink.Link, alive func(sandbox string) bool) plan {
+// action is what a step does.
+type action string
+
+const (
+	removeEndpoint action = "remove endpoint" // its record names what a crash left half made or half removed
+	removeNetwork  action = "remove network"  // likewise
+	removeLink     action = "remove link"     // it carries this state's alias, and no record names it
+	giveUpBridge   action = "give up bridge"  // somebody else has made one of that name: it is foreign from now on
+	ensureBridge   action = "ensure bridge"   // it is missing, or not as weave makes it
+	ensureHostEnd  action = "ensure host end" // it is not as weave makes it
+)
+
+// step is one thing to do. Which of the fields are set follows from the action.
+type step struct {
+	action   action
+	network  Network      // of all but removeEndpoint and removeLink
+	endpoint Endpoint     // of removeEndpoint and ensureHostEnd
+	link     netlink.Link // of removeLink and ensureHostEnd
+}
+
+// subject names what the step is about.
+func (s step) subject() string {
+	switch s.action {
+	case removeEndpoint:
+		return "endpoint " + string(s.endpoint.ID)
+	case removeNetwork:
+		return "network " + string(s.network.ID)
+	case removeLink:
+		return "link " + s.link.Attrs().Name
+	case ensureHostEnd:
+		return "host end " + s.endpoint.HostEnd
+	default:
+		return "bridge " + s.network.Bridge
+	}
+}
+
+// problem is something that is wrong, and what a user can do about it.
+type problem struct {
+	subject string // "endpoint 3345ac49..."
+	err     error
+}
+
+func (p problem) String() string { return p.subject + ": " + p.err.Error() }
+
+// world is what a plan is made from.
+type world struct {
+	stateID   string
+	networks  []Network
+	endpoints []endpointRecord
+	links     map[string]netlink.Link   // the host's, by name
+	alive     func(sandbox string) bool // reports whether a sandbox is there
+}
+
+// plan returns what has to be done at a start, when nothing else changes what it looks at.
+func (w world) plan() plan {
 	var p plan
-	claimed := map[string]bool{}
 	kept := map[NetworkID]bool{}
-	for _, r := range networks {
-		claimed[r.Bridge] = true
-		if r.Phase != made {
-			p.dropNetworks = append(p.dropNetworks, r.Network)
+	var removed []step
+	for _, nw := range w.networks {
+		if nw.Phase != Made {
+			removed = append(removed, step{action: removeNetwork, network: nw})
 			continue
 		}
-		kept[r.ID] = true
-		p.networks = append(p.networks, r.Network)
+		kept[nw.ID] = true
 	}
-	present := map[string]bool{}
-	for _, link := range links {
-		present[link.Attrs().Name] = true
-	}
-	for _, r := range endpoints {
-		claimed[r.HostEnd] = true
-		// After a reboot every pair is gone and so is every sandbox: Docker makes new endpoints. Where somebody deleted the
-		// pair of a container that runs on, the endpoint stays, for the listing to tell.
-		if r.Phase == made && kept[r.Network] && (present[r.HostEnd] || r.Sandbox != "" && alive(r.Sandbox)) {
-			p.endpoints = append(p.endpoints, r.Endpoint)
+	endpoints := map[NetworkID][]Endpoint{}
+	for _, r := range w.endpoints {
+		if r.Phase == Made && kept[r.Network] && w.isPresent(r.Endpoint) {
+			endpoints[r.Network] = append(endpoints[r.Network], r.Endpoint)
 		} else {
-			p.dropEndpoints = append(p.dropEndpoints, r.Endpoint)
+			p.steps = append(p.steps, step{action: removeEndpoint, endpoint: r.Endpoint})
 		}
 	}
-	for _, link := range links {
-		switch a := link.Attrs(); {
-		case claimed[a.Name] || !ownAlias(stateID, a.Alias):
-		case link.Type() == "veth" && carrier(link):
-			p.unknown = append(p.unknown, link)
-		default:
-			p.strays = append(p.strays, link)
+	w.planUnclaimed(&p, w.claimed())
+	p.steps = append(p.steps, removed...)
+	for _, nw := range w.networks {
+		if kept[nw.ID] {
+			w.planNetwork(&p, nw, endpoints[nw.ID])
 		}
 	}
-	// Host ends before bridges, so that no bridge goes with ports.
-	slices.SortStableFunc(p.strays, func(a, b netlink.Link) int { return -strings.Compare(a.Type(), b.Type()) })
 	return p
+}
+
+// isPresent reports whether an endpoint is more than a record. After a reboot every pair is gone and so is every sandbox:
+// Docker makes new endpoints. Where somebody deleted the pair of a container that runs on, the endpoint is present, for
+// the listing to tell of it.
+func (w world) isPresent(ep Endpoint) bool {
+	return w.links[ep.HostEnd] != nil || ep.Sandbox != "" && w.alive(ep.Sandbox)
+}
+
+// claimed returns the names of the links that records name.
+func (w world) claimed() map[string]bool {
+	names := map[string]bool{}
+	for _, nw := range w.networks {
+		names[nw.Bridge] = true
+	}
+	for _, r := range w.endpoints {
+		names[r.HostEnd] = true
+	}
+	return names
+}
+
+// planUnclaimed plans for links that carry this state's alias though no record names them: host ends first, so that no
+// bridge is removed while it has ports. A host end with a carrier is in use; its record was lost, and it stays.
+func (w world) planUnclaimed(p *plan, claimed map[string]bool) {
+	var unclaimed []step
+	for name, link := range w.links {
+		a, ok := parseAlias(link.Attrs().Alias)
+		switch {
+		case claimed[name] || !ok || a.State != w.stateID:
+		case link.Type() == "veth" && hasCarrier(link):
+			p.problems = append(p.problems, problem{"link " + name, errors.New(
+				"a container uses it, and its record is gone: it is left alone, and taken up if Docker knows its endpoint")})
+		default:
+			unclaimed = append(unclaimed, step{action: removeLink, link: link})
+		}
+	}
+	slices.SortFunc(unclaimed, func(a, b step) int {
+		x, y := a.link, b.link
+		return strings.Compare(y.Type()+y.Attrs().Name, x.Type()+x.Attrs().Name) // "veth" before "bridge"
+	})
+	p.steps = append(p.steps, unclaimed...)
+}
+
+// planNetwork plans for a network that is kept, with its endpoints that are. It looks at nothing else, so it can be used
+// at any time, under the network's lock.
+func (w world) planNetwork(p *plan, nw Network, endpoints []Endpoint) {
+	if !nw.Foreign && w.becameForeign(nw) {
+		nw.Foreign = true
+		p.steps = append(p.steps, step{action: giveUpBridge, network: nw})
+	}
+	p.networks = append(p.networks, nw)
+	w.planBridge(p, nw)
+	for _, ep := range endpoints {
+		p.endpoints = append(p.endpoints, ep)
+		w.planHostEnd(p, nw, ep)
+	}
+}
+
+// becameForeign reports whether a bridge that the user has named, and weave has made, is somebody else's by now: after a
+// reboot the host's own configuration was faster. A bridge of weave's own never has that name without its alias.
+func (w world) becameForeign(nw Network) bool {
+	link := w.links[nw.Bridge]
+	return link != nil && nw.Bridge != bridgeName(nw.ID) && link.Attrs().Alias == ""
+}
+
+func (w world) planBridge(p *plan, nw Network) {
+	link := w.links[nw.Bridge]
+	switch {
+	case nw.Foreign && (link == nil || link.Type() != "bridge"):
+		p.problems = append(p.problems, problem{"network " + string(nw.ID), errForeignBridgeGone(nw.Bridge)})
+	case !nw.Foreign && (link == nil || !inOrder(link, networkAlias(w.stateID, nw.ID), nw.MTU, 0)):
+		p.steps = append(p.steps, step{action: ensureBridge, network: nw})
+	}
+}
+
+// planHostEnd plans for an endpoint's host end. One that is missing can't be made again, since the container end is gone
+// with it.
+func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
+	link, bridge := w.links[ep.HostEnd], w.links[nw.Bridge]
+	want := endpointAlias(w.stateID, ep.ID)
+	subject := "endpoint " + string(ep.ID)
+	switch {
+	case link == nil:
+		p.problems = append(p.problems, problem{subject, fmt.Errorf(
+			"host end %s is gone: disconnect the container from network %s and connect it again", ep.HostEnd, nw.ID)})
+		return
+	case bridge == nil && nw.Foreign: // that is a problem already
+		return
+	case bridge != nil && inOrder(link, want, bridge.Attrs().MTU, bridge.Attrs().Index):
+		return
+	}
+	if err := checkOurs(link, "veth", want); err != nil {
+		p.problems = append(p.problems, problem{subject, err})
+		return
+	}
+	p.steps = append(p.steps, step{action: ensureHostEnd, network: nw, endpoint: ep, link: link})
+}
+
+// inOrder reports whether a link is as weave makes it. The MTU of a host end is its network's, whatever the bridge has: a
+// port of somebody else's may have lowered that. So a host end's is not looked at.
+func inOrder(link netlink.Link, alias alias, mtu, master int) bool {
+	a := link.Attrs()
+	return a.Alias == alias.String() && a.Flags&net.FlagUp != 0 && a.MasterIndex == master && (master != 0 || a.MTU == mtu)
 }

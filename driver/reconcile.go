@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"time"
 
@@ -14,56 +13,74 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// Report is what Reconcile found and did, one line for each.
+// Report is what a reconciliation found and did, one line for each.
 type Report struct {
 	Networks  int           // tracked now
 	Endpoints int           // tracked now
-	Repaired  []string      // made or mended
-	Removed   []string      // claimed by nothing
+	Repaired  []string      // made or repaired
+	Removed   []string      // named by no record, or only half there
 	Problems  []string      // could not be put right
 	Took      time.Duration //
 }
 
-// Reconcile loads the store and makes the kernel what the store says: what is missing or wrong is made again, what was
-// left half way is removed, and so is what carries this state's id and is claimed by no record. Nothing else is touched.
-// One thing that can't be put right is a problem in the report and keeps nothing else from it; an error means that
-// nothing was known to begin with, and nothing was changed.
+// Reconcile loads the records and makes the kernel have what they say: what is missing or wrong is made again, what was
+// left half way is removed, and so is what carries this state's id and is named by no record. Nothing else is touched. One
+// thing that can't be put right is a problem in the report and keeps nothing else from it; an error means that what there
+// is could not be found out, and nothing was changed. It is called once, before Docker's calls are answered.
 func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 	start := time.Now()
-	networks, err := store.Load[networkRecord](ctx, d.store, networkKeys)
-	if err != nil {
-		return Report{}, fmt.Errorf("load networks: %w", err)
-	}
-	endpoints, err := store.Load[endpointRecord](ctx, d.endpointStore, endpointKeys)
-	if err != nil {
-		return Report{}, fmt.Errorf("load endpoints: %w", err)
-	}
-	links, err := listLinks(ctx)
+	networks, endpoints, err := d.loadRecords(ctx)
 	if err != nil {
 		return Report{}, err
 	}
-	p := makePlan(d.stateID, sorted(networks), sorted(endpoints), links, func(sandbox string) bool { return d.sandboxError(sandbox) == nil })
-	r := &reconciliation{d: d, links: links}
-	r.apply(ctx, p)
-
-	d.mu.Lock()
-	for _, nw := range p.networks {
-		d.networks[nw.ID] = nw
+	w, err := d.look(ctx, networks, endpoints)
+	if err != nil {
+		return Report{}, err
 	}
-	d.mu.Unlock()
-	for _, ep := range p.endpoints {
-		ep.State = Created
-		if ep.Sandbox != "" {
-			ep.State = Joined
-		}
-		d.track(ep)
-	}
-	r.report.Networks, r.report.Endpoints = len(p.networks), len(p.endpoints)
-	r.report.Took = time.Since(start)
-	return r.report, nil
+	p := w.plan()
+	d.tracked.load(p.networks, p.endpoints)
+	report := d.apply(ctx, p)
+	report.Took = time.Since(start)
+	return report, nil
 }
 
-// sorted is the values of a map in the order of its keys, so that runs are alike.
+// Repair makes the kernel have what one tracked network needs, at any time.
+func (d *Driver) Repair(ctx context.Context, id NetworkID) (Report, error) {
+	start := time.Now()
+	unlock, err := d.locks.lock(ctx, id)
+	if err != nil {
+		return Report{}, err
+	}
+	defer unlock()
+	nw, ok := d.tracked.network(id)
+	if !ok || nw.Phase != Made {
+		return Report{}, fmt.Errorf("repair: %w: network %s", ErrNotFound, id)
+	}
+	w, err := d.look(ctx, nil, nil)
+	if err != nil {
+		return Report{}, err
+	}
+	var p plan
+	w.planNetwork(&p, nw, d.tracked.endpointsOf(id))
+	report := d.apply(ctx, p)
+	report.Took = time.Since(start)
+	return report, nil
+}
+
+// loadRecords returns all records in the order of their keys.
+func (d *Driver) loadRecords(ctx context.Context) ([]Network, []endpointRecord, error) {
+	networks, err := store.Load[Network](ctx, d.store, networkKeys)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load networks: %w", err)
+	}
+	endpoints, err := store.Load[endpointRecord](ctx, d.endpointStore, endpointKeys)
+	if err != nil {
+		return nil, nil, fmt.Errorf("load endpoints: %w", err)
+	}
+	return sorted(networks), sorted(endpoints), nil
+}
+
+// sorted returns the values of a map in the order of its keys.
 func sorted[T any](records map[string]T) []T {
 	out := make([]T, 0, len(records))
 	for _, key := range slices.Sorted(maps.Keys(records)) {
@@ -72,132 +89,102 @@ func sorted[T any](records map[string]T) []T {
 	return out
 }
 
-// reconciliation carries out a plan and notes what it did.
-type reconciliation struct {
-	d      *Driver
-	links  []netlink.Link // as they were at the start
-	report Report
-}
-
-func (r *reconciliation) apply(ctx context.Context, p plan) {
-	for _, ep := range p.dropEndpoints {
-		r.note(removed, "endpoint "+string(ep.ID), r.d.unmakeEndpoint(ctx, ep))
-	}
-	for _, link := range p.strays {
-		r.note(removed, "link "+link.Attrs().Name, r.d.links.remove(link))
-	}
-	for _, link := range p.unknown {
-		r.problem("link "+link.Attrs().Name, errors.New("a container uses it, and its record is gone: it is left alone, and taken up if Docker knows its endpoint"))
-	}
-	for _, nw := range p.dropNetworks {
-		r.note(removed, "network "+string(nw.ID), r.d.unmakeNetwork(ctx, nw))
-	}
-	bridges := map[NetworkID]netlink.Link{}
-	wanted := map[string]string{}
-	for i, nw := range p.networks {
-		p.networks[i].Foreign = nw.Foreign || r.becameForeign(ctx, nw)
-		nw = p.networks[i]
-		bridges[nw.ID] = r.bridge(nw)
-		wanted[nw.Bridge] = string(nw.ID)
-	}
-	for _, ep := range p.endpoints {
-		r.hostEnd(ep, bridges[ep.Network])
-	}
-	r.d.step("reconcile firewall")
-	if err := r.d.firewall.Reconcile(ctx, wanted); err != nil {
-		r.problem("firewall", err)
-	}
-}
-
-// becameForeign reports whether a bridge that the user has named, and weave made, is somebody else's by now: after a
-// reboot the host's own configuration was faster. A bridge of weave's own never has that name without its alias.
-func (r *reconciliation) becameForeign(ctx context.Context, nw Network) bool {
-	link := r.find(nw.Bridge)
-	if link == nil || nw.Bridge == bridgeName(nw.ID) || link.Attrs().Alias != "" {
-		return false
-	}
-	nw.Foreign = true
-	if err := r.d.writeNetwork(ctx, nw, made); err != nil {
-		r.problem("network "+string(nw.ID), err)
-		return false
-	}
-	r.d.log.WithField("network", nw.ID).Warnf("bridge %s was made by somebody else: it is used, and never changed or deleted", nw.Bridge)
-	return true
-}
-
-// bridge puts a network's bridge right and returns it, nil if that is not possible.
-func (r *reconciliation) bridge(nw Network) netlink.Link {
-	was := r.find(nw.Bridge)
-	link, err := r.d.ensureNetworkBridge(nw)
+// look lists the host's links, to plan with for these records.
+func (d *Driver) look(ctx context.Context, networks []Network, endpoints []endpointRecord) (world, error) {
+	links, err := listLinks(ctx)
 	if err != nil {
-		r.problem("network "+string(nw.ID), err)
-		return nil
+		return world{}, err
 	}
-	if !nw.Foreign && (was == nil || !inOrder(was, networkAlias(r.d.stateID, nw.ID), nw.MTU, 0)) {
-		r.note(repaired, "bridge "+nw.Bridge, nil)
+	byName := make(map[string]netlink.Link, len(links))
+	for _, link := range links {
+		byName[link.Attrs().Name] = link
 	}
-	return link
+	return world{
+		stateID: d.stateID, networks: networks, endpoints: endpoints, links: byName,
+		alive: func(sandbox string) bool { return d.sandboxError(sandbox) == nil },
+	}, nil
 }
 
-// hostEnd puts an endpoint's host end right. One that is missing can't be made again, since the container end is gone
-// with it: the listing shows that.
-func (r *reconciliation) hostEnd(ep Endpoint, bridge netlink.Link) {
-	link := r.find(ep.HostEnd)
-	alias := endpointAlias(r.d.stateID, ep.ID)
-	nw := ep.Network
-	switch {
-	case link == nil:
-		r.problem("endpoint "+string(ep.ID), fmt.Errorf("host end %s is gone: disconnect the container from network %s and connect it again", ep.HostEnd, nw))
-		return
-	case bridge == nil:
-		return // told already
-	case inOrder(link, alias, bridge.Attrs().MTU, bridge.Attrs().Index):
-		return
+// apply does the steps of a plan. Those that fail are problems of the report; the firewall's rules are set in any case.
+func (d *Driver) apply(ctx context.Context, p plan) Report {
+	r := Report{Networks: len(p.networks), Endpoints: len(p.endpoints)}
+	fail := func(x problem) {
+		r.Problems = append(r.Problems, x.String())
+		d.log.WithError(x.err).Errorf("reconcile: %s", x.subject)
 	}
-	if err := checkOurs(link, "veth", alias); err != nil {
-		r.problem("endpoint "+string(ep.ID), err)
-		return
+	for _, x := range p.problems {
+		fail(x)
 	}
-	err := r.d.links.plugIn(link, veth{HostEnd: ep.HostEnd, Alias: alias, MTU: link.Attrs().MTU, Bridge: bridge})
-	r.note(repaired, "host end "+ep.HostEnd, err)
-}
-
-// inOrder reports whether a link is what weave makes of it. A host end's MTU is its network's whatever the bridge's is,
-// which somebody else's port may have lowered: it is not looked at.
-func inOrder(link netlink.Link, alias string, mtu, master int) bool {
-	a := link.Attrs()
-	return a.Alias == alias && a.Flags&net.FlagUp != 0 && a.MasterIndex == master && (master != 0 || a.MTU == mtu)
-}
-
-func (r *reconciliation) find(name string) netlink.Link {
-	for _, link := range r.links {
-		if link.Attrs().Name == name {
-			return link
+	noBridge := map[NetworkID]bool{} // networks whose bridge could not be made: their host ends have to wait
+	for _, s := range p.steps {
+		if s.action == ensureHostEnd && noBridge[s.network.ID] {
+			continue
+		}
+		if err := d.do(ctx, s); err != nil {
+			fail(problem{s.subject(), err})
+			noBridge[s.network.ID] = noBridge[s.network.ID] || s.action == ensureBridge
+			continue
+		}
+		d.log.Warnf("reconcile: %s", s.outcome())
+		switch s.action {
+		case removeEndpoint, removeNetwork, removeLink:
+			r.Removed = append(r.Removed, s.subject())
+		case ensureBridge, ensureHostEnd:
+			r.Repaired = append(r.Repaired, s.subject())
 		}
 	}
-	return nil
+	if err := d.setForwarding(ctx); err != nil {
+		fail(problem{"firewall", err})
+	}
+	return r
 }
 
-const (
-	repaired = "repaired"
-	removed  = "removed"
-)
-
-// note puts what was done on its list of the report, or among the problems if it went wrong.
-func (r *reconciliation) note(done, what string, err error) {
-	if err != nil {
-		r.problem(what, err)
-		return
+// outcome tells in the log what the step has done.
+func (s step) outcome() string {
+	switch s.action {
+	case removeEndpoint, removeNetwork, removeLink:
+		return "removed " + s.subject()
+	case giveUpBridge:
+		return s.subject() + " was made by somebody else: it is used, and never changed or deleted"
+	default:
+		return "repaired " + s.subject()
 	}
-	if done == removed {
-		r.report.Removed = append(r.report.Removed, what)
-	} else {
-		r.report.Repaired = append(r.report.Repaired, what)
-	}
-	r.d.log.Warnf("reconcile: %s %s", done, what)
 }
 
-func (r *reconciliation) problem(what string, err error) {
-	r.report.Problems = append(r.report.Problems, what+": "+err.Error())
-	r.d.log.WithError(err).Errorf("reconcile: %s", what)
+// do does one step.
+func (d *Driver) do(ctx context.Context, s step) error {
+	switch s.action {
+	case removeEndpoint:
+		return d.removeEndpoint(ctx, s.endpoint)
+	case removeNetwork:
+		return d.removeNetwork(ctx, s.network)
+	case removeLink:
+		return d.links.remove(s.link)
+	case giveUpBridge:
+		if err := d.writeNetwork(ctx, s.network); err != nil {
+			return err
+		}
+		d.tracked.setNetwork(s.network)
+		return nil
+	case ensureBridge:
+		_, err := d.ensureNetworkBridge(s.network)
+		return err
+	case ensureHostEnd:
+		return d.repairHostEnd(s)
+	}
+	return errors.New("unknown action " + string(s.action)) // a defect
+}
+
+// repairHostEnd makes a host end a port of its network's bridge again, and sets it up.
+func (d *Driver) repairHostEnd(s step) error {
+	bridge, err := findLink(s.network.Bridge)
+	switch {
+	case err != nil:
+		return err
+	case bridge == nil:
+		return fmt.Errorf("%w: bridge %s", ErrNotFound, s.network.Bridge)
+	}
+	return d.links.attachHostEnd(s.link, veth{
+		HostEnd: s.endpoint.HostEnd, Alias: endpointAlias(d.stateID, s.endpoint.ID), MTU: s.link.Attrs().MTU, Bridge: bridge,
+	})
 }

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/docker/go-plugins-helpers/network"
 	"github.com/vishvananda/netlink"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/store"
 )
@@ -34,7 +34,7 @@ func checkConsistent(t *testing.T, d *Driver) {
 	}
 	for _, ep := range d.Endpoints() {
 		want = append(want, ep.HostEnd, containerEndName(ep.ID))
-		nw, _ := d.network(ep.Network)
+		nw, _ := d.tracked.network(ep.Network)
 		if mustLink(t, ep.HostEnd).Attrs().MasterIndex != mustLink(t, nw.Bridge).Attrs().Index {
 			t.Errorf("host end %s is no port of %s", ep.HostEnd, nw.Bridge)
 		}
@@ -46,7 +46,7 @@ func checkConsistent(t *testing.T, d *Driver) {
 	if got := ownRules(t); len(got) != rules {
 		t.Errorf("rules %v, want %d", got, rules)
 	}
-	networks, err := store.Load[networkRecord](t.Context(), d.store, networkKeys)
+	networks, err := store.Load[Network](t.Context(), d.store, networkKeys)
 	if err != nil || len(networks) != len(d.Networks()) {
 		t.Errorf("network records %v, %v, want %d", networks, err, len(d.Networks()))
 	}
@@ -79,23 +79,23 @@ func TestNamedBridgeHalfMadeAgain(t *testing.T) {
 		return
 	}
 	r := newRig(t)
-	r.createNetwork(newNetwork(netID, optionBridge, "br-app"))
+	r.createNetwork(onBridge(netID, "br-app"))
 	for _, half := range []string{"made", "with its alias"} {
 		r.stop()
 		if err := netlink.LinkDel(mustLink(t, "br-app")); err != nil {
 			t.Fatal(err)
 		}
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named(bridgeName(netID))}); err != nil {
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed(bridgeName(netID))}); err != nil {
 			t.Fatal(err)
 		}
 		if half != "made" {
-			if err := netlink.LinkSetAlias(mustLink(t, bridgeName(netID)), networkAlias(r.stateID, netID)); err != nil {
+			if err := netlink.LinkSetAlias(mustLink(t, bridgeName(netID)), networkAlias(r.stateID, netID).String()); err != nil {
 				t.Fatal(err)
 			}
 		}
 		r.start()
 		checkConsistent(t, r.Driver)
-		if nw, _ := r.network(netID); nw.Foreign || nw.Bridge != "br-app" {
+		if nw, _ := r.tracked.network(netID); nw.Foreign || nw.Bridge != "br-app" {
 			t.Errorf("%s: got %+v", half, nw)
 		}
 	}
@@ -108,8 +108,10 @@ func TestNetworkIsMadeAgainAfterItsRemovalFailed(t *testing.T) {
 	}
 	r := newRig(t)
 	r.createNetwork(newNetwork(netID))
-	nw, _ := r.network(netID)
-	if err := errors.Join(r.writeNetwork(t.Context(), nw, going), r.firewall.Revoke(t.Context(), nw.Bridge, string(nw.ID))); err != nil {
+	nw, _ := r.tracked.network(netID)
+	nw.Phase = Going
+	r.tracked.setNetwork(nw)
+	if err := errors.Join(r.writeNetwork(t.Context(), nw), r.setForwarding(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	r.createNetwork(newNetwork(netID))
@@ -190,7 +192,7 @@ func TestNoOneElsesLinks(t *testing.T) {
 	first.createNetwork(newNetwork(netID))
 	first.createEndpoint(netID, 1)
 	for _, name := range []string{"wv-aaaaaaaaaaaa", "wve-bbbbbbbbbbb"} {
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named(name)}); err != nil {
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed(name)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -223,8 +225,8 @@ func TestReconcileRemovesStrays(t *testing.T) {
 	r := newRig(t)
 	r.createNetwork(newNetwork(netID))
 	id, _ := r.createEndpoint(netID, 1)
-	nw, _ := r.network(netID)
-	ep, _ := r.endpoint(id)
+	nw, _ := r.tracked.network(netID)
+	ep, _ := r.tracked.endpoint(id)
 	if err := errors.Join(r.eraseNetwork(t.Context(), nw), r.eraseEndpoint(t.Context(), ep)); err != nil {
 		t.Fatal(err)
 	}
@@ -247,8 +249,8 @@ func TestLostRecordsOfEndpoints(t *testing.T) {
 	r.createEndpoint(netID, 2) // in no container
 	sandbox := nstest.New(t)
 	r.attach(used, sandbox, "eth0")
-	eventually(t, "endpoint up", func() bool { ep, _ := r.endpoint(used); return ep.State == Up })
-	ep, _ := r.endpoint(used)
+	eventually(t, "endpoint up", func() bool { ep, _ := r.tracked.endpoint(used); return ep.State() == Up })
+	ep, _ := r.tracked.endpoint(used)
 	r.stop()
 	if err := os.Remove(r.endpoints); err != nil {
 		t.Fatal(err)
@@ -259,10 +261,10 @@ func TestLostRecordsOfEndpoints(t *testing.T) {
 			t.Errorf("report %+v, want the problem of one link", report)
 		}
 	}
-	if err := r.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: used, MAC: mac, Addresses: ep.Addresses, Sandbox: sandbox.Path()}}); err != nil {
+	if err := r.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(used, mac, ep.Addresses, sandbox.Path())}); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := r.endpoint(used); got.State != Up {
+	if got, _ := r.tracked.endpoint(used); got.State() != Up {
 		t.Errorf("got %+v, want an endpoint that is up", got)
 	}
 	links, err := netlink.LinkList()
@@ -281,20 +283,20 @@ func TestAdopt(t *testing.T) {
 	id, mac := old.createEndpoint(netID, 1)
 	sandbox := nstest.New(t)
 	old.attach(id, sandbox, "eth0")
-	eventually(t, "endpoint up", func() bool { ep, _ := old.endpoint(id); return ep.State == Up })
-	ep, _ := old.endpoint(id)
+	eventually(t, "endpoint up", func() bool { ep, _ := old.tracked.endpoint(id); return ep.State() == Up })
+	ep, _ := old.tracked.endpoint(id)
 	index := mustLink(t, ep.HostEnd).Attrs().Index
 
 	anew := newRig(t)
-	gone := Endpoint{ID: endpointID(2), MAC: mac, Sandbox: sandbox.Path()}
+	gone := adopted(endpointID(2), mac, nil, sandbox.Path())
 	for range 2 {
-		err := anew.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: id, MAC: mac, Addresses: ep.Addresses, Sandbox: sandbox.Path()}, gone})
+		err := anew.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(id, mac, ep.Addresses, sandbox.Path()), gone})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, ok := anew.endpoint(id)
-	if !ok || got.State != Up || len(anew.Endpoints()) != 1 {
+	got, ok := anew.tracked.endpoint(id)
+	if !ok || got.State() != Up || len(anew.Endpoints()) != 1 {
 		t.Errorf("adopted %+v of %d, want one that is up", got, len(anew.Endpoints()))
 	}
 	if mustLink(t, ep.HostEnd).Attrs().Index != index {
@@ -316,10 +318,12 @@ func TestAdoptAfterDelete(t *testing.T) {
 	id, mac := r.createEndpoint(netID, 1)
 	r.removals.kernel.Lock() // so that it stays on its way
 	r.delete(id)
-	adopted := make(chan error)
-	go func() { adopted <- r.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: id, MAC: mac}}) }()
+	result := make(chan error)
+	go func() {
+		result <- r.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(id, mac, nil, "")})
+	}()
 	r.removals.kernel.Unlock()
-	if err := <-adopted; err != nil {
+	if err := <-result; err != nil {
 		t.Fatal(err)
 	}
 	if got := r.Endpoints(); len(got) != 0 {
@@ -336,17 +340,17 @@ func TestAdoptedByAnother(t *testing.T) {
 	first.createNetwork(newNetwork(netID))
 	id, mac := first.createEndpoint(netID, 1)
 	other := newRig(t)
-	if err := other.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: id, MAC: mac}}); err != nil {
+	if err := other.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(id, mac, nil, "")}); err != nil {
 		t.Fatal(err)
 	}
 	first.createEndpoint(netID, 2)
-	if got := mustLink(t, bridgeName(netID)).Attrs().Alias; got != networkAlias(first.stateID, netID) {
+	if got := mustLink(t, bridgeName(netID)).Attrs().Alias; got != networkAlias(first.stateID, netID).String() {
 		t.Errorf("alias %q, want the first state's", got)
 	}
 	for _, id := range []EndpointID{id, endpointID(2)} {
 		first.delete(id)
 	}
-	if err := first.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+	if err := first.DeleteNetwork(t.Context(), netID); err != nil {
 		t.Fatal(err)
 	}
 	if left := ownLinks(t); len(left) != 0 {
@@ -362,9 +366,9 @@ func TestAdoptGoesOn(t *testing.T) {
 	old := newRig(t)
 	old.createNetwork(newNetwork(netID))
 	bad, _ := old.createEndpoint(netID, 1)
-	good, mac := old.createEndpoint(netID, 2)
+	good, macOfGood := old.createEndpoint(netID, 2)
 	anew := newRig(t)
-	if err := anew.Adopt(t.Context(), newNetwork(netID), []Endpoint{{ID: bad, MAC: "none"}, {ID: good, MAC: mac}}); !errors.Is(err, ErrInvalid) {
+	if err := anew.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(bad, mac.Address{}, nil, ""), adopted(good, macOfGood, nil, "")}); !errors.Is(err, ErrInvalid) {
 		t.Errorf("an endpoint with a bad MAC: %v, want ErrInvalid", err)
 	}
 	if got := anew.Endpoints(); len(got) != 1 || got[0].ID != good {
@@ -378,13 +382,13 @@ func TestNamedBridgeOfSomebodyElse(t *testing.T) {
 		return
 	}
 	r := newRig(t)
-	r.createNetwork(newNetwork(netID, optionBridge, "br-lan"))
+	r.createNetwork(onBridge(netID, "br-lan"))
 	r.stop()
 	for range 2 {
 		if err := netlink.LinkDel(mustLink(t, "br-lan")); err != nil {
 			t.Fatal(err)
 		}
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: named("br-lan")}); err != nil {
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed("br-lan")}); err != nil {
 			t.Fatal(err)
 		}
 		r.start()
@@ -394,7 +398,7 @@ func TestNamedBridgeOfSomebodyElse(t *testing.T) {
 	if got := r.Networks(); len(got) != 1 || !got[0].Foreign {
 		t.Errorf("networks %+v, want one whose bridge is foreign", got)
 	}
-	if err := r.DeleteNetwork(t.Context(), &network.DeleteNetworkRequest{NetworkID: string(netID)}); err != nil {
+	if err := r.DeleteNetwork(t.Context(), netID); err != nil {
 		t.Fatal(err)
 	}
 	if a := mustLink(t, "br-lan").Attrs(); a.Alias != "" {

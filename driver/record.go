@@ -6,41 +6,27 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// phase says how far the kernel is with what a record names. What is about to be made is written first and marked made
-// last, what goes is marked first and its record removed last: so whatever a crash leaves behind, a record names.
-type phase string
-
+// The keys of the records: a prefix and Docker's id.
 const (
-	making phase = "making"
-	made   phase = "made"
-	going  phase = "going"
+	networkKeys  = "network/"  // Network
+	endpointKeys = "endpoint/" // endpointRecord
 )
-
-type networkRecord struct {
-	Network
-	Phase phase `json:"phase"`
-}
 
 type endpointRecord struct {
 	Endpoint
-	Phase phase `json:"phase"`
+	Phase Phase `json:"phase"`
 }
 
-const (
-	networkKeys  = "network/"
-	endpointKeys = "endpoint/"
-)
+func (def Definition) key() string { return networkKeys + string(def.ID) }
+func (ep Endpoint) key() string    { return endpointKeys + string(ep.ID) }
 
-func (nw Network) key() string  { return networkKeys + string(nw.ID) }
-func (ep Endpoint) key() string { return endpointKeys + string(ep.ID) }
-
-// writeNetwork puts the record with this phase into the store.
-func (d *Driver) writeNetwork(ctx context.Context, nw Network, p phase) error {
-	return d.put(ctx, d.store, "write network "+string(p), nw.key(), networkRecord{nw, p})
+// writeNetwork writes the network's record with its phase.
+func (d *Driver) writeNetwork(ctx context.Context, nw Network) error {
+	return d.put(ctx, d.store, "write network "+string(nw.Phase), nw.key(), nw)
 }
 
-// writeEndpoint puts the record with this phase into the store.
-func (d *Driver) writeEndpoint(ctx context.Context, ep Endpoint, p phase) error {
+// writeEndpoint writes the endpoint's record with this phase.
+func (d *Driver) writeEndpoint(ctx context.Context, ep Endpoint, p Phase) error {
 	return d.put(ctx, d.endpointStore, "write endpoint "+string(p), ep.key(), endpointRecord{ep, p})
 }
 

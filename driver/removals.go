@@ -12,17 +12,18 @@ import (
 // removalTime bounds the removal of one veth pair.
 const removalTime = 30 * time.Second
 
-// removals are the veth pairs on their way out, which nobody waits for but who needs their names or ports.
+// removals are the veth pairs that are being removed in the background. Only requests that need their names or their ports
+// wait for them.
 type removals struct {
 	group   sync.WaitGroup
-	kernel  sync.Mutex // held while one pair goes: the kernel removes them one after the other anyway
+	kernel  sync.Mutex // held while one pair is removed: the kernel removes one after the other anyway
 	mu      sync.Mutex // guards pending
 	pending map[EndpointID]removal
 }
 
 type removal struct {
-	network NetworkID
-	done    chan struct{}
+	Endpoint
+	done chan struct{} // closed at the end
 }
 
 // start runs remove for the endpoint in the background.
@@ -32,7 +33,7 @@ func (r *removals) start(ep Endpoint, remove func(ctx context.Context)) {
 	if r.pending == nil {
 		r.pending = map[EndpointID]removal{}
 	}
-	r.pending[ep.ID] = removal{ep.Network, done}
+	r.pending[ep.ID] = removal{ep, done}
 	r.mu.Unlock()
 	r.group.Go(func() {
 		r.kernel.Lock()
@@ -47,29 +48,37 @@ func (r *removals) start(ep Endpoint, remove func(ctx context.Context)) {
 	})
 }
 
-func (r *removals) wait() { r.group.Wait() }
+// close waits until every removal has ended.
+func (r *removals) close() { r.group.Wait() }
 
-// count is the number of pairs on their way out of a network.
-func (r *removals) count(nw NetworkID) int {
-	return len(r.of(func(_ EndpointID, x removal) bool { return x.network == nw }))
+// count returns how many pairs of a network are being removed.
+func (r *removals) count(nw NetworkID) int { return len(r.of(nw)) }
+
+// wait waits until no pair of the network is being removed.
+func (r *removals) wait(ctx context.Context, nw NetworkID) error { return await(ctx, r.of(nw)) }
+
+// waitEndpoint waits until the endpoint's pair is not being removed.
+func (r *removals) waitEndpoint(ctx context.Context, id EndpointID) error {
+	return await(ctx, r.matching(func(x removal) bool { return x.ID == id }))
 }
 
-// settle waits until the pairs on their way out of a network are gone.
-func (r *removals) settle(ctx context.Context, nw NetworkID) error {
-	return await(ctx, r.of(func(_ EndpointID, x removal) bool { return x.network == nw }))
+// hostEnds returns the names of all host ends that are being removed.
+func (r *removals) hostEnds() map[string]bool {
+	names := map[string]bool{}
+	for _, x := range r.matching(func(removal) bool { return true }) {
+		names[x.HostEnd] = true
+	}
+	return names
 }
 
-// settleEndpoint waits until the endpoint's pair, if it is on its way out, is gone.
-func (r *removals) settleEndpoint(ctx context.Context, id EndpointID) error {
-	return await(ctx, r.of(func(other EndpointID, _ removal) bool { return other == id }))
+func (r *removals) of(nw NetworkID) []removal {
+	return r.matching(func(x removal) bool { return x.Network == nw })
 }
 
-func (r *removals) of(match func(EndpointID, removal) bool) []removal {
+func (r *removals) matching(match func(removal) bool) []removal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	found := maps.Clone(r.pending)
-	maps.DeleteFunc(found, func(id EndpointID, x removal) bool { return !match(id, x) })
-	return slices.Collect(maps.Values(found))
+	return slices.DeleteFunc(slices.Collect(maps.Values(r.pending)), func(x removal) bool { return !match(x) })
 }
 
 func await(ctx context.Context, rs []removal) error {
@@ -77,30 +86,30 @@ func await(ctx context.Context, rs []removal) error {
 		select {
 		case <-r.done:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for veth pairs of network %s to go: %w", r.network, ctx.Err())
+			return fmt.Errorf("wait for veth pairs of network %s to be removed: %w", r.Network, ctx.Err())
 		}
 	}
 	return nil
 }
 
-// retire marks the endpoint as going and lets its veth pair go in the background. A crash leaves it to Reconcile.
+// retire marks the endpoint as going and has its veth pair removed in the background. If weave ends before that,
+// Reconcile does it.
 func (d *Driver) retire(ctx context.Context, ep Endpoint) error {
-	if err := d.writeEndpoint(ctx, ep, going); err != nil {
+	if err := d.writeEndpoint(ctx, ep, Going); err != nil {
 		return err
 	}
-	d.untrack(ep)
+	d.tracked.removeEndpoint(ep.ID)
 	d.removals.start(ep, func(ctx context.Context) {
-		if err := d.unmakeEndpoint(ctx, ep); err != nil {
-			d.log.WithField("network", ep.Network).WithField("endpoint", ep.ID).WithError(err).
-				Error("veth pair not removed: it will be at the plugin's next start")
+		if err := d.removeEndpoint(ctx, ep); err != nil {
+			d.logOf(ep).WithError(err).Error("veth pair not removed: it will be at the plugin's next start")
 		}
 	})
 	return nil
 }
 
-// unmakeEndpoint takes away the endpoint's veth pair, then its record.
-func (d *Driver) unmakeEndpoint(ctx context.Context, ep Endpoint) error {
-	if err := d.links.deleteNamed(ep.HostEnd, "veth", endpointAlias(d.stateID, ep.ID)); err != nil {
+// removeEndpoint removes the endpoint's veth pair, then its record.
+func (d *Driver) removeEndpoint(ctx context.Context, ep Endpoint) error {
+	if err := d.links.removeOurs(ep.HostEnd, "veth", endpointAlias(d.stateID, ep.ID)); err != nil {
 		return err
 	}
 	return d.eraseEndpoint(ctx, ep)

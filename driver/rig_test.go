@@ -4,16 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/docker/go-plugins-helpers/network"
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netlink"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/store"
@@ -102,52 +103,73 @@ type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) { w.t.Logf("%s", b); return len(b), nil }
 
-func newNetwork(id NetworkID, options ...string) *network.CreateNetworkRequest {
-	return &network.CreateNetworkRequest{
-		NetworkID: string(id), Options: user(options...),
-		IPv4Data: []*network.IPAMData{{Pool: "10.40.0.0/16", AddressSpace: "LocalDefault"}},
-		IPv6Data: []*network.IPAMData{{Pool: "fd00:40::/64", AddressSpace: "LocalDefault"}},
-	}
+func newNetwork(id NetworkID) NetworkSpec {
+	return NetworkSpec{Definition: Definition{ID: id, Pools: []Pool{
+		{Subnet: netip.MustParsePrefix("10.40.0.0/16"), Space: "LocalDefault"},
+		{Subnet: netip.MustParsePrefix("fd00:40::/64"), Space: "LocalDefault"},
+	}}}
 }
 
-func newEndpoint(nw NetworkID, n int) *network.CreateEndpointRequest {
-	return &network.CreateEndpointRequest{
-		NetworkID: string(nw), EndpointID: string(endpointID(n)),
-		Interface: &network.EndpointInterface{Address: fmt.Sprintf("10.40.%d.%d/16", n/250, n%250+1), AddressIPv6: fmt.Sprintf("fd00:40::%x/64", n+1)},
-	}
+// onBridge returns a network with a bridge of that name.
+func onBridge(id NetworkID, name string) NetworkSpec {
+	spec := newNetwork(id)
+	spec.Bridge = name
+	return spec
+}
+
+func withMTU(id NetworkID, mtu int) NetworkSpec {
+	spec := newNetwork(id)
+	spec.MTU = mtu
+	return spec
+}
+
+func withMulticast(id NetworkID) NetworkSpec {
+	spec := newNetwork(id)
+	spec.Multicast = true
+	return spec
+}
+
+func adopted(id EndpointID, mac mac.Address, addresses []netip.Prefix, sandbox string) AdoptedEndpoint {
+	return AdoptedEndpoint{EndpointSpec: EndpointSpec{ID: id, MAC: mac, Addresses: addresses}, Sandbox: sandbox}
+}
+
+func newEndpoint(nw NetworkID, n int) EndpointSpec {
+	return EndpointSpec{Network: nw, ID: endpointID(n), Addresses: []netip.Prefix{
+		netip.MustParsePrefix(fmt.Sprintf("10.40.%d.%d/16", n/250, n%250+1)),
+		netip.MustParsePrefix(fmt.Sprintf("fd00:40::%x/64", n+1)),
+	}}
 }
 
 func endpointID(n int) EndpointID { return EndpointID(fmt.Sprintf("%011x%053x", n, 0)) }
 
-func (r *rig) createNetwork(req *network.CreateNetworkRequest) {
+func (r *rig) createNetwork(spec NetworkSpec) {
 	r.t.Helper()
-	if err := r.CreateNetwork(r.t.Context(), req); err != nil {
+	if err := r.CreateNetwork(r.t.Context(), spec); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
-func (r *rig) createEndpoint(nw NetworkID, n int) (EndpointID, string) {
+func (r *rig) createEndpoint(nw NetworkID, n int) (EndpointID, mac.Address) {
 	r.t.Helper()
-	req := newEndpoint(nw, n)
-	resp, err := r.CreateEndpoint(r.t.Context(), req)
+	ep, err := r.CreateEndpoint(r.t.Context(), newEndpoint(nw, n))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return endpointID(n), resp.Interface.MacAddress
+	return ep.ID, ep.MAC
 }
 
 // attach does what Docker does: Join, then the container end moves into the sandbox, gets its name and addresses, and up.
 func (r *rig) attach(id EndpointID, sandbox *nstest.NS, name string) {
 	r.t.Helper()
-	ep, _ := r.endpoint(id)
-	resp, err := r.Join(r.t.Context(), &network.JoinRequest{NetworkID: string(ep.Network), EndpointID: string(id), SandboxKey: sandbox.Path()})
+	ep, _ := r.tracked.endpoint(id)
+	resp, err := r.Join(r.t.Context(), ep.Network, id, sandbox.Path())
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if want := (network.InterfaceName{SrcName: containerEndName(id), DstPrefix: "eth"}); resp.InterfaceName != want {
-		r.t.Fatalf("Join answers %+v, want %+v", resp.InterfaceName, want)
+	if want := (Attachment{Link: containerEndName(id), Prefix: "eth"}); resp != want {
+		r.t.Fatalf("Join answers %+v, want %+v", resp, want)
 	}
-	link, err := netlink.LinkByName(resp.InterfaceName.SrcName)
+	link, err := netlink.LinkByName(resp.Link)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -174,9 +196,9 @@ func (r *rig) attach(id EndpointID, sandbox *nstest.NS, name string) {
 
 func (r *rig) delete(id EndpointID) {
 	r.t.Helper()
-	ep, _ := r.endpoint(id)
+	ep, _ := r.tracked.endpoint(id)
 	for range 2 { // twice without harm
-		if err := r.DeleteEndpoint(r.t.Context(), &network.DeleteEndpointRequest{NetworkID: string(ep.Network), EndpointID: string(id)}); ep.ID != "" && err != nil {
+		if err := r.DeleteEndpoint(r.t.Context(), ep.Network, id); ep.ID != "" && err != nil {
 			r.t.Fatal(err)
 		}
 	}

@@ -2,7 +2,10 @@ package driver
 
 import (
 	"net/netip"
+	"slices"
 	"time"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
 // NetworkID is Docker's id of a network.
@@ -11,17 +14,29 @@ type NetworkID string
 // EndpointID is Docker's id of an endpoint.
 type EndpointID string
 
-// Network is a network as weave tracks it.
+// Network is a network as weave tracks it: what defines it, and what this host made of it. Both halves are written as
+// one flat JSON record, which is how every version of weave has written them.
 type Network struct {
+	Definition
+	Local
+}
+
+// Definition is what defines a network. It is the same on every host that has the network.
+type Definition struct {
 	ID        NetworkID `json:"id"`
-	Bridge    string    `json:"bridge"`              // name of its bridge
-	Foreign   bool      `json:"foreign,omitempty"`   // the bridge was there before and is not weave's: it is used, never changed, never deleted
 	MTU       int       `json:"mtu"`                 // bytes; of the bridge and of both ends of its veth pairs
 	Internal  bool      `json:"internal,omitempty"`  // made with --internal: Docker gives it no way out
 	Multicast bool      `json:"multicast,omitempty"` // containers get a multicast route out of this network
-	Announced bool      `json:"announced,omitempty"` // the engine itself announces new addresses by ARP and neighbour discovery (Docker 28 on)
 	Pools     []Pool    `json:"pools"`               // IPv4 first
+}
+
+// Local is what this host made of a network.
+type Local struct {
+	Bridge    string    `json:"bridge"`              // name of the network's bridge
+	Foreign   bool      `json:"foreign,omitempty"`   // the bridge is not weave's: it is used, never changed, never deleted
+	Announced bool      `json:"announced,omitempty"` // Docker itself announces new addresses (see NetworkSpec)
 	Created   time.Time `json:"created"`
+	Phase     Phase     `json:"phase"`
 }
 
 // Pool is a subnet of a network, as Docker gave it.
@@ -32,14 +47,20 @@ type Pool struct {
 	Space    string       `json:"space,omitempty"`    // IPAM address space that it came from
 }
 
-// EndpointState is how far an endpoint has come.
-type EndpointState string
+// hasIPv6 reports whether the network has an IPv6 subnet.
+func (def Definition) hasIPv6() bool {
+	return slices.ContainsFunc(def.Pools, func(p Pool) bool { return p.Subnet.Addr().Is6() })
+}
 
-// An endpoint's states, in the order in which it passes through them.
+// Phase says how far the kernel has come with what a record names. A record is written as Making before anything is made
+// and as Going before anything is removed; so whatever a crash leaves behind, a record names it.
+type Phase string
+
+// The phases of a record.
 const (
-	Created EndpointState = "created" // the veth pair is there; no container has it yet
-	Joined  EndpointState = "joined"  // Docker was told to move the container end into the sandbox
-	Up      EndpointState = "up"      // the container end is up in the sandbox: the host end has its carrier
+	Making Phase = "making" // some of it may be there
+	Made   Phase = "made"   // all of it is there
+	Going  Phase = "going"  // some of it may be gone
 )
 
 // Endpoint is an endpoint as weave tracks it.
@@ -47,9 +68,35 @@ type Endpoint struct {
 	ID        EndpointID     `json:"id"`
 	Network   NetworkID      `json:"network"`
 	HostEnd   string         `json:"hostEnd"`             // name of the host end
-	MAC       string         `json:"mac"`                 // the container end's, colon form, lower case
+	MAC       mac.Address    `json:"mac"`                 // the container end's
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // IPv4 first
 	Sandbox   string         `json:"sandbox,omitempty"`   // Docker's SandboxKey, a path; empty before Join and after Leave
-	State     EndpointState  `json:"-"`                   // follows from Sandbox and from the host end's carrier
+	Carrier   bool           `json:"-"`                   // the host end has its carrier: the container end is up
 	Created   time.Time      `json:"created"`
+}
+
+// EndpointState is how far an endpoint has come.
+type EndpointState string
+
+// An endpoint's states, in the order in which it passes through them.
+const (
+	Created EndpointState = "created" // the veth pair is there; no container has it yet
+	Joined  EndpointState = "joined"  // Docker was told to move the container end into the sandbox
+	Up      EndpointState = "up"      // the container end is up in the sandbox
+)
+
+// State returns the endpoint's state, which follows from its sandbox and its carrier.
+func (ep Endpoint) State() EndpointState {
+	switch {
+	case ep.Sandbox == "":
+		return Created
+	case ep.Carrier:
+		return Up
+	}
+	return Joined
+}
+
+// has reports whether the address is one of the endpoint's.
+func (ep Endpoint) has(addr netip.Addr) bool {
+	return slices.ContainsFunc(ep.Addresses, func(a netip.Prefix) bool { return a.Addr() == addr })
 }

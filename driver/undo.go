@@ -2,13 +2,13 @@ package driver
 
 import "errors"
 
-// undo is what takes back the steps of a request that failed half way.
+// undo takes back the steps of a request that fails half way.
 type undo []func() error
 
 func (u *undo) push(f func() error) { *u = append(*u, f) }
 
-// unless takes back, last step first, when *err is an error; what goes wrong on the way is joined to it.
-func (u *undo) unless(err *error) {
+// onError takes the steps back, the last one first, if *err is an error. What goes wrong meanwhile is joined to it.
+func (u *undo) onError(err *error) {
 	if *err == nil {
 		return
 	}

@@ -39,7 +39,7 @@ func TestConfigureIsRepeated(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRigWith(t, path)
-	r.createNetwork(newNetwork(netID, optionMulticast, "true"))
+	r.createNetwork(withMulticast(netID))
 	id, _ := r.createEndpoint(netID, 1)
 	sandbox := nstest.New(t)
 	r.attach(id, sandbox, "eth0")
@@ -62,7 +62,7 @@ func TestFlappingCarrier(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRigWith(t, path)
-	r.createNetwork(newNetwork(netID, optionMulticast, "true"))
+	r.createNetwork(withMulticast(netID))
 	start := time.Now()
 	id, _ := r.createEndpoint(netID, 1)
 	sandbox := nstest.New(t)

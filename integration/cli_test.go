@@ -92,7 +92,7 @@ func TestDockerWeave(t *testing.T) {
 	if err == nil {
 		t.Errorf("this machine's endpoints for another machine's Docker: %s", out)
 	}
-	want(t, fmt.Sprint(err, out), "another Engine (host tcp://192.0.2.7:2376)")
+	want(t, fmt.Sprint(err, out), "another machine's Docker (host tcp://192.0.2.7:2376)")
 }
 
 func TestManPagesAndCompletions(t *testing.T) {

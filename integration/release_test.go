@@ -24,7 +24,7 @@ func TestRelease(t *testing.T) {
 	tree, out := t.TempDir(), filepath.Join(t.TempDir(), "release")
 	commitTree(t, tree, "v1.2.3")
 	cache := "RELEASE_CACHE=" + filepath.Join(lab.Cache(), "release")
-	run(t, "env", cache, filepath.Join(tree, "plugin/release.sh"), out, runtime.GOARCH)
+	run(t, "env", cache, filepath.Join(tree, "plugin/packaging/release.sh"), out, runtime.GOARCH)
 
 	name := "weave-v1.2.3-linux-" + runtime.GOARCH
 	entries, err := os.ReadDir(out)

@@ -13,34 +13,36 @@ import (
 // maxFreed bounds how many freed addresses of a pool are remembered.
 const maxFreed = 65536
 
-// allocator decides which address of a range comes next. An address of the range is held, freed, or neither. Those that
-// are neither come first, in order; then the freed ones, the longest freed first. What it needs in memory and time goes
-// with the addresses that were used, not with the size of the range.
+// allocator decides which address of a range is handed out next. An address of the range is held, or freed (it was
+// released), or unused. Unused addresses come first, in order; then the freed ones, the one that was freed longest ago
+// first. So an address that one container has just had is not soon another's. Memory and time depend on how many
+// addresses were handed out, not on the size of the range.
 //
-// At most maxFreed freed addresses are remembered: the longest freed of more is forgotten, and is then neither. The
-// cursor has passed it, and comes round to it when it has been through the rest of the range: so it still waits longer
-// than any address that was never used, and less long than those freed after it.
+// At most maxFreed freed addresses are remembered. When another one is freed, the one that was freed longest ago is
+// evicted and counts as unused. The cursor has passed it, and comes back to it after the rest of the range: so it is
+// handed out after the addresses that were never used, and before those that were freed later.
 type allocator struct {
-	first, last netip.Addr // the range, inclusive; addresses outside can be held, but are never picked
-	size        uint64     // of the range, saturated
-	cursor      netip.Addr // where to look for the next address that is neither held nor freed
+	first, last netip.Addr // the range, inclusive; addresses outside of it can be held, but are never picked
+	size        uint64     // number of addresses in the range, at most math.MaxUint64
+	cursor      netip.Addr // where the search for the next unused address begins
 	held        map[netip.Addr]time.Time
-	heldInside  uint64                       // how many of held are of the range
-	freed       *list.List                   // of freedAddress, longest freed first; all of the range
-	index       map[netip.Addr]*list.Element // into freed
+	heldInside  uint64                       // how many of held are in the range
+	freed       *list.List                   // of freedAddress, freed longest ago first; all are in the range
+	freedAt     map[netip.Addr]*list.Element // the element of freed that has the address
 	sequence    uint64                       // of the next address that is freed
 }
 
 type freedAddress struct {
 	address  netip.Addr
-	sequence uint64
+	sequence uint64 // grows with every address that is freed
 }
 
-// newAllocator makes an allocator for the range first to last, whose cursor stands at cursor (zero: first).
+// newAllocator makes an allocator for the range first to last. A cursor that is not in the range, such as the zero one,
+// begins at first.
 func newAllocator(first, last, cursor netip.Addr) *allocator {
 	a := &allocator{
-		first: first, last: last, size: distance(first, last), cursor: cursor,
-		held: map[netip.Addr]time.Time{}, freed: list.New(), index: map[netip.Addr]*list.Element{},
+		first: first, last: last, size: countAddresses(first, last), cursor: cursor,
+		held: map[netip.Addr]time.Time{}, freed: list.New(), freedAt: map[netip.Addr]*list.Element{},
 	}
 	if !a.inside(cursor) {
 		a.cursor = first
@@ -48,8 +50,9 @@ func newAllocator(first, last, cursor netip.Addr) *allocator {
 	return a
 }
 
-// distance counts the addresses from first to last, which are of one family: at most math.MaxUint64.
-func distance(first, last netip.Addr) uint64 {
+// countAddresses returns the number of addresses from first to last, which are of one family, but at most
+// math.MaxUint64.
+func countAddresses(first, last netip.Addr) uint64 {
 	if last.Less(first) {
 		return 0
 	}
@@ -67,13 +70,13 @@ func (a *allocator) inside(addr netip.Addr) bool {
 	return addr.BitLen() == a.first.BitLen() && !addr.Less(a.first) && !a.last.Less(addr)
 }
 
-// free counts the addresses that pick can still answer, at most math.MaxUint64.
+// free returns how many addresses pick can still return, at most math.MaxUint64.
 func (a *allocator) free() uint64 { return a.size - a.heldInside }
 
-// pick returns the address that is due next, or false when all are held. It changes nothing but where the search goes
-// on from: hold takes the address.
+// pick returns the address to hand out next, or false when all are held. The address is not held by that: it moves only
+// the cursor.
 func (a *allocator) pick() (netip.Addr, bool) {
-	if a.size-a.heldInside > uint64(a.freed.Len()) {
+	if a.free() > uint64(a.freed.Len()) {
 		for a.used(a.cursor) {
 			if a.cursor == a.last {
 				a.cursor = a.first
@@ -89,20 +92,20 @@ func (a *allocator) pick() (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// used reports whether the address is held or freed.
 func (a *allocator) used(addr netip.Addr) bool {
 	_, held := a.held[addr]
-	return held || a.index[addr] != nil
+	return held || a.freedAt[addr] != nil
 }
 
-// hold marks addr as held; one that is held already is so from now on.
+// hold marks addr as held since now, also if it was held before.
 func (a *allocator) hold(addr netip.Addr, now time.Time) {
 	if _, again := a.held[addr]; again {
 		a.held[addr] = now
 		return
 	}
-	if e := a.index[addr]; e != nil {
-		a.freed.Remove(e)
-		delete(a.index, addr)
+	if a.freedAt[addr] != nil {
+		a.removeFreed(addr)
 	}
 	a.held[addr] = now
 	if a.inside(addr) {
@@ -117,27 +120,34 @@ func (a *allocator) release(addr netip.Addr) {
 		return
 	}
 	a.heldInside--
-	if oldest, full := a.due(); full {
-		a.freed.Remove(a.index[oldest])
-		delete(a.index, oldest)
+	if oldest, full := a.nextEviction(); full {
+		a.removeFreed(oldest)
 	}
-	a.index[addr] = a.freed.PushBack(freedAddress{address: addr, sequence: a.sequence})
-	a.sequence++
+	a.appendFreed(freedAddress{address: addr, sequence: a.sequence})
 }
 
-// due returns the address that has to be forgotten before one more is freed.
-func (a *allocator) due() (netip.Addr, bool) {
+// nextEviction returns the address that release evicts, if it has to evict one.
+func (a *allocator) nextEviction() (netip.Addr, bool) {
 	if a.freed.Len() < maxFreed {
 		return netip.Addr{}, false
 	}
 	return a.freed.Front().Value.(freedAddress).address, true
 }
 
-// restore puts back what was freed before a restart.
+// restore adds the addresses that were freed before a restart.
 func (a *allocator) restore(freed []freedAddress) {
 	slices.SortFunc(freed, func(x, y freedAddress) int { return cmp.Compare(x.sequence, y.sequence) })
 	for _, f := range freed {
-		a.index[f.address] = a.freed.PushBack(f)
-		a.sequence = f.sequence + 1
+		a.appendFreed(f)
 	}
+}
+
+func (a *allocator) appendFreed(f freedAddress) {
+	a.freedAt[f.address] = a.freed.PushBack(f)
+	a.sequence = f.sequence + 1
+}
+
+func (a *allocator) removeFreed(addr netip.Addr) {
+	a.freed.Remove(a.freedAt[addr])
+	delete(a.freedAt, addr)
 }

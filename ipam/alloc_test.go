@@ -2,7 +2,6 @@ package ipam
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"testing"
@@ -19,74 +18,7 @@ func newTestAllocator(subnet string) *allocator {
 	return newAllocator(first, last, netip.Addr{})
 }
 
-func TestUsable(t *testing.T) {
-	for _, c := range []struct {
-		subnet, within, first, last string
-		size                        uint64
-	}{
-		{"10.0.0.0/24", "10.0.0.0/24", "10.0.0.1", "10.0.0.254", 254},
-		{"10.0.0.0/24", "10.0.0.0/25", "10.0.0.1", "10.0.0.127", 127},
-		{"10.0.0.0/24", "10.0.0.64/26", "10.0.0.64", "10.0.0.127", 64},
-		{"10.0.0.0/24", "10.0.0.128/25", "10.0.0.128", "10.0.0.254", 127},
-		{"10.0.0.0/24", "10.0.0.7/32", "10.0.0.7", "10.0.0.7", 1},
-		{"10.0.0.0/24", "10.0.0.0/32", "10.0.0.1", "10.0.0.0", 0},
-		{"10.0.0.0/30", "10.0.0.0/30", "10.0.0.1", "10.0.0.2", 2},
-		{"10.0.0.0/31", "10.0.0.0/31", "10.0.0.0", "10.0.0.1", 2},
-		{"10.0.0.1/32", "10.0.0.1/32", "10.0.0.1", "10.0.0.1", 1},
-		{"10.0.0.0/8", "10.0.0.0/8", "10.0.0.1", "10.255.255.254", 1<<24 - 2},
-		{"fd00::/64", "fd00::/64", "fd00::1", "fd00::ffff:ffff:ffff:ffff", math.MaxUint64},
-		{"fd00::/63", "fd00::/63", "fd00::1", "fd00::1:ffff:ffff:ffff:ffff", math.MaxUint64},
-		{"fd00::/48", "fd00::/48", "fd00::1", "fd00::ffff:ffff:ffff:ffff:ffff", math.MaxUint64},
-		{"fd00::/120", "fd00::/120", "fd00::1", "fd00::ff", 255},
-		{"fd00::/127", "fd00::/127", "fd00::", "fd00::1", 2},
-		{"fd00::5/128", "fd00::5/128", "fd00::5", "fd00::5", 1},
-	} {
-		first, last := usable(netip.MustParsePrefix(c.subnet), netip.MustParsePrefix(c.within))
-		if first.String() != c.first || last.String() != c.last || distance(first, last) != c.size {
-			t.Errorf("%s of %s: %s to %s, %d: want %s to %s, %d",
-				c.within, c.subnet, first, last, distance(first, last), c.first, c.last, c.size)
-		}
-	}
-}
-
-func TestCarve(t *testing.T) {
-	for _, c := range []struct {
-		name, in string
-		bits     int
-		from     string
-		taken    []string
-		want     string // empty: none
-	}{
-		{"first", "10.32.0.0/12", 22, "", nil, "10.32.0.0/22"},
-		{"goes on", "10.32.0.0/12", 22, "10.32.4.0", nil, "10.32.4.0/22"},
-		{"goes on from between", "10.32.0.0/12", 22, "10.32.4.1", nil, "10.32.8.0/22"},
-		{"comes round", "10.32.0.0/12", 22, "10.47.252.1", nil, "10.32.0.0/22"},
-		{"from elsewhere", "10.32.0.0/12", 22, "10.99.0.0", nil, "10.32.0.0/22"},
-		{"steps over a small one", "10.32.0.0/12", 22, "", []string{"10.32.1.0/24"}, "10.32.4.0/22"},
-		{"steps over a large one", "10.32.0.0/12", 22, "", []string{"10.32.0.0/13"}, "10.40.0.0/22"},
-		{"steps over several", "10.32.0.0/12", 22, "", []string{"10.32.4.0/22", "10.32.0.0/30", "10.32.8.0/21"}, "10.32.16.0/22"},
-		{"comes round to a gap", "10.32.0.0/22", 24, "10.32.3.0", []string{"10.32.3.0/24", "10.32.0.0/24"}, "10.32.1.0/24"},
-		{"none", "10.32.0.0/22", 24, "10.32.2.0", []string{"10.32.0.0/23", "10.32.2.0/25", "10.32.3.255/32"}, ""},
-		{"all is taken", "10.32.0.0/12", 22, "", []string{"10.0.0.0/8"}, ""},
-		{"the whole", "10.32.0.0/12", 12, "", nil, "10.32.0.0/12"},
-		{"the end of all addresses", "255.255.255.0/24", 32, "", []string{"255.255.255.0/25", "255.255.255.128/25"}, ""},
-		{"other family", "fd00:1::/48", 64, "", []string{"10.0.0.0/8", "fd00:1::/64"}, "fd00:1:0:1::/64"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			from, _ := netip.ParseAddr(c.from)
-			var taken []netip.Prefix
-			for _, p := range c.taken {
-				taken = append(taken, netip.MustParsePrefix(p))
-			}
-			got, ok := carve(netip.MustParsePrefix(c.in), c.bits, from, taken)
-			if want, err := netip.ParsePrefix(c.want); got != want || ok != (err == nil) {
-				t.Errorf("%s, %v: want %q", got, ok, c.want)
-			}
-		})
-	}
-}
-
-// model is the allocator said plainly, by going through all addresses.
+// model does what the allocator does, in the simplest way: it goes through all addresses.
 type model struct {
 	all   []netip.Addr
 	held  map[netip.Addr]bool
@@ -105,7 +37,8 @@ func (m *model) pick() (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// FuzzAllocator plays a game of requests and releases on the allocator and on the model, with restarts in between.
+// FuzzAllocator requests and releases addresses of the allocator and of the model, with restarts in between, and
+// compares the answers.
 func FuzzAllocator(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x00\x01\x01\x01\x00\x00\x00\x00\x00"))
 	f.Add([]byte("\x00\x05\x09\x0d\x00\x00\x00\x02\x03\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
@@ -156,7 +89,7 @@ func FuzzAllocator(f *testing.F) {
 	})
 }
 
-// restarted is a as the records have it.
+// restarted returns the allocator that is made of the records of a.
 func restarted(a *allocator) *allocator {
 	b := newAllocator(a.first, a.last, netip.Addr{})
 	for addr, since := range a.held {
@@ -173,7 +106,7 @@ func restarted(a *allocator) *allocator {
 func TestFreedAddressesComeLast(t *testing.T) {
 	a := newTestAllocator("10.0.0.0/29")
 	var got []string
-	take := func() {
+	request := func() {
 		addr, ok := a.pick()
 		if !ok {
 			got = append(got, "none")
@@ -182,29 +115,29 @@ func TestFreedAddressesComeLast(t *testing.T) {
 		a.hold(addr, epoch)
 		got = append(got, addr.String()[len("10.0.0."):])
 	}
-	give := func(s string) { a.release(netip.MustParseAddr("10.0.0." + s)) }
-	take()
-	take()
-	give("2")
-	give("1")
+	release := func(s string) { a.release(netip.MustParseAddr("10.0.0." + s)) }
+	request()
+	request()
+	release("2")
+	release("1")
 	for range 7 {
-		take()
+		request()
 	}
-	give("4")
-	give("3")
+	release("4")
+	release("3")
 	a.hold(netip.MustParseAddr("10.0.0.4"), epoch)
-	give("4")
-	take()
-	take()
-	take()
+	release("4")
+	request()
+	request()
+	request()
 	if diff := cmp.Diff([]string{"1", "2", "3", "4", "5", "6", "2", "1", "none", "3", "4", "none"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
-// TestMemoryGoesWithUse: what is remembered of freed addresses is bounded, and a forgotten address comes before the freed
-// ones, in a range of any size.
-func TestMemoryGoesWithUse(t *testing.T) {
+// TestFreedAddressesAreBounded checks that no more than maxFreed freed addresses are remembered, in a range of any
+// size, and that an evicted address comes before the freed ones.
+func TestFreedAddressesAreBounded(t *testing.T) {
 	a := newTestAllocator("fd00::/64")
 	const n = maxFreed + 1000
 	for range n {
@@ -215,8 +148,8 @@ func TestMemoryGoesWithUse(t *testing.T) {
 		a.hold(addr, epoch)
 		a.release(addr)
 	}
-	if a.freed.Len() != maxFreed || len(a.index) != maxFreed || len(a.held) != 0 {
-		t.Errorf("%d, %d freed, %d held", a.freed.Len(), len(a.index), len(a.held))
+	if a.freed.Len() != maxFreed || len(a.freedAt) != maxFreed || len(a.held) != 0 {
+		t.Errorf("%d, %d freed, %d held", a.freed.Len(), len(a.freedAt), len(a.held))
 	}
 	if got, _ := a.pick(); got != netip.MustParseAddr(fmt.Sprintf("fd00::%x:%x", (n+1)>>16, (n+1)&0xffff)) {
 		t.Errorf("%s comes next", got)
@@ -237,14 +170,14 @@ func TestMemoryGoesWithUse(t *testing.T) {
 		got = append(got, addr.String())
 	}
 	if diff := cmp.Diff([]string{"10.0.0.1", "10.0.0.2"}, got); diff != "" {
-		t.Errorf("forgotten addresses (-want +got):\n%s", diff)
+		t.Errorf("evicted addresses (-want +got):\n%s", diff)
 	}
 	if a.free() != a.size-2 {
 		t.Errorf("%d are free of %d", a.free(), a.size)
 	}
 }
 
-// BenchmarkFill16 fills a /16, and compares what the first and the last 1,000 addresses take.
+// BenchmarkFill16 fills a /16, and compares the time that the first 1,000 and the last 1,000 addresses take.
 func BenchmarkFill16(b *testing.B) {
 	const sample = 1000
 	var first, last time.Duration

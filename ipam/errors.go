@@ -2,18 +2,18 @@ package ipam
 
 import "errors"
 
-// Kinds of refusals. The texts around them say what was asked for, and what to do.
+// Kinds of errors. The errors that wrap them say what was requested, and what the user can do.
 var (
-	// ErrPoolExhausted: no subnet, or no address of a pool, is left.
+	// ErrPoolExhausted means that no subnet of the range, or no address of the pool, is free.
 	ErrPoolExhausted = errors.New("nothing is left")
-	// ErrPoolOverlap: a pool of the same address space has some of the subnet's addresses.
+	// ErrPoolOverlap means that another pool of the same address space has some of the subnet's addresses.
 	ErrPoolOverlap = errors.New("overlaps another pool")
-	// ErrPoolUnknown: there is no pool of this id.
+	// ErrPoolUnknown means that no pool has this id.
 	ErrPoolUnknown = errors.New("no such pool")
-	// ErrAddressInUse: the address is held already.
+	// ErrAddressInUse means that the address is held already.
 	ErrAddressInUse = errors.New("address is in use")
-	// ErrForeignAddress: the address is none that the pool hands out.
+	// ErrForeignAddress means that the pool does not hand out this address.
 	ErrForeignAddress = errors.New("address is not one of the pool's")
-	// ErrInvalid: a request, or an option, is malformed.
+	// ErrInvalid means that a request is malformed or contradicts itself.
 	ErrInvalid = errors.New("invalid request")
 )

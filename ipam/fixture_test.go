@@ -6,15 +6,16 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 
-	docker "github.com/docker/go-plugins-helpers/ipam"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/sirupsen/logrus"
 
 	"github.com/weaveplugin/weave/store"
 )
 
-// fixture is an IPAM on a state in a file.
+// fixture is an IPAM whose state is in a file.
 type fixture struct {
 	*IPAM
 	t       testing.TB
@@ -23,7 +24,7 @@ type fixture struct {
 	faulty  *faultyStore
 }
 
-// faultyStore refuses changes while it is told to, and counts them.
+// faultyStore counts the changes. While err is set, it makes none and returns err.
 type faultyStore struct {
 	store.Store
 	err     error
@@ -42,9 +43,7 @@ func noRoutes(context.Context) ([]netip.Prefix, error) { return nil, nil }
 
 func newFixture(t testing.TB, o Options) *fixture {
 	t.Helper()
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	o.Log = logrus.NewEntry(log)
+	o.Log = quiet()
 	if o.Routes == nil {
 		o.Routes = noRoutes
 	}
@@ -83,58 +82,98 @@ func (f *fixture) restart() {
 	f.start()
 }
 
-// pool requests a pool and returns its id and subnet.
-func (f *fixture) pool(r docker.RequestPoolRequest) (id, subnet string) {
+// pool requests a pool, in the local space unless r says another.
+func (f *fixture) pool(r PoolRequest) Pool {
 	f.t.Helper()
-	if r.AddressSpace == "" {
-		r.AddressSpace = LocalSpace
+	if r.Space == "" {
+		r.Space = LocalSpace
 	}
-	got, err := f.RequestPool(f.t.Context(), &r)
+	p, err := f.RequestPool(f.t.Context(), r)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return got.PoolID, got.Pool
+	return p
 }
 
-func (f *fixture) subnet(subnet string) (id string) {
+// subnet requests a pool of a subnet.
+func (f *fixture) subnet(subnet string) PoolID {
 	f.t.Helper()
-	id, _ = f.pool(docker.RequestPoolRequest{Pool: subnet})
-	return id
+	return f.pool(PoolRequest{Subnet: netip.MustParsePrefix(subnet)}).ID
 }
 
-func (f *fixture) request(pool, address string) (string, error) {
-	got, err := f.RequestAddress(f.t.Context(), &docker.RequestAddressRequest{PoolID: pool, Address: address})
-	if err != nil {
-		return "", err
+// request requests an address; the empty one is any.
+func (f *fixture) request(pool PoolID, address string) (netip.Prefix, error) {
+	return f.RequestAddress(f.t.Context(), pool, addressOf(address))
+}
+
+// addressOf parses an address; the empty one is zero.
+func addressOf(s string) netip.Addr {
+	if s == "" {
+		return netip.Addr{}
 	}
-	return got.Address, nil
+	return netip.MustParseAddr(s)
 }
 
 // address requests an address, which must be want.
-func (f *fixture) address(pool, address, want string) {
+func (f *fixture) address(pool PoolID, address, want string) {
 	f.t.Helper()
-	if got, err := f.request(pool, address); err != nil || got != want {
-		f.t.Errorf("address %q of %s: %q, %v: want %s", address, pool, got, err, want)
+	if got, err := f.request(pool, address); err != nil || got.String() != want {
+		f.t.Errorf("address %q of %s: %s, %v: want %s", address, pool, got, err, want)
 	}
 }
 
-func (f *fixture) refused(pool, address string, want error) {
+// refused requests an address, which must fail with want.
+func (f *fixture) refused(pool PoolID, address string, want error) {
 	f.t.Helper()
 	if got, err := f.request(pool, address); !errors.Is(err, want) {
-		f.t.Errorf("address %q of %s: %q, %v: want %v", address, pool, got, err, want)
+		f.t.Errorf("address %q of %s: %s, %v: want %v", address, pool, got, err, want)
 	}
 }
 
-func (f *fixture) release(pool, address string) {
+func (f *fixture) release(pool PoolID, address string) {
 	f.t.Helper()
-	if err := f.ReleaseAddress(f.t.Context(), &docker.ReleaseAddressRequest{PoolID: pool, Address: address}); err != nil {
+	if err := f.ReleaseAddress(f.t.Context(), pool, netip.MustParseAddr(address)); err != nil {
 		f.t.Error(err)
 	}
 }
 
-func (f *fixture) releasePool(pool string) {
+func (f *fixture) releasePool(pool PoolID) {
 	f.t.Helper()
-	if err := f.ReleasePool(f.t.Context(), &docker.ReleasePoolRequest{PoolID: pool}); err != nil {
+	if err := f.ReleasePool(f.t.Context(), pool); err != nil {
 		f.t.Error(err)
 	}
+}
+
+// memoryStore holds records in memory.
+type memoryStore map[string]string
+
+func (s memoryStore) List(_ context.Context, prefix string) (out []store.Record, _ error) {
+	for key, value := range s {
+		if strings.HasPrefix(key, prefix) {
+			out = append(out, store.Record{Key: key, Value: []byte(value)})
+		}
+	}
+	return out, nil
+}
+
+func (s memoryStore) Apply(_ context.Context, changes ...store.Change) error {
+	for _, c := range changes {
+		if c.Value == nil {
+			delete(s, c.Key)
+		} else {
+			s[c.Key] = string(c.Value)
+		}
+	}
+	return nil
+}
+
+func (s memoryStore) Close() error { return nil }
+
+var comparePrefix = cmpopts.EquateComparable(netip.Prefix{})
+
+// quiet is a log that nobody reads.
+func quiet() *logrus.Entry {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return logrus.NewEntry(log)
 }

@@ -1,5 +1,7 @@
-// Package ipam implements Docker's IpamDriver: pools and addresses. It is bookkeeping over the store, and makes no system
-// call that depends on a network namespace; what the host's routes are it is told.
+// Package ipam manages IP addresses: an address space has pools, each a subnet, and a pool hands out its addresses.
+//
+// It keeps accounts in the store and makes no system call that depends on a network namespace. Whoever makes an IPAM
+// tells it what the host's routes are.
 package ipam
 
 import (
@@ -7,32 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
-	docker "github.com/docker/go-plugins-helpers/ipam"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/weaveplugin/weave/store"
-)
-
-// The address spaces. A subnet may be in both: a swarm's leader asks for it in the global space, and each node that runs
-// one of its tasks in its local space.
-const (
-	LocalSpace  = "weavelocal"
-	GlobalSpace = "weaveglobal"
-)
-
-// DefaultSubnetBits is the length of an IPv4 subnet by default: it has as many addresses as a bridge has ports.
-const DefaultSubnetBits = 22
-
-// DefaultRangeV4 returns where IPv4 subnets come from by default.
-func DefaultRangeV4() netip.Prefix { return netip.MustParsePrefix("10.32.0.0/12") }
-
-const (
-	ulaBits      = 48 // length of the random IPv6 range
-	subnetBitsV6 = 64
 )
 
 // Options are what an IPAM needs.
@@ -40,29 +23,36 @@ type Options struct {
 	Store store.Store   // required
 	Log   *logrus.Entry // required
 
-	// Routes returns the destinations of the host's routes, in which no subnet is chosen. Required.
+	// Routes returns the destinations of the host's routes, with which no subnet that weave chooses overlaps. Required.
 	Routes func(ctx context.Context) ([]netip.Prefix, error)
 
-	// Vacant reports that an address of the pool, though held since then, is surely nobody's: Docker forgets endpoints
-	// without releasing their addresses when it was killed. A container that asks for such an address by name gets it.
-	// Optional.
-	Vacant func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
+	// Reclaimable reports whether no endpoint uses an address of the pool space/subnet any more, although it is held
+	// since the time given. A request for that very address then succeeds. Docker, when it is killed, forgets
+	// endpoints without releasing their addresses, and a container that comes back requests its address by name.
+	// Optional; without it no address that is held is handed out again.
+	Reclaimable func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
 
-	RangeV4    netip.Prefix // where IPv4 subnets come from; zero: DefaultRangeV4
+	RangeV4    netip.Prefix // where IPv4 subnets are chosen from; zero: DefaultRangeV4
 	SubnetBits int          // length of an IPv4 subnet; zero: DefaultSubnetBits
-	RangeV6    netip.Prefix // where IPv6 subnets, /64, come from; zero: a random /48 of unique local addresses
+	RangeV6    netip.Prefix // where IPv6 subnets are chosen from; zero: a random /48 of unique local addresses
 }
 
 // IPAM hands out pools and addresses. Its methods may be called from several goroutines at once.
 type IPAM struct {
-	store  store.Store
-	log    *logrus.Entry
-	routes func(ctx context.Context) ([]netip.Prefix, error)
-	vacant func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
+	store       store.Store
+	log         *logrus.Entry
+	routes      func(ctx context.Context) ([]netip.Prefix, error)
+	reclaimable func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
 
-	mu     sync.Mutex
-	pools  map[string]*pool // by id; nil: not loaded yet
-	v4, v6 subnets
+	// writer is held by the one call that changes the state, also while it waits for the disk or for reclaimable.
+	// Waiting for it ends with the call's context.
+	writer *semaphore.Weighted
+	v4, v6 subnetRange // the holder of writer alone uses them
+
+	// mu guards the pools in memory. It is never held while something waits, so that listings answer at once. Nobody
+	// but the holder of writer changes them: it reads them without mu, and changes them with it, in update.
+	mu    sync.Mutex
+	pools map[PoolID]*pool // nil: not loaded yet
 }
 
 // New checks the options and makes an IPAM, which has to Load before its first call.
@@ -76,206 +66,180 @@ func New(o Options) (*IPAM, error) {
 	if o.SubnetBits == 0 {
 		o.SubnetBits = DefaultSubnetBits
 	}
-	if !o.RangeV4.Addr().Is4() || o.RangeV4.Masked() != o.RangeV4 {
-		return nil, fmt.Errorf("range %s: want an IPv4 subnet like %s", o.RangeV4, DefaultRangeV4())
+	if !ValidRangeV4(o.RangeV4) {
+		return nil, fmt.Errorf("range %s: want an IPv4 prefix such as %s, of addresses that an endpoint can have",
+			o.RangeV4, DefaultRangeV4())
 	}
-	if o.SubnetBits < o.RangeV4.Bits() || o.SubnetBits > 30 {
-		return nil, fmt.Errorf("subnet length %d: want %d (the range) to 30", o.SubnetBits, o.RangeV4.Bits())
+	if least := max(MinSubnetBits, o.RangeV4.Bits()); o.SubnetBits < least || o.SubnetBits > MaxSubnetBits {
+		return nil, fmt.Errorf("subnet length %d: want %d to %d for the range %s",
+			o.SubnetBits, least, MaxSubnetBits, o.RangeV4)
 	}
-	if r := o.RangeV6; r.IsValid() && (!r.Addr().Is6() || r.Addr().Is4In6() || r.Masked() != r || r.Bits() > subnetBitsV6) {
-		return nil, fmt.Errorf("range %s: want an IPv6 subnet of at most /%d, like fd00:32::/48", r, subnetBitsV6)
+	if o.RangeV6.IsValid() && !ValidRangeV6(o.RangeV6) {
+		return nil, fmt.Errorf("range %s: want an IPv6 prefix of at most %d bits, such as fd00:32::/48, "+
+			"of addresses that an endpoint can have", o.RangeV6, SubnetBitsV6)
 	}
-	for _, r := range []netip.Prefix{o.RangeV4, o.RangeV6} {
-		if q, ok := overlapping(r, unusable); ok {
-			return nil, fmt.Errorf("range %s: overlaps %s, which no endpoint can have addresses of", r, q)
-		}
-	}
-	if o.Vacant == nil {
-		o.Vacant = func(string, netip.Prefix, netip.Addr, time.Time) bool { return false }
+	if o.Reclaimable == nil {
+		o.Reclaimable = func(string, netip.Prefix, netip.Addr, time.Time) bool { return false }
 	}
 	return &IPAM{
-		store: o.Store, log: o.Log, routes: o.Routes, vacant: o.Vacant,
-		v4: subnets{key: rangePrefix + "v4", prefix: o.RangeV4, bits: o.SubnetBits},
-		v6: subnets{key: rangePrefix + "v6", prefix: o.RangeV6, bits: subnetBitsV6},
+		store: o.Store, log: o.Log, routes: o.Routes, reclaimable: o.Reclaimable,
+		writer: semaphore.NewWeighted(1),
+		v4:     subnetRange{key: rangePrefix + "v4", prefix: o.RangeV4, bits: o.SubnetBits},
+		v6:     subnetRange{key: rangePrefix + "v6", prefix: o.RangeV6, bits: SubnetBitsV6},
 	}, nil
 }
 
-// now is the time as records have it.
+// now returns the time as records have it.
 func (i *IPAM) now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
-// errNotLoaded: the state has not been read yet.
+// errNotLoaded means that Load has not succeeded yet.
 var errNotLoaded = errors.New("ipam: the state is not loaded yet")
 
-// RequestPool gives Docker the subnet that it names, or one that is free. The kinds of errors are ErrInvalid,
-// ErrPoolOverlap and ErrPoolExhausted.
-func (i *IPAM) RequestPool(ctx context.Context, r *docker.RequestPoolRequest) (*docker.RequestPoolResponse, error) {
-	p, err := i.requestPool(ctx, r)
-	if err != nil {
-		what := r.Pool
-		if what == "" {
-			what = "of any subnet"
-		}
-		return nil, fmt.Errorf("request pool %s in %s: %w", what, r.AddressSpace, err)
-	}
-	return &docker.RequestPoolResponse{PoolID: p.id(), Pool: p.subnet.String(), Data: map[string]string{}}, nil
-}
-
-func (i *IPAM) requestPool(ctx context.Context, r *docker.RequestPoolRequest) (*pool, error) {
-	want, err := parsePoolRequest(r)
-	if err != nil {
-		return nil, err
-	}
-	// The routes are read before the lock is taken: that may take its time.
-	routes, err := i.hostRoutes(ctx)
-	if err != nil {
-		if want.pool == nil {
-			return nil, err
-		}
-		i.log.WithError(err).Warn("the subnet asked for is not compared with the host's routes")
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.pools == nil {
-		return nil, errNotLoaded
-	}
-	if want.pool != nil {
-		if route, ok := overlapping(want.pool.subnet, routes); ok {
-			i.log.WithFields(logrus.Fields{"subnet": want.pool.subnet, "route": route}).
-				Warn("the subnet asked for overlaps a route of the host")
-		}
-		return i.givenPool(ctx, want.pool)
-	}
-	s := &i.v4
-	if want.v6 {
-		s = &i.v6
-	}
-	bits := want.bits
-	if bits == 0 {
-		bits = s.bits
-	}
-	return i.choosePool(ctx, r.AddressSpace, s, bits, routes)
-}
-
-// poolRequest is what Docker asks for: a pool, or any pool of a family and length.
-type poolRequest struct {
-	pool *pool
-	v6   bool
-	bits int // zero: as is the default
-}
-
-// parsePoolRequest checks the request.
-func parsePoolRequest(r *docker.RequestPoolRequest) (poolRequest, error) {
-	for k, v := range r.Options {
-		if !strings.HasPrefix(k, "com.docker.network.") {
-			return poolRequest{}, fmt.Errorf("%w: option %s: %q: weave's IPAM has no options", ErrInvalid, k, v)
-		}
-	}
-	want := poolRequest{v6: r.V6}
-	if r.Pool != "" {
-		subnet, err := parseSubnet(r.Pool)
-		if err != nil {
-			return want, err
-		}
-		// An IPv4 subnet asked for as IPv6 is nonsense; the other way round, Swarm never says V6.
-		if r.V6 && subnet.Addr().Is4() {
-			return want, fmt.Errorf("%w: subnet %s: want an IPv6 subnet", ErrInvalid, subnet)
-		}
-		if !subnet.Addr().IsUnspecified() {
-			want.pool, err = newPool(r.AddressSpace, r.Pool, r.SubPool)
-			return want, err
-		}
-		// Since 29 an Engine may ask for 0.0.0.0/24: any subnet of that length.
-		want.v6, want.bits = subnet.Addr().Is6(), subnet.Bits()
-		if want.bits == 0 {
-			return want, fmt.Errorf("%w: subnet %s: it is all addresses", ErrInvalid, subnet)
-		}
-	}
-	if r.SubPool != "" {
-		return want, fmt.Errorf("%w: range %s: name its subnet too", ErrInvalid, r.SubPool)
-	}
-	if r.AddressSpace != LocalSpace && r.AddressSpace != GlobalSpace {
-		return want, fmt.Errorf("%w: address space %q: want %s or %s", ErrInvalid, r.AddressSpace, LocalSpace, GlobalSpace)
-	}
-	return want, nil
-}
-
-// ReleasePool takes a pool back, with all its addresses. One that isn't there is no error: Docker may have been told
-// before.
-func (i *IPAM) ReleasePool(ctx context.Context, r *docker.ReleasePoolRequest) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.pools == nil {
-		return errNotLoaded
-	}
-	p, ok := i.pools[r.PoolID]
-	if !ok {
-		i.log.WithField("pool", r.PoolID).Debug("release of a pool that isn't there")
-		return nil
-	}
-	if err := i.removePool(ctx, p); err != nil {
-		return fmt.Errorf("release pool %s: %w", r.PoolID, err)
+// acquire waits until no other call changes the state, or until ctx ends. The caller gives writer back.
+func (i *IPAM) acquire(ctx context.Context) error {
+	if err := i.writer.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait for another change of pools or addresses: %w", err)
 	}
 	return nil
 }
 
-// RequestAddress gives Docker the address that it names, or the next one. The kinds of errors are ErrInvalid,
-// ErrPoolUnknown, ErrForeignAddress, ErrAddressInUse and ErrPoolExhausted. A gateway is an address like any other, and
-// the options, which are Docker's, say nothing else.
-func (i *IPAM) RequestAddress(ctx context.Context, r *docker.RequestAddressRequest) (*docker.RequestAddressResponse, error) {
-	got, err := i.requestAddress(ctx, r)
-	if err != nil {
-		what := r.Address
-		if what == "" {
-			what = "any"
-		}
-		return nil, fmt.Errorf("request address %s of pool %s: %w", what, r.PoolID, err)
+// lock is acquire for the calls that need the state to be loaded. The returned function gives writer back.
+func (i *IPAM) lock(ctx context.Context) (unlock func(), err error) {
+	if err := i.acquire(ctx); err != nil {
+		return nil, err
 	}
-	return &docker.RequestAddressResponse{Address: got.String(), Data: map[string]string{}}, nil
+	if i.pools == nil {
+		i.writer.Release(1)
+		return nil, errNotLoaded
+	}
+	return func() { i.writer.Release(1) }, nil
 }
 
-func (i *IPAM) requestAddress(ctx context.Context, r *docker.RequestAddressRequest) (netip.Prefix, error) {
-	var addr netip.Addr
-	if r.Address != "" {
-		var err error
-		if addr, err = parseAddress(r.Address); err != nil {
+// update runs change, which changes the pools in memory and waits for nothing. The caller holds writer.
+func (i *IPAM) update(change func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	change()
+}
+
+// RequestPool makes the pool that r names, or one of a free subnet. The kinds of errors are ErrInvalid, ErrPoolOverlap
+// and ErrPoolExhausted. In the global space a pool that is there already is returned again: a new leader of a swarm
+// repeats the requests of the leader before.
+func (i *IPAM) RequestPool(ctx context.Context, r PoolRequest) (Pool, error) {
+	p, err := i.requestPool(ctx, r)
+	if err != nil {
+		return Pool{}, fmt.Errorf("request pool %s in %s: %w", r.subject(), r.Space, err)
+	}
+	return p, nil
+}
+
+func (i *IPAM) requestPool(ctx context.Context, r PoolRequest) (Pool, error) {
+	p, err := r.named()
+	if err != nil {
+		return Pool{}, err
+	}
+	routes, err := i.hostRoutes(ctx)
+	if err != nil {
+		if p == nil {
+			return Pool{}, err
+		}
+		i.log.WithError(err).Warn("the subnet asked for is not compared with the host's routes")
+	}
+	unlock, err := i.lock(ctx)
+	if err != nil {
+		return Pool{}, err
+	}
+	defer unlock()
+	if p == nil {
+		p, err = i.addAnyPool(ctx, r, routes)
+	} else {
+		p, err = i.addNamedPool(ctx, p, routes)
+	}
+	if err != nil {
+		return Pool{}, err
+	}
+	return p.listed(), nil
+}
+
+// ReleasePool removes a pool with all its addresses. It is no error if there is no such pool: Docker repeats a release
+// whose answer it did not get.
+func (i *IPAM) ReleasePool(ctx context.Context, id PoolID) error {
+	unlock, err := i.lock(ctx)
+	if err != nil {
+		return fmt.Errorf("release pool %s: %w", id, err)
+	}
+	defer unlock()
+	p, ok := i.pools[id]
+	if !ok {
+		i.log.WithField("pool", id).Debug("release of a pool that isn't there")
+		return nil
+	}
+	if err := i.removePool(ctx, p); err != nil {
+		return fmt.Errorf("release pool %s: %w", id, err)
+	}
+	return nil
+}
+
+// RequestAddress hands out addr, or the next free address of the pool if addr is zero, and returns it with the length
+// of the pool's subnet. An address that is named may lie outside of the pool's Range. The kinds of errors are
+// ErrInvalid, ErrPoolUnknown, ErrForeignAddress, ErrAddressInUse and ErrPoolExhausted. In the global space an address
+// that is held already is handed out again, as RequestPool does with pools.
+func (i *IPAM) RequestAddress(ctx context.Context, id PoolID, addr netip.Addr) (netip.Prefix, error) {
+	got, err := i.requestAddress(ctx, id, addr)
+	if err != nil {
+		subject := "any"
+		if addr.IsValid() {
+			subject = addr.String()
+		}
+		return netip.Prefix{}, fmt.Errorf("request address %s of pool %s: %w", subject, id, err)
+	}
+	return got, nil
+}
+
+func (i *IPAM) requestAddress(ctx context.Context, id PoolID, addr netip.Addr) (netip.Prefix, error) {
+	if addr.IsValid() {
+		if err := checkAddress(addr); err != nil {
 			return netip.Prefix{}, err
 		}
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.pools == nil {
-		return netip.Prefix{}, errNotLoaded
+	unlock, err := i.lock(ctx)
+	if err != nil {
+		return netip.Prefix{}, err
 	}
-	p, ok := i.pools[r.PoolID]
+	defer unlock()
+	p, ok := i.pools[id]
 	if !ok {
 		return netip.Prefix{}, fmt.Errorf("%w: remove the network and create it again", ErrPoolUnknown)
 	}
-	addr, err := i.holdAddress(ctx, p, addr)
+	addr, err = i.holdAddress(ctx, p, addr)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
 	return netip.PrefixFrom(addr, p.subnet.Bits()), nil
 }
 
-// ReleaseAddress takes an address back. One that is not held is no error: Docker releases gateways that it never asked
-// for, and what it has released before.
-func (i *IPAM) ReleaseAddress(ctx context.Context, r *docker.ReleaseAddressRequest) error {
-	addr, err := parseAddress(r.Address)
-	if err != nil {
-		return fmt.Errorf("release address %s of pool %s: %w", r.Address, r.PoolID, err)
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.pools == nil {
-		return errNotLoaded
-	}
-	p, ok := i.pools[r.PoolID]
-	if !ok || p.alloc.held[addr].IsZero() {
-		i.log.WithFields(logrus.Fields{"pool": r.PoolID, "address": addr}).Debug("release of an address that isn't held")
-		return nil
-	}
-	if err := i.releaseAddress(ctx, p, addr); err != nil {
-		return fmt.Errorf("release address %s of pool %s: %w", addr, r.PoolID, err)
+// ReleaseAddress takes an address back. It is no error if the address is not held: Docker releases gateways that it
+// never requested, and repeats a release whose answer it did not get. An address that is malformed is ErrInvalid.
+func (i *IPAM) ReleaseAddress(ctx context.Context, id PoolID, addr netip.Addr) error {
+	if err := i.releaseAddress(ctx, id, addr); err != nil {
+		return fmt.Errorf("release address %s of pool %s: %w", addr, id, err)
 	}
 	return nil
+}
+
+func (i *IPAM) releaseAddress(ctx context.Context, id PoolID, addr netip.Addr) error {
+	if err := checkAddress(addr); err != nil {
+		return err
+	}
+	unlock, err := i.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	p, ok := i.pools[id]
+	if !ok || p.alloc.held[addr].IsZero() {
+		i.log.WithFields(logrus.Fields{"pool": id, "address": addr}).Debug("release of an address that isn't held")
+		return nil
+	}
+	return i.freeAddress(ctx, p, addr)
 }

@@ -1,9 +1,6 @@
 package ipam
 
-import (
-	"fmt"
-	"net/netip"
-)
+import "net/netip"
 
 // lastOf returns the last address of p.
 func lastOf(p netip.Prefix) netip.Addr {
@@ -19,9 +16,9 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return last
 }
 
-// usable returns the first and the last address of the part within of subnet that endpoints can have. Without the
-// network's own address and the broadcast address of IPv4 (RFC 3021: a /31 has neither), and the subnet-router anycast
-// address of IPv6 (RFC 4291, 2.6.1; RFC 6164: not of a /127).
+// usable returns the first and the last address that endpoints can have in the part within of subnet. These are all but
+// the network's own address and the broadcast address of IPv4 (RFC 3021: a /31 has neither), and the subnet-router
+// anycast address of IPv6 (RFC 4291, 2.6.1; RFC 6164: a /127 has none). If there is none, last is less than first.
 func usable(subnet, within netip.Prefix) (first, last netip.Addr) {
 	first, last = within.Addr(), lastOf(within)
 	if subnet.Addr().BitLen()-subnet.Bits() <= 1 {
@@ -36,34 +33,6 @@ func usable(subnet, within netip.Prefix) (first, last netip.Addr) {
 	return first, last
 }
 
-// carve returns the first subnet of the given length in r that overlaps none of taken: looked for from the address from
-// to the end of r, then from its beginning.
-func carve(r netip.Prefix, bits int, from netip.Addr, taken []netip.Prefix) (netip.Prefix, bool) {
-	if !r.Contains(from) {
-		from = r.Addr()
-	}
-	if p, ok := carveFrom(r, bits, from, taken); ok {
-		return p, true
-	}
-	return carveFrom(r, bits, r.Addr(), taken)
-}
-
-func carveFrom(r netip.Prefix, bits int, from netip.Addr, taken []netip.Prefix) (netip.Prefix, bool) {
-	for r.Contains(from) { // the zero Addr, which follows the last one, is in no prefix
-		p := netip.PrefixFrom(from, bits).Masked()
-		if p.Addr() != from {
-			from = lastOf(p).Next()
-			continue
-		}
-		t, ok := overlapping(p, taken)
-		if !ok {
-			return p, true
-		}
-		from = lastOf(wider(p, t)).Next()
-	}
-	return netip.Prefix{}, false
-}
-
 // overlapping returns one of the prefixes that overlaps p.
 func overlapping(p netip.Prefix, prefixes []netip.Prefix) (netip.Prefix, bool) {
 	for _, q := range prefixes {
@@ -74,31 +43,10 @@ func overlapping(p netip.Prefix, prefixes []netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
+// wider returns the prefix with more addresses.
 func wider(p, q netip.Prefix) netip.Prefix {
 	if q.Bits() < p.Bits() {
 		return q
 	}
 	return p
-}
-
-// parseSubnet reads a subnet as a user types it: host bits are dropped, as Docker's own IPAM does.
-func parseSubnet(s string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(s)
-	if err != nil || p.Addr().Is4In6() {
-		return netip.Prefix{}, fmt.Errorf("%w: subnet %q: want an address and a length, like 10.32.0.0/22 or fd00:32::/64",
-			ErrInvalid, s)
-	}
-	return p.Masked(), nil
-}
-
-// parseAddress reads an address as Docker sends it.
-func parseAddress(s string) (netip.Addr, error) {
-	addr, err := netip.ParseAddr(s)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("%w: address %q: want one like 10.32.0.5 or fd00:32::5", ErrInvalid, s)
-	}
-	if addr.Zone() != "" {
-		return netip.Addr{}, fmt.Errorf("%w: address %q: a pool's addresses have no zone", ErrForeignAddress, s)
-	}
-	return addr.Unmap(), nil
 }

@@ -18,34 +18,37 @@ const (
 	rangePrefix   = "range/"   // + "v4" or "v6": rangeRecord
 )
 
-// poolRecord is a pool; its key has the rest.
+// poolRecord is a pool. Its space, subnet and range are in the key.
 type poolRecord struct {
 	Created time.Time  `json:"created"`
-	Cursor  netip.Addr `json:"cursor,omitzero"` // the allocator's, as it stood when an address was forgotten last
+	Cursor  netip.Addr `json:"cursor,omitzero"` // the allocator's, as of its last eviction; zero: none so far
 }
 
-// addressRecord is an address that is held, or was.
+// addressRecord is an address that is held or freed.
 type addressRecord struct {
-	Held     time.Time `json:"held,omitzero"` // since when
-	Sequence uint64    `json:"sequence"`      // of a freed address: the order in which they were freed
+	Held     time.Time `json:"held,omitzero"` // since when it is held; zero: it is freed
+	Sequence uint64    `json:"sequence"`      // of a freed address: see freedAddress
 }
 
-// rangeRecord is where subnets are carved from when Docker names none.
+// rangeRecord is a range that subnets are chosen from.
 type rangeRecord struct {
-	Range netip.Prefix `json:"range,omitzero"` // only the random one of IPv6
-	Next  netip.Addr   `json:"next,omitzero"`  // where to look for the next subnet
+	Range netip.Prefix `json:"range,omitzero"` // only of the random range of IPv6; zero: Options say it
+	Next  netip.Addr   `json:"next,omitzero"`  // where the search for the next subnet begins
 }
 
-func (p *pool) key() string { return poolPrefix + p.id() }
+func (p *pool) key() string { return poolPrefix + string(p.id()) }
 
-func (p *pool) addressKey(addr netip.Addr) string {
-	return addressPrefix + p.space + "/" + p.subnet.String() + "/" + addr.String()
-}
+// addressPrefix is what the keys of the pool's addresses begin with. It has no range: pools of one space don't overlap.
+func (p *pool) addressPrefix() string { return addressPrefix + p.space + "/" + p.subnet.String() + "/" }
 
-// Load reads the state from the store. Until it has, Docker's calls are refused.
+func (p *pool) addressKey(addr netip.Addr) string { return p.addressPrefix() + addr.String() }
+
+// Load reads the state from the store. Until it has succeeded, all calls that change the state fail.
 func (i *IPAM) Load(ctx context.Context) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	if err := i.acquire(ctx); err != nil {
+		return fmt.Errorf("load the state: %w", err)
+	}
+	defer i.writer.Release(1)
 	pools, err := loadPools(ctx, i.store)
 	if err != nil {
 		return fmt.Errorf("load pools: %w", err)
@@ -65,18 +68,18 @@ func (i *IPAM) Load(ctx context.Context) error {
 		}
 		i.v6.random = true
 	}
-	i.pools = pools
+	i.update(func() { i.pools = pools })
 	return nil
 }
 
-func loadPools(ctx context.Context, s store.Store) (map[string]*pool, error) {
+func loadPools(ctx context.Context, s store.Store) (map[PoolID]*pool, error) {
 	records, err := store.Load[poolRecord](ctx, s, poolPrefix)
 	if err != nil {
 		return nil, err
 	}
-	pools := make(map[string]*pool, len(records))
+	pools := make(map[PoolID]*pool, len(records))
 	for key, r := range records {
-		p, err := parsePoolID(strings.TrimPrefix(key, poolPrefix))
+		p, err := parsePoolID(PoolID(strings.TrimPrefix(key, poolPrefix)))
 		if err != nil {
 			return nil, fmt.Errorf("record %s: %w: %w", key, store.ErrDamaged, err)
 		}
@@ -86,19 +89,19 @@ func loadPools(ctx context.Context, s store.Store) (map[string]*pool, error) {
 	return pools, nil
 }
 
-func loadAddresses(ctx context.Context, s store.Store, pools map[string]*pool) error {
+func loadAddresses(ctx context.Context, s store.Store, pools map[PoolID]*pool) error {
 	records, err := store.Load[addressRecord](ctx, s, addressPrefix)
 	if err != nil {
 		return err
 	}
-	bySubnet := make(map[string]*pool, len(pools)) // by the beginning of their addresses' keys
+	byPrefix := make(map[string]*pool, len(pools))
 	for _, p := range pools {
-		bySubnet[strings.TrimSuffix(p.addressKey(netip.Addr{}), netip.Addr{}.String())] = p
+		byPrefix[p.addressPrefix()] = p
 	}
 	freed := map[*pool][]freedAddress{}
 	for key, r := range records {
 		cut := strings.LastIndexByte(key, '/') + 1
-		p := bySubnet[key[:cut]]
+		p := byPrefix[key[:cut]]
 		addr, err := netip.ParseAddr(key[cut:])
 		if err != nil || p == nil || !p.subnet.Contains(addr) || r.Held.IsZero() && !p.alloc.inside(addr) {
 			return fmt.Errorf("record %s: %w: it is of no pool", key, store.ErrDamaged)
@@ -115,12 +118,17 @@ func loadAddresses(ctx context.Context, s store.Store, pools map[string]*pool) e
 	return nil
 }
 
-// ulaRange returns the range of unique local addresses that r has, or a new one: fd00::/8 and 40 random bits (RFC 4193,
-// 3.2.1). A new one is written with the first subnet that is carved from it.
+// ulaBits is the length of a range of unique local addresses: fd00::/8 and 40 random bits (RFC 4193, 3.2.1).
+const ulaBits = 48
+
+// ulaRange returns the range of unique local addresses that r has, or a new one. A new one is written with the first
+// subnet that is chosen from it.
 func ulaRange(r rangeRecord) (netip.Prefix, error) {
 	if r.Range.IsValid() {
-		if addr := r.Range.Addr(); r.Range.Bits() != ulaBits || !addr.Is6() || !addr.IsPrivate() || r.Range.Masked() != r.Range {
-			return netip.Prefix{}, fmt.Errorf("%w: range %s: want a /%d of fd00::/8", store.ErrDamaged, r.Range, ulaBits)
+		addr := r.Range.Addr()
+		if r.Range.Bits() != ulaBits || !addr.Is6() || !addr.IsPrivate() || r.Range.Masked() != r.Range {
+			return netip.Prefix{}, fmt.Errorf("%w: range %s: want a /%d of fd00::/8",
+				store.ErrDamaged, r.Range, ulaBits)
 		}
 		return r.Range, nil
 	}

@@ -7,10 +7,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
-	docker "github.com/docker/go-plugins-helpers/ipam"
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/weaveplugin/weave/store"
 )
@@ -19,20 +18,19 @@ import (
 func TestRestartChangesNothing(t *testing.T) {
 	play := func(restart bool) (answers []string) {
 		f := newFixture(t, Options{RangeV6: netip.MustParsePrefix("fd00:32::/48")})
-		a, _ := f.pool(docker.RequestPoolRequest{})
-		b, _ := f.pool(docker.RequestPoolRequest{V6: true})
-		c, _ := f.pool(docker.RequestPoolRequest{Pool: "10.9.0.0/28", SubPool: "10.9.0.4/30"})
+		a := f.pool(PoolRequest{}).ID
+		b := f.pool(PoolRequest{IPv6: true}).ID
+		subnet, pickRange := netip.MustParsePrefix("10.9.0.0/28"), netip.MustParsePrefix("10.9.0.4/30")
+		c := f.pool(PoolRequest{Subnet: subnet, Range: pickRange}).ID
 		for n := range 60 {
-			pool := []string{a, b, c}[n%3]
+			pool := []PoolID{a, b, c}[n%3]
 			got, err := f.request(pool, "")
 			answers = append(answers, fmt.Sprint(got, err != nil))
 			if n%4 != 0 && err == nil {
-				addr, _, _ := strings.Cut(got, "/")
-				f.release(pool, addr)
+				f.release(pool, got.Addr().String())
 			}
 			if n%10 == 5 {
-				_, subnet := f.pool(docker.RequestPoolRequest{V6: n%20 == 5})
-				answers = append(answers, subnet)
+				answers = append(answers, f.pool(PoolRequest{IPv6: n%20 == 5}).Subnet.String())
 			}
 			if restart {
 				f.restart()
@@ -56,7 +54,8 @@ func TestRestartChangesNothing(t *testing.T) {
 	}
 }
 
-// TestCursorOutlastsRestart: an address that was forgotten is not taken for one that was never used.
+// TestCursorOutlastsRestart: an evicted address is handed out after the addresses that were never used, after a restart
+// too.
 func TestCursorOutlastsRestart(t *testing.T) {
 	f := newFixture(t, Options{})
 	id := f.subnet("fd00:9::/64")
@@ -76,11 +75,12 @@ func TestCursorOutlastsRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.address(id, "", "fd00:9::1:1/64")
-	f.release(id, "fd00:9::1:1") // and fd00:9::1 is forgotten
+	f.release(id, "fd00:9::1:1") // and fd00:9::1 is evicted
 	f.restart()
 	f.address(id, "", "fd00:9::1:2/64")
-	if p := f.pools[id]; p.alloc.used(netip.MustParseAddr("fd00:9::1")) || !p.alloc.used(netip.MustParseAddr("fd00:9::2")) {
-		t.Error("want fd00:9::1 forgotten, and it alone")
+	used := f.pools[id].alloc.used
+	if used(netip.MustParseAddr("fd00:9::1")) || !used(netip.MustParseAddr("fd00:9::2")) {
+		t.Error("want fd00:9::1 evicted, and it alone")
 	}
 }
 
@@ -93,11 +93,13 @@ func TestStoreThatFails(t *testing.T) {
 	ctx := t.Context()
 	f.refused(id, "", full)
 	f.refused(id, "10.9.0.9", full)
-	_, err1 := f.RequestPool(ctx, &docker.RequestPoolRequest{AddressSpace: LocalSpace})
-	_, err2 := f.RequestPool(ctx, &docker.RequestPoolRequest{AddressSpace: LocalSpace, Pool: "10.10.0.0/24"})
-	err3 := f.ReleaseAddress(ctx, &docker.ReleaseAddressRequest{PoolID: id, Address: "10.9.0.1"})
-	err4 := f.ReleasePool(ctx, &docker.ReleasePoolRequest{PoolID: id})
-	for n, err := range []error{err1, err2, err3, err4} {
+	_, err1 := f.RequestPool(ctx, PoolRequest{Space: LocalSpace})
+	_, err2 := f.RequestPool(ctx, PoolRequest{Space: LocalSpace, Subnet: netip.MustParsePrefix("10.10.0.0/24")})
+	err3 := f.ReleaseAddress(ctx, id, netip.MustParseAddr("10.9.0.1"))
+	err4 := f.ReleasePool(ctx, id)
+	_, err5 := f.Forget(ctx, LocalSpace, nil, time.Now().Add(time.Hour))
+	_, err6 := f.Forget(ctx, LocalSpace, Known{netip.MustParsePrefix("10.9.0.0/24"): nil}, time.Now().Add(time.Hour))
+	for n, err := range []error{err1, err2, err3, err4, err5, err6} {
 		if !errors.Is(err, full) {
 			t.Errorf("call %d: %v: want %v", n, err, full)
 		}
@@ -105,12 +107,12 @@ func TestStoreThatFails(t *testing.T) {
 	f.faulty.err = nil
 	f.address(id, "", "10.9.0.2/24")
 	f.refused(id, "10.9.0.1", ErrAddressInUse)
-	if _, subnet := f.pool(docker.RequestPoolRequest{}); subnet != "10.32.0.0/22" {
+	if subnet := f.pool(PoolRequest{}).Subnet; subnet.String() != "10.32.0.0/22" {
 		t.Errorf("%s: want 10.32.0.0/22", subnet)
 	}
 	listed := f.Pools()
 	f.restart()
-	if diff := cmp.Diff(listed, f.Pools(), cmpopts.EquateComparable(netip.Prefix{})); diff != "" || len(listed) != 2 {
+	if diff := cmp.Diff(listed, f.Pools(), comparePrefix); diff != "" || len(listed) != 2 {
 		t.Errorf("(-before +after restart):\n%s", diff)
 	}
 }

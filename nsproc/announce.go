@@ -6,53 +6,56 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
-// announcement is the Ethernet frame that tells the network who has an address. It is sent over a packet socket, for
-// IPv6 too: an ordinary socket could not send from an address that the kernel still checks for a duplicate.
-func announcement(mac [6]byte, a netip.Addr) []byte {
+// announcement returns an Ethernet frame that tells all stations the MAC of an address. It has to be sent over a packet
+// socket: no other socket can send from an IPv6 address before the kernel has finished duplicate address detection.
+func announcement(source mac.Address, a netip.Addr) []byte {
 	if a.Is4() {
-		return arpAnnouncement(mac, a.As4())
+		return arpAnnouncement(source, a.As4())
 	}
-	return neighbourAdvertisement(mac, a.As16())
+	return neighbourAdvertisement(source, a.As16())
 }
 
-// arpAnnouncement is an ARP request for the sender's own address (RFC 5227, section 2.3).
-func arpAnnouncement(mac [6]byte, a [4]byte) []byte {
-	b := ethernet([6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, unix.ETH_P_ARP)
+// arpAnnouncement returns an ARP request for the sender's own address (RFC 5227, section 2.3).
+func arpAnnouncement(source mac.Address, a [4]byte) []byte {
+	b := ethernet(mac.Address{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, source, unix.ETH_P_ARP)
 	b = append(b, 0, 1, 8, 0, 6, 4, 0, 1) // Ethernet, IPv4, their sizes, request
-	b = append(b, mac[:]...)
+	b = append(b, source[:]...)
 	b = append(b, a[:]...)
 	b = append(b, 0, 0, 0, 0, 0, 0)
 	return append(b, a[:]...)
 }
 
-// neighbourAdvertisement is an unsolicited neighbour advertisement to all nodes (RFC 4861, section 7.2.6) that
-// overrides what they have (flag O) and carries the target's link-layer address.
-func neighbourAdvertisement(mac [6]byte, a [16]byte) []byte {
+// neighbourAdvertisement returns an unsolicited neighbour advertisement to all nodes (RFC 4861, section 7.2.6). Its
+// flag O has them replace the MAC that they know.
+func neighbourAdvertisement(source mac.Address, a [16]byte) []byte {
 	allNodes := netip.MustParseAddr("ff02::1").As16()
-	icmp := []byte{136, 0, 0, 0, 0x20, 0, 0, 0} // type, code, checksum, flags
+	icmp := []byte{136, 0, 0, 0, 0x20, 0, 0, 0} // type, code, checksum (2 bytes), flags (O) and reserved
 	icmp = append(icmp, a[:]...)
 	icmp = append(icmp, 2, 1) // option: target link-layer address, eight bytes
-	icmp = append(icmp, mac[:]...)
+	icmp = append(icmp, source[:]...)
 	binary.BigEndian.PutUint16(icmp[2:], checksum(a, allNodes, icmp))
 
-	b := ethernet([6]byte{0x33, 0x33, 0, 0, 0, 1}, mac, unix.ETH_P_IPV6)
+	b := ethernet(mac.Address{0x33, 0x33, 0, 0, 0, 1}, source, unix.ETH_P_IPV6)
 	b = append(b, 0x60, 0, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(icmp)))
-	b = append(b, unix.IPPROTO_ICMPV6, 255) // hop limit: receivers refuse any other
+	b = append(b, unix.IPPROTO_ICMPV6, 255) // hop limit; receivers ignore others
 	b = append(b, a[:]...)
 	b = append(b, allNodes[:]...)
 	return append(b, icmp...)
 }
 
-func ethernet(dst, src [6]byte, typ uint16) []byte {
+// ethernet returns the header of an Ethernet frame.
+func ethernet(dst, src mac.Address, typ uint16) []byte {
 	b := append(dst[:], src[:]...)
 	return binary.BigEndian.AppendUint16(b, typ)
 }
 
-// checksum is that of ICMPv6 (RFC 4443, section 2.3), over the pseudo-header and a message of even length whose
-// checksum is zero.
+// checksum returns the checksum of an ICMPv6 message (RFC 4443, section 2.3). The message has an even length, and
+// zero in place of its checksum.
 func checksum(src, dst [16]byte, icmp []byte) uint16 {
 	b := append(src[:], dst[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(icmp)))

@@ -16,13 +16,13 @@ import (
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
-// multicastMetric is added to a link's index for the metric of its multicast route, so that a container on several
-// networks has one of each; the first network's is used where a program names no link.
+// multicastMetric is added to a link's index for the metric of its multicast route, so that the routes of several
+// links do not replace each other. A program that names no link sends out of the one with the lowest index.
 const multicastMetric = 1000
 
 var multicast = netip.MustParsePrefix("224.0.0.0/4")
 
-// configure does what was asked for and tells what could not be set here.
+// configure configures the container end. It returns what it left out and why.
 func configure(c protocol.Configure) (skipped []string, err error) {
 	conn, err := rtnl.Dial()
 	if err != nil {
@@ -38,9 +38,9 @@ func configure(c protocol.Configure) (skipped []string, err error) {
 		return nil, err
 	}
 	if c.IPv6 {
-		err := refuseRouterAdvertisements(c.Proc, link.Name)
+		err := ignoreRouterAdvertisements(c.Proc, link.Name)
 		switch {
-		case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrNotExist): // /proc/sys is read-only; a kernel without IPv6
+		case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrNotExist): // read-only /proc/sys; a kernel without IPv6
 			skipped = append(skipped, err.Error())
 		case err != nil:
 			return nil, err
@@ -62,8 +62,8 @@ func configure(c protocol.Configure) (skipped []string, err error) {
 	return skipped, nil
 }
 
-// containerEnd is the veth whose other end is the peer. Another veth may have the same index for its other end, in
-// another namespace, so the MAC decides.
+// containerEnd returns the veth that has the peer and the MAC requested. Another veth may have the same index for its
+// peer, in another namespace.
 func containerEnd(links []netstate.Link, c protocol.Configure) (netstate.Link, error) {
 	other := ""
 	for _, l := range links {
@@ -78,26 +78,23 @@ func containerEnd(links []netstate.Link, c protocol.Configure) (netstate.Link, e
 	return netstate.Link{}, fmt.Errorf("no veth with peer %d and MAC %s here%s: %w", c.Peer, c.MAC, other, unix.ENODEV)
 }
 
-// refuseRouterAdvertisements keeps other containers of the network from giving this one addresses and routes.
-func refuseRouterAdvertisements(proc, link string) error {
+// ignoreRouterAdvertisements has the link ignore router advertisements, with which any container of the network could
+// give it addresses and routes.
+func ignoreRouterAdvertisements(proc, link string) error {
 	f, err := os.OpenFile(filepath.Join(proc, "sys/net/ipv6/conf", link, "accept_ra"), os.O_WRONLY, 0)
 	if err != nil {
-		return fmt.Errorf("refuse router advertisements: %w", err)
+		return fmt.Errorf("ignore router advertisements: %w", err)
 	}
 	_, err = f.WriteString("0")
 	return errors.Join(err, f.Close())
 }
 
-// announceAll announces the addresses that the link has; it returns what it left out.
+// announceAll announces those of the addresses that the link has. It returns the others, with the reason.
 func announceAll(link netstate.Link, addresses []netip.Prefix) (missing []string, err error) {
-	mac, err := protocol.ParseMAC(link.MAC)
-	if err != nil {
-		return nil, err
-	}
 	var frames [][]byte
 	for _, p := range addresses {
 		if slices.ContainsFunc(link.Addresses, func(q netip.Prefix) bool { return p.Addr() == q.Addr() }) {
-			frames = append(frames, announcement(mac, p.Addr()))
+			frames = append(frames, announcement(link.MAC, p.Addr()))
 		} else {
 			missing = append(missing, fmt.Sprintf("announce %s: not on %s", p.Addr(), link.Name))
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netstate"
@@ -31,7 +32,7 @@ func newLauncher(t *testing.T) *launch.Launcher {
 	return l
 }
 
-// A container on two networks gets a multicast route out of each link, however often it is configured.
+// A container on two networks gets one multicast route out of each link, however often it is configured.
 func TestMulticast(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
@@ -66,14 +67,14 @@ func TestMulticast(t *testing.T) {
 func TestRouterAdvertisements(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
-	if _, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: mac}); err != nil {
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
+	if _, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr}); err != nil {
 		t.Fatal(err)
 	}
 	if got := acceptRA(t, ns); got != "1" {
-		t.Errorf("not asked for: accept_ra is %s, want 1", got)
+		t.Errorf("not requested: accept_ra is %s, want 1", got)
 	}
-	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: mac, IPv6: true})
+	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr, IPv6: true})
 	if err != nil || skipped != nil {
 		t.Fatalf("skipped %q, error %v", skipped, err)
 	}
@@ -82,7 +83,7 @@ func TestRouterAdvertisements(t *testing.T) {
 	}
 }
 
-// In a managed plugin /proc/sys is read-only, and another proc is not.
+// Where /proc/sys is read-only, as in a managed plugin, the setting is left out; through another proc it is made.
 func TestReadOnlyProcSys(t *testing.T) {
 	for _, name := range []string{"unshare", "mount"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -90,12 +91,13 @@ func TestReadOnlyProcSys(t *testing.T) {
 		}
 	}
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
 	own := t.TempDir()
 	configure := func(proc string) []string {
-		request := fmt.Sprintf(`{"version":1,"configure":{"peer":%d,"mac":"%s","ipv6":true,"proc":"%s"}}`, index, mac, proc)
-		script := `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && mount -t proc proc "$1" && exec "$0"`
-		reply := ask(t, ns.File(), request, "unshare", "--mount", "sh", "-c", script, nstest.Nsproc(t), own)
+		request := encodeConfigure(t, protocol.Configure{Peer: index, MAC: hwaddr, IPv6: true, Proc: proc})
+		const script = `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys &&
+			mount -t proc proc "$1" && exec "$0"`
+		reply := run(t, ns.File(), request, "unshare", "--mount", "sh", "-c", script, nstest.Nsproc(t), own)
 		if reply.Error != nil {
 			t.Fatal(reply.Error)
 		}
@@ -108,10 +110,10 @@ func TestReadOnlyProcSys(t *testing.T) {
 		t.Errorf("accept_ra is %s, want 1", got)
 	}
 	if skipped := configure(own); len(skipped) != 0 {
-		t.Errorf("by a proc of its own: skipped %q", skipped)
+		t.Errorf("through another proc: skipped %q", skipped)
 	}
 	if got := acceptRA(t, ns); got != "0" {
-		t.Errorf("by a proc of its own: accept_ra is %s, want 0", got)
+		t.Errorf("through another proc: accept_ra is %s, want 0", got)
 	}
 }
 
@@ -128,12 +130,13 @@ func acceptRA(t *testing.T, ns *nstest.NS) (value string) {
 func TestAnnounce(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
 	frames := capture(t, host, index)
 	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{
-		Peer: index, MAC: mac, Announce: true,
+		Peer: index, MAC: hwaddr, Announce: true,
 		Addresses: []netip.Prefix{
-			netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("10.32.0.77/22"), netip.MustParsePrefix("fd00::9/64"),
+			netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("10.32.0.77/22"),
+			netip.MustParsePrefix("fd00::9/64"),
 		},
 	})
 	if err != nil {
@@ -142,13 +145,9 @@ func TestAnnounce(t *testing.T) {
 	if diff := cmp.Diff([]string{"announce 10.32.0.77: not on eth0"}, skipped); diff != "" {
 		t.Error("skipped (-want +got)\n", diff)
 	}
-	hardware, err := protocol.ParseMAC(mac)
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := map[string]bool{
-		string(announcement(hardware, netip.MustParseAddr("10.32.0.9"))): true,
-		string(announcement(hardware, netip.MustParseAddr("fd00::9"))):   true,
+		string(announcement(hwaddr, netip.MustParseAddr("10.32.0.9"))): true,
+		string(announcement(hwaddr, netip.MustParseAddr("fd00::9"))):   true,
 	}
 	for deadline := time.Now().Add(10 * time.Second); len(want) > 0; {
 		if time.Now().After(deadline) {
@@ -158,12 +157,12 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// A neighbour that knows the address under its last owner's MAC takes up the new one: the kernel finds the
-// advertisement's checksum, hop limit and options in order.
-func TestAnnouncementIsBelieved(t *testing.T) {
+// A neighbour that knows another MAC for the addresses replaces it, so the kernel accepts the announcements'
+// checksum, hop limit and options.
+func TestAnnouncementUpdatesNeighbours(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
 	host.Do(t, func() error {
 		for _, args := range [][]string{
 			{"address", "add", "10.32.0.1/22", "dev", "host0"},
@@ -178,8 +177,8 @@ func TestAnnouncementIsBelieved(t *testing.T) {
 		return nil
 	})
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		// Again and again, since the kernel ignores changes that follow each other within a second (locktime).
-		_, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: mac, Announce: true,
+		// Several times, since the kernel ignores changes that follow each other within a second (locktime).
+		_, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr, Announce: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/22"), netip.MustParsePrefix("fd00::9/64")}})
 		if err != nil {
 			t.Fatal(err)
@@ -189,27 +188,27 @@ func TestAnnouncementIsBelieved(t *testing.T) {
 			s, err = snapshot()
 			return err
 		})
-		known := map[string]string{}
+		known := map[string]mac.Address{}
 		for _, n := range s.Neighbours {
 			known[n.Address.String()] = n.MAC
 		}
-		if known["10.32.0.9"] == mac && known["fd00::9"] == mac {
+		if known["10.32.0.9"] == hwaddr && known["fd00::9"] == hwaddr {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the neighbour still has %v, want %s", known, mac)
+			t.Fatalf("the neighbour still has %v, want %s", known, hwaddr)
 		}
 	}
 }
 
-// Another veth with the same peer index, in another namespace, is not the one.
+// A link that has another peer or another MAC is not configured.
 func TestNoContainerEnd(t *testing.T) {
 	l := newLauncher(t)
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0")
+	index, hwaddr := nstest.Veth(t, host, ns, "host0")
 	for name, c := range map[string]protocol.Configure{
-		"another peer": {Peer: index + 1, MAC: mac},
-		"another MAC":  {Peer: index, MAC: "02:00:00:00:00:01"},
+		"another peer": {Peer: index + 1, MAC: hwaddr},
+		"another MAC":  {Peer: index, MAC: mac.MustParse("02:00:00:00:00:01")},
 	} {
 		c.Multicast = true
 		_, err := l.Configure(t.Context(), ns.Path(), c)
@@ -225,18 +224,17 @@ func TestNoContainerEnd(t *testing.T) {
 
 func TestContainerEnd(t *testing.T) {
 	links := []netstate.Link{
-		{Index: 2, Name: "br", Kind: "bridge", Peer: 7, MAC: "02:00:00:00:00:01"},
-		{Index: 3, Name: "gw", Kind: "veth", Peer: 7, MAC: "02:00:00:00:00:02"},
-		{Index: 4, Name: "eth0", Kind: "veth", Peer: 7, MAC: "02:00:00:00:00:01"},
+		{Index: 2, Name: "br", Kind: "bridge", Peer: 7, MAC: mac.MustParse("02:00:00:00:00:01")},
+		{Index: 3, Name: "gw", Kind: "veth", Peer: 7, MAC: mac.MustParse("02:00:00:00:00:02")},
+		{Index: 4, Name: "eth0", Kind: "veth", Peer: 7, MAC: mac.MustParse("02:00:00:00:00:01")},
 	}
-	got, err := containerEnd(links, protocol.Configure{Peer: 7, MAC: "02:00:00:00:00:01"})
+	got, err := containerEnd(links, protocol.Configure{Peer: 7, MAC: mac.MustParse("02:00:00:00:00:01")})
 	if err != nil || got.Index != 4 {
 		t.Errorf("got %+v and error %v, want eth0", got, err)
 	}
 }
 
 func TestFrames(t *testing.T) {
-	mac := [6]byte{2, 0, 0, 0, 0, 0xa}
 	for _, tc := range []struct{ address, want string }{
 		{"10.32.0.9", "ffffffffffff 02000000000a 0806" + // to all
 			"0001 0800 06 04 0001 02000000000a 0a200009 000000000000 0a200009"},
@@ -248,13 +246,14 @@ func TestFrames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := announcement(mac, netip.MustParseAddr(tc.address)); !bytes.Equal(got, want) {
+		got := announcement(mac.MustParse("02:00:00:00:00:0a"), netip.MustParseAddr(tc.address))
+		if !bytes.Equal(got, want) {
 			t.Errorf("%s:\ngot  %x\nwant %x", tc.address, got, want)
 		}
 	}
 }
 
-// capture returns a function that gives the next frame that comes to a link, or nil after a while.
+// capture returns a function that returns the next frame that a link receives, nil if there is none for a while.
 func capture(t *testing.T, ns *nstest.NS, link int) func() []byte {
 	t.Helper()
 	var fd int
@@ -264,7 +263,8 @@ func capture(t *testing.T, ns *nstest.NS, link int) func() []byte {
 			return err
 		}
 		t.Cleanup(func() { unix.Close(fd) })
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 200_000}); err != nil {
+		timeout := unix.Timeval{Usec: 200_000}
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 			return err
 		}
 		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link})

@@ -1,11 +1,12 @@
 #include "textflag.h"
 
-// weave_nsproc_entry is the ELF entry point (go build -ldflags '-E weave_nsproc_entry'): it enters the network
-// namespace that descriptor 3 is open on, then goes on to Go's own entry point with the stack as the kernel left it.
-// If it can't enter, the process ends with status 100 + errno.
+// weave_nsproc_entry is the ELF entry point (go build -ldflags '-E weave_nsproc_entry'). It enters the network
+// namespace that descriptor 3 is open on and jumps to Go's own entry point, with the stack as the kernel prepared it.
+// If it can't enter, the process exits with status 100 + errno.
 //
-// The timer slack, which the threads of the runtime inherit, lets its monitor sleep for as long as nsproc lives: it would
-// wake up each 20 microseconds to look after goroutines that nsproc does not have, at a tenth of nsproc's whole time.
+// It also sets the timer slack to a second, which the threads of the Go runtime inherit. The runtime's monitor thread
+// would otherwise wake up every 20 microseconds to preempt goroutines that run for long. nsproc has none, and the
+// monitor would take a tenth of its time.
 TEXT weave_nsproc_entry(SB), NOSPLIT|NOFRAME, $0
 	MOVQ $308, AX        // setns
 	MOVQ $3, DI          // protocol.NamespaceFD

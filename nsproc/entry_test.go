@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,8 +21,18 @@ import (
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
-// ask runs a binary with namespace as descriptor 3 and decodes its reply.
-func ask(t *testing.T, namespace *os.File, request string, command ...string) protocol.Reply {
+// encodeConfigure encodes a request.
+func encodeConfigure(t *testing.T, c protocol.Configure) string {
+	t.Helper()
+	b, err := json.Marshal(protocol.Request{Version: protocol.Version, Configure: &c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// run runs a command that executes nsproc with namespace as descriptor 3, and decodes its reply.
+func run(t *testing.T, namespace *os.File, request string, command ...string) protocol.Reply {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	cmd.ExtraFiles = []*os.File{namespace}
@@ -42,7 +53,7 @@ func ask(t *testing.T, namespace *os.File, request string, command ...string) pr
 	return reply
 }
 
-// snapshot is what the calling thread's namespace holds.
+// snapshot lists the calling thread's namespace.
 func snapshot() (*netstate.Snapshot, error) {
 	dump, err := list(protocol.List{Routes: true, Neighbours: true})
 	if err != nil {
@@ -51,7 +62,8 @@ func snapshot() (*netstate.Snapshot, error) {
 	return rtnl.Decode(dump)
 }
 
-// Every thread of nsproc is in the namespace, although none of the test is, and its runtime's monitor is let sleep.
+// Every thread of nsproc is in the namespace, although no thread of the test is. The timer slack lets the runtime's
+// monitor thread sleep.
 func TestThreadsAreBornInside(t *testing.T) {
 	ns := nstest.New(t)
 	r, w, err := os.Pipe()
@@ -62,7 +74,7 @@ func TestThreadsAreBornInside(t *testing.T) {
 	defer w.Close()
 	cmd := exec.CommandContext(t.Context(), nstest.Nsproc(t))
 	cmd.ExtraFiles = []*os.File{ns.File()}
-	cmd.Stdin = r // nothing comes, so that it waits
+	cmd.Stdin = r // without a request, so that it waits
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -92,16 +104,18 @@ func TestThreadsAreBornInside(t *testing.T) {
 	}
 }
 
-// Without its entry point nsproc would work where it was started: it must do nothing there.
+// An nsproc without its entry point is in the namespace that it was started in, and must change nothing there.
 func TestRefusesWithoutEntryPoint(t *testing.T) {
 	host, ns, peer := nstest.New(t), nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, peer, host, "host0", "10.32.0.9/22")
-	request := fmt.Sprintf(`{"version":1,"configure":{"proc":"/proc","peer":%d,"mac":"%s","multicast":true,"ipv6":true}}`, index, mac)
+	index, hwaddr := nstest.Veth(t, peer, host, "host0", "10.32.0.9/22")
+	request := encodeConfigure(t, protocol.Configure{
+		Peer: index, MAC: hwaddr, Multicast: true, IPv6: true, Proc: "/proc",
+	})
 	path := nstest.BuildNsproc(t, "")
-	host.Do(t, func() error { // what a process starts with is its parent thread's namespace
-		reply := ask(t, ns.File(), request, path)
-		if reply.Error == nil || reply.Error.Op != "check namespace" || !strings.Contains(reply.Error.Message, "without its entry point") {
-			t.Errorf("got %+v", reply.Error)
+	host.Do(t, func() error { // a process starts in its parent thread's namespace
+		e := run(t, ns.File(), request, path).Error
+		if e == nil || e.Op != "check namespace" || !strings.Contains(e.Message, "without its entry point") {
+			t.Errorf("got %+v", e)
 		}
 		s, err := snapshot()
 		if err != nil {
@@ -114,8 +128,8 @@ func TestRefusesWithoutEntryPoint(t *testing.T) {
 		}
 		return nil
 	})
-	// The same request is good: with the entry point it is done.
-	if reply := ask(t, host.File(), request, nstest.Nsproc(t)); reply.Error != nil {
+	// With the entry point the same request succeeds.
+	if reply := run(t, host.File(), request, nstest.Nsproc(t)); reply.Error != nil {
 		t.Errorf("with the entry point: %+v", reply.Error)
 	}
 }
@@ -155,14 +169,17 @@ func TestBadRequest(t *testing.T) {
 		`{"version":1,"list":{},"x":{}}`: "unknown field",
 		`hello`:                          "decode",
 	} {
-		reply := ask(t, ns.File(), request, path)
-		if reply.Version != protocol.Version || reply.Error == nil || reply.Error.Op != "read request" || !strings.Contains(reply.Error.Message, want) {
-			t.Errorf("%s: got %+v %+v, want %q", request, reply, reply.Error, want)
+		reply := run(t, ns.File(), request, path)
+		if reply.Version != protocol.Version {
+			t.Errorf("%s: got version %d", request, reply.Version)
+		}
+		if e := reply.Error; e == nil || e.Op != "read request" || !strings.Contains(e.Message, want) {
+			t.Errorf("%s: got %+v, want %q", request, e, want)
 		}
 	}
 }
 
-// The plugin is gone before it has asked for anything: nsproc goes too.
+// If the plugin ends before it has sent a request, nsproc ends as well.
 func TestEndsWithoutPlugin(t *testing.T) {
 	ns := nstest.New(t)
 	cmd := exec.CommandContext(t.Context(), nstest.Nsproc(t))
@@ -173,19 +190,21 @@ func TestEndsWithoutPlugin(t *testing.T) {
 	}
 }
 
-// The other architecture's entry point, under emulation. qemu-user translates netlink and knows of links, addresses and
-// routes, not of neighbours: hence a configuration rather than a listing.
+// The entry point for arm64, in an emulator. The request is Configure because qemu-user translates the netlink
+// messages that it needs, but not all that List needs.
 func TestArm64(t *testing.T) {
 	qemu, err := exec.LookPath("qemu-aarch64-static")
 	if err != nil {
 		t.Skip("needs qemu-user-static")
 	}
 	host, ns := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22")
-	request := fmt.Sprintf(`{"version":1,"configure":{"proc":"/proc","peer":%d,"mac":"%s","multicast":true,"addresses":["10.32.0.9/22"]}}`, index, mac)
-
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22")
+	request := encodeConfigure(t, protocol.Configure{
+		Peer: index, MAC: hwaddr, Multicast: true, Proc: "/proc",
+		Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/22")},
+	})
 	path := nstest.BuildNsproc(t, "-E weave_nsproc_entry", "GOARCH=arm64")
-	if reply := ask(t, ns.File(), request, qemu, path); reply.Error != nil {
+	if reply := run(t, ns.File(), request, qemu, path); reply.Error != nil {
 		t.Errorf("configure: %+v", reply.Error)
 	}
 	if !hasMulticast(t, ns) {
@@ -197,7 +216,7 @@ func TestArm64(t *testing.T) {
 		t.Errorf("without a namespace: got %v, want status 109", err)
 	}
 	path = nstest.BuildNsproc(t, "", "GOARCH=arm64")
-	if reply := ask(t, ns.File(), request, qemu, path); reply.Error == nil || reply.Error.Op != "check namespace" {
+	if reply := run(t, ns.File(), request, qemu, path); reply.Error == nil || reply.Error.Op != "check namespace" {
 		t.Errorf("without the entry point: got %+v", reply.Error)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
-// list is what is in this namespace, in the kernel's words: the plugin decodes them, nsproc is the sooner done.
+// list returns what is in this namespace as the kernel's messages, for rtnl.Decode in the plugin.
 func list(what protocol.List) ([]byte, error) {
 	conn, err := rtnl.Dial()
 	if err != nil {

@@ -1,15 +1,15 @@
-// Command nsproc works inside a container's network namespace on the plugin's behalf: it reads one request from its
-// standard input, writes one reply to its standard output, and exits. The package protocol says what these look like.
+// Command nsproc works inside a container's network namespace for the plugin: it reads one request from its standard
+// input, writes one reply to its standard output, and exits. Package protocol defines the messages.
 //
-// A Go program cannot safely move its threads between namespaces: a thread that the runtime clones, or that does not
-// find its way back, stays in the wrong one and serves somebody else's request there. nsproc moves none. It enters the
-// namespace before its Go runtime exists, in the few instructions of its own ELF entry point (entry_amd64.s,
-// entry_arm64.s), so every thread that the runtime starts is born inside, and none ever leaves. It has to be built so:
+// A Go program cannot safely move threads between namespaces: if a thread can't be moved back, or the runtime creates
+// a new thread from a moved one, it stays in the wrong namespace and may run any goroutine there later. nsproc moves
+// none. It enters the namespace before its Go runtime starts, in the few instructions of its own ELF entry point
+// (entry_amd64.s, entry_arm64.s), so that all threads of the runtime are created inside. It is built with:
 //
 //	CGO_ENABLED=0 go build -ldflags '-E weave_nsproc_entry' ./nsproc
 //
-// The plugin passes the namespace as descriptor 3. A binary built without that entry point would work on the host;
-// nsproc therefore compares first, and refuses.
+// The plugin passes the namespace as descriptor 3. A binary that was built without the entry point would work in the
+// host's namespace; so nsproc first checks where it is.
 package main
 
 import (
@@ -23,8 +23,8 @@ import (
 	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
-// main has no timer: nothing here waits for long (the request is there at the start, the kernel's answers have a limit),
-// so an nsproc ends without its plugin, too; and the plugin ends one that takes long.
+// main needs no timeout: the request is there when it starts and reading from the kernel has a timeout, so nsproc
+// ends even if the plugin does not exist any more. While it exists, the plugin kills an nsproc that takes too long.
 func main() {
 	reply, status := answer(os.Stdin)
 	if _, err := os.Stdout.Write(reply); err != nil {
@@ -34,7 +34,7 @@ func main() {
 	os.Exit(status)
 }
 
-// answer checks where it is, reads the request and does it. It returns nsproc's reply and exit status.
+// answer checks the namespace, reads the request and executes it. It returns nsproc's output and exit status.
 func answer(r io.Reader) (reply []byte, status int) {
 	if err := checkNamespace(protocol.NamespaceFD); err != nil {
 		return refusal("check namespace", err)
@@ -57,6 +57,7 @@ func answer(r io.Reader) (reply []byte, status int) {
 	return encode(protocol.Reply{Skipped: skipped}), 0
 }
 
+// refusal returns the output and the exit status for a request that failed.
 func refusal(op string, err error) ([]byte, int) {
 	e := &protocol.Error{Op: op, Message: err.Error()}
 	var errno syscall.Errno
@@ -70,7 +71,7 @@ func encode(reply protocol.Reply) []byte {
 	reply.Version = protocol.Version
 	b, err := json.Marshal(reply)
 	if err != nil {
-		panic(err) // it holds strings and numbers only
+		panic(err) // strings and numbers can always be encoded
 	}
 	return b
 }

@@ -3,168 +3,185 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weaveplugin/weave/api"
-	apiserver "github.com/weaveplugin/weave/api/server"
+	"github.com/weaveplugin/weave/api/server"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
-	"github.com/weaveplugin/weave/internal/dockerapi"
 	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/nsproc/sandbox"
+	"github.com/weaveplugin/weave/plugin/daemon"
+	"github.com/weaveplugin/weave/plugin/dockersync"
+	"github.com/weaveplugin/weave/plugin/remote"
 	"github.com/weaveplugin/weave/store"
 )
 
-// core is what works behind the sockets.
-type core struct {
-	backend backend
-	api     http.Handler
-	run     func(context.Context) error // works in the background until ctx ends
-	close   func() error                // after all else
-	taken   func() []string             // paths at which weave's sockets are no more; serve sets it
+// newProgram returns what `weave serve` runs.
+func newProgram(cfg daemon.Config, log *logrus.Entry) daemon.Program {
+	return daemon.Program{
+		Open: func(ctx context.Context, sockets daemon.Sockets) (*daemon.Core, error) {
+			return openCore(ctx, cfg, sockets, log)
+		},
+		Docker: daemon.Protocol{Handshake: remote.NewHandshake(cfg.Scope, log), Refuse: remote.Refuse},
+		API: daemon.Protocol{Refuse: func(w http.ResponseWriter, status int, err error) {
+			server.Refuse(w, &api.Error{Code: status, Message: err.Error()})
+		}},
+	}
 }
 
-// drivers are the backend as it is in earnest.
-type drivers struct {
-	networkDriver
-	ipamDriver
-}
-
-// openCore opens the state and brings what the kernel has in line with it.
-func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err error) {
+// openCore opens the state, brings what the kernel has in line with it, and wires the parts together.
+func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, log *logrus.Entry) (
+	_ *daemon.Core, err error,
+) {
 	started := time.Now()
-	st, err := store.OpenBolt(cfg.State)
+	files, err := openStores(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, st.Close())
+			err = errors.Join(err, files.Close())
 		}
 	}()
-	id, err := store.Identity(ctx, st)
-	if err != nil {
-		return nil, err
-	}
-	// What Docker waits for is written to memory, which lives as long as the links do. The id keeps a new state from taking
-	// an earlier one's endpoints for its own.
-	endpoints, err := store.OpenBolt(filepath.Join(cfg.RuntimeDir, "endpoints-"+id+".db"))
+	p, err := newParts(ctx, cfg, files, log)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, endpoints.Close())
+			err = errors.Join(err, p.Close())
 		}
 	}()
-	launcher, err := launch.New(launch.Options{Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot)})
+	report, err := p.networks.Reconcile(ctx)
 	if err != nil {
 		return nil, err
 	}
-	networks, err := driver.New(driver.Options{Store: st, Endpoints: endpoints, StateID: id, Launcher: launcher, Log: log, MTU: cfg.MTU})
-	if err != nil {
-		return nil, err
-	}
-	pools, err := ipam.New(ipam.Options{Store: st, Log: log, Routes: driver.HostRoutes, Vacant: networks.Vacant,
-		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits})
-	if err != nil {
-		return nil, err
-	}
-	if err := pools.Load(ctx); err != nil {
-		return nil, err
-	}
-	report, err := networks.Reconcile(ctx)
-	if err != nil {
-		return nil, err
-	}
-	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).Info("reconciled")
+	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).
+		Info("reconciled")
 
-	status := api.Status{
-		StateID:   id,
-		PID:       os.Getpid(),
-		Started:   started,
-		Store:     cfg.State,
-		Ranges:    cfg.ranges(),
-		Reconcile: reconcileStatus(report),
-		Docker:    api.Docker{Error: "not asked: --docker-socket is none", Drivers: cfg.DriverNames},
-		Warnings:  report.Problems,
+	listing := server.Options{Tracker: p.networks, Inspector: inspect.New(p.launcher, p.kernel, log), Log: log}
+	if p.docker != nil {
+		listing.Names = p.docker
 	}
-	plugin, err := findPluginID(cfg)
-	if err != nil {
-		return nil, err
-	}
-	status.Version, status.Commit = buildInfo()
-	kernel, err := netnsid.New(launcher.Sandboxes())
-	if err != nil {
-		return nil, err
-	}
-	listing := apiserver.Options{Tracker: networks, Inspector: inspect.New(launcher, kernel, log), Log: log}
-	background := []func(context.Context) error{networks.Run}
-	reachable := func(*api.Status) {}
-	if cfg.DockerSocket != "" {
-		docker := dockerapi.New(dockerapi.Options{Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log})
-		e := &engine{docker: docker, networks: networks, pools: pools, timing: defaultEngineTiming, log: log}
-		background = append(background, forever(docker.Run), forever(e.run))
-		listing.Names = docker
-		reachable = func(s *api.Status) {
-			s.Docker = dockerStatus(docker.Reachable())
-			tellDrivers(s, cfg.DriverNames, docker.PluginName(), docker.Plugins())
-		}
-	}
-	c := &core{taken: func() []string { return nil }}
-	listing.Status = func(context.Context) api.Status {
-		s := status
-		s.Uptime = time.Since(started).Seconds()
-		reachable(&s)
-		tellUnseen(&s, networks.Endpoints(), launcher.Sandboxes())
-		tellTaken(&s, c.taken())
-		return s
-	}
-	c.backend, c.api = drivers{networks, pools}, apiserver.New(listing)
-	c.run = func(ctx context.Context) error { return together(ctx, background) }
-	c.close = func() error { return errors.Join(networks.Close(), kernel.Close(), endpoints.Close(), st.Close()) }
-	return c, nil
+	fixed := fixedStatus(cfg, files.id, started, report)
+	listing.Status = func(ctx context.Context) api.Status { return currentStatus(ctx, fixed, p, sockets) }
+	return &daemon.Core{
+		Docker: remote.New(remote.Options{Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Log: log}),
+		API:    server.New(listing),
+		Run:    func(ctx context.Context) error { return p.run(ctx, cfg.DockerInterval, log) },
+		Close:  func() error { return errors.Join(p.Close(), files.Close()) },
+	}, nil
 }
 
-// together runs all tasks until ctx ends or one of them fails.
-func together(ctx context.Context, tasks []func(context.Context) error) error {
+// parts are what works on networks, endpoints and addresses.
+type parts struct {
+	launcher *launch.Launcher
+	kernel   *netnsid.Querier
+	networks *driver.Driver
+	pools    *ipam.IPAM
+	docker   *dockersync.Watcher // nil: weave does without Docker's API
+}
+
+// newParts makes the parts and loads the pools.
+func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus.Entry) (p parts, err error) {
+	p.launcher, err = launch.New(launch.Options{Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot)})
+	if err != nil {
+		return parts{}, err
+	}
+	p.networks, err = driver.New(driver.Options{
+		Store: files.state, Endpoints: files.endpoints, StateID: files.id,
+		Launcher: p.launcher, Log: log, MTU: cfg.MTU,
+	})
+	if err != nil {
+		return parts{}, err
+	}
+	p.pools, err = ipam.New(ipam.Options{
+		Store: files.state, Log: log, Routes: driver.HostRoutes, Reclaimable: p.networks.Reclaimable,
+		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
+	})
+	if err != nil {
+		return parts{}, err
+	}
+	if err := p.pools.Load(ctx); err != nil {
+		return parts{}, err
+	}
+	if cfg.DockerSocket != "" {
+		plugin, err := cfg.PluginID()
+		if err != nil {
+			return parts{}, err
+		}
+		p.docker = dockersync.NewWatcher(dockersync.WatcherOptions{
+			Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
+		})
+	}
+	p.kernel, err = netnsid.New(p.launcher.Sandboxes()) // the last, since it has to be closed
+	return p, err
+}
+
+// Close waits for what the parts have under way.
+func (p parts) Close() error { return errors.Join(p.networks.Close(), p.kernel.Close()) }
+
+// run does the parts' work in the background until ctx ends or something fails. DockerInterval is the time between two
+// comparisons with Docker.
+func (p parts) run(ctx context.Context, dockerInterval time.Duration, log *logrus.Entry) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, task := range tasks {
-		group.Go(func() error { return task(ctx) })
+	group.Go(func() error { return p.networks.Run(ctx) })
+	if p.docker != nil {
+		comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
+			Docker: p.docker, Networks: p.networks, Pools: p.pools,
+			Timing: dockersync.NewTiming(dockerInterval), Log: log,
+		})
+		group.Go(func() error {
+			p.docker.Run(ctx)
+			return nil
+		})
+		group.Go(func() error {
+			comparison.Run(ctx)
+			return nil
+		})
 	}
 	return group.Wait()
 }
 
-// forever is a task that can't fail.
-func forever(run func(context.Context)) func(context.Context) error {
-	return func(ctx context.Context) error {
-		run(ctx)
-		return nil
-	}
+// stores are the files that weave keeps its records in.
+type stores struct {
+	id        string // of the state
+	state     store.Store
+	endpoints store.Store
 }
 
-func reconcileStatus(r driver.Report) *api.Reconcile {
-	return &api.Reconcile{
-		Ended:   time.Now(),
-		Took:    r.Took.Seconds(),
-		Actions: slices.Concat(r.Repaired, r.Removed),
-		Error:   strings.Join(r.Problems, "; "),
-	}
-}
-
-func dockerStatus(err error) api.Docker {
+// openStores opens both files. The file of endpoints lies below /run, in memory: it lives as long as the links do, and
+// what Docker waits for is recorded without a disk. Its name has the state's id, so that a new state does not take the
+// endpoints of an earlier one for its own.
+func openStores(ctx context.Context, cfg daemon.Config) (_ *stores, err error) {
+	state, err := store.OpenBolt(cfg.State)
 	if err != nil {
-		return api.Docker{Error: err.Error()}
+		return nil, err
 	}
-	return api.Docker{Reachable: true}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, state.Close())
+		}
+	}()
+	id, err := store.Identity(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := store.OpenBolt(filepath.Join(cfg.RuntimeDir, fmt.Sprintf("endpoints-%s.db", id)))
+	if err != nil {
+		return nil, err
+	}
+	return &stores{id, state, endpoints}, nil
 }
+
+// Close closes both files.
+func (s *stores) Close() error { return errors.Join(s.endpoints.Close(), s.state.Close()) }

@@ -17,12 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/plugin/dockersync"
+	"github.com/weaveplugin/weave/plugin/remote"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -35,26 +35,31 @@ const (
 	crashEndpoint = "3345ac4971c9e239a8690fd27572bb369374017ee2c95f6faa11225d4a09c855"
 	crashPool     = ipam.LocalSpace + "/10.88.0.0/24"
 	crashAddress  = "10.88.0.1"
+	crashIDs      = `"NetworkID":"` + crashNetwork + `","EndpointID":"` + crashEndpoint + `"`
 )
 
-// crashLife is what Docker calls in the whole life of a network and an endpoint with weave's IPAM.
+// crashLife are Docker's calls in the whole life of a network and an endpoint with weave's IPAM.
 var crashLife = []struct{ call, body string }{
 	{"IpamDriver.RequestPool", `{"AddressSpace":"weavelocal","Pool":"10.88.0.0/24"}`},
-	{"NetworkDriver.CreateNetwork", `{"NetworkID":"` + crashNetwork + `","IPv4Data":[{"AddressSpace":"weavelocal","Pool":"10.88.0.0/24"}]}`},
+	{
+		"NetworkDriver.CreateNetwork", `{"NetworkID":"` + crashNetwork + `",` +
+			`"IPv4Data":[{"AddressSpace":"weavelocal","Pool":"10.88.0.0/24"}]}`,
+	},
 	{"IpamDriver.RequestAddress", `{"PoolID":"` + crashPool + `"}`},
-	{"NetworkDriver.CreateEndpoint", `{"NetworkID":"` + crashNetwork + `","EndpointID":"` + crashEndpoint + `","Interface":{"Address":"` + crashAddress + `/24"}}`},
-	{"NetworkDriver.Join", `{"NetworkID":"` + crashNetwork + `","EndpointID":"` + crashEndpoint + `","SandboxKey":"/run/nowhere"}`},
-	{"NetworkDriver.Leave", `{"NetworkID":"` + crashNetwork + `","EndpointID":"` + crashEndpoint + `"}`},
-	{"NetworkDriver.DeleteEndpoint", `{"NetworkID":"` + crashNetwork + `","EndpointID":"` + crashEndpoint + `"}`},
+	{"NetworkDriver.CreateEndpoint", `{` + crashIDs + `,"Interface":{"Address":"` + crashAddress + `/24"}}`},
+	{"NetworkDriver.Join", `{` + crashIDs + `,"SandboxKey":"/run/nowhere"}`},
+	{"NetworkDriver.Leave", `{` + crashIDs + `}`},
+	{"NetworkDriver.DeleteEndpoint", `{` + crashIDs + `}`},
 	{"IpamDriver.ReleaseAddress", `{"PoolID":"` + crashPool + `","Address":"` + crashAddress + `"}`},
 	{"IpamDriver.ReleasePool", `{"PoolID":"` + crashPool + `"}`},
 	{"NetworkDriver.DeleteNetwork", `{"NetworkID":"` + crashNetwork + `"}`},
 }
 
-// crashCore is the backend on a state, as openCore makes it, that says before each change what comes.
+// crashCore is driver and IPAM on a state, as openCore makes them.
 type crashCore struct {
-	drivers
-	stores []store.Store
+	networks *driver.Driver
+	pools    *ipam.IPAM
+	stores   []store.Store
 }
 
 type steppingStore struct {
@@ -90,11 +95,14 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	}
 	t.Cleanup(func() { endpoints.Close() })
 	st := steppingStore{bolt, step}
-	networks, err := driver.New(driver.Options{Store: st, Endpoints: steppingStore{endpoints, step}, StateID: id, Launcher: launcher, Log: quiet(), MTU: 1500, Step: step})
+	networks, err := driver.New(driver.Options{
+		Store: st, Endpoints: steppingStore{endpoints, step}, StateID: id, Launcher: launcher, Log: quiet(), MTU: 1500,
+		Step: step,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	pools, err := ipam.New(ipam.Options{Store: st, Log: quiet(), Routes: driver.HostRoutes, Vacant: networks.Vacant})
+	pools, err := ipam.New(ipam.Options{Store: st, Log: quiet(), Routes: driver.HostRoutes, Reclaimable: networks.Reclaimable})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,11 +113,11 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil || len(report.Problems) != 0 {
 		t.Fatalf("reconcile: %+v, %v", report, err)
 	}
-	return crashCore{drivers{networks, pools}, []store.Store{bolt, endpoints}}
+	return crashCore{networks, pools, []store.Store{bolt, endpoints}}
 }
 
-// TestCrashedCalls is no test of its own: TestKillBetweenCallsAndSteps runs it in a process that ends by SIGKILL before
-// its n-th step. It says what has been answered.
+// TestCrashedCalls is no test of its own: TestKillBetweenCallsAndSteps runs it in a process that kills itself with
+// SIGKILL before its n-th step. It prints which calls have begun and which were answered.
 func TestCrashedCalls(t *testing.T) {
 	state := os.Getenv(crashStateEnv)
 	if state == "" {
@@ -119,7 +127,7 @@ func TestCrashedCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var n atomic.Int64 // a veth pair goes in the background
+	var n atomic.Int64 // atomic because veth pairs are removed in the background
 	step := func(name string) {
 		if n.Add(1) == int64(last) {
 			fmt.Printf("killed before: %s\n", name)
@@ -127,11 +135,11 @@ func TestCrashedCalls(t *testing.T) {
 		}
 	}
 	core := openCrashCore(t, state, step)
-	socket := newTestSocket(t, core)
+	calls := remote.New(remote.Options{Networks: core.networks, Pools: core.pools, Scope: "local", Log: quiet()})
 	for _, c := range crashLife {
 		fmt.Printf("begun: %s\n", c.call)
 		w := httptest.NewRecorder()
-		socket.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/"+c.call, strings.NewReader(c.body)))
+		calls.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/"+c.call, strings.NewReader(c.body)))
 		if w.Code != http.StatusOK {
 			t.Fatalf("%s: %s", c.call, w.Body)
 		}
@@ -139,9 +147,9 @@ func TestCrashedCalls(t *testing.T) {
 	}
 }
 
-// TestKillBetweenCallsAndSteps kills the plugin with SIGKILL before each step of what Docker's calls do, addresses
-// included, and starts it again. Nothing that was answered is lost. Then Docker, which knows nothing of it any more, is
-// compared with: nothing is left.
+// TestKillBetweenCallsAndSteps kills the plugin with SIGKILL before each step of what Docker's calls do, including
+// those for addresses, and starts it again. What was answered is not lost. Then weave is compared with a Docker that
+// has forgotten everything, and all of it is removed.
 func TestKillBetweenCallsAndSteps(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -150,8 +158,7 @@ func TestKillBetweenCallsAndSteps(t *testing.T) {
 	for n := 1; ; n++ {
 		state := filepath.Join(t.TempDir(), "weave.db")
 		child := exec.Command(os.Args[0], "-test.run=^TestCrashedCalls$", "-test.v")
-		child.Env = append(os.Environ(), crashStateEnv+"="+state, crashStepEnv+"="+strconv.Itoa(n),
-			"TMPDIR="+t.TempDir()) // testscript makes a directory at the start, and a killed process removes none
+		child.Env = append(os.Environ(), crashStateEnv+"="+state, crashStepEnv+"="+strconv.Itoa(n))
 		out, err := child.CombinedOutput()
 		if err == nil {
 			if n < 30 {
@@ -170,12 +177,12 @@ func TestKillBetweenCallsAndSteps(t *testing.T) {
 	}
 }
 
-func checkCrash(t *testing.T, state string, said []string) {
+func checkCrash(t *testing.T, state string, printed []string) {
 	core := openCrashCore(t, state, func(string) {})
-	networks, pools := core.networkDriver.(*driver.Driver), core.ipamDriver.(*ipam.IPAM)
-	// standing: it was answered, and nothing has begun to take it away.
+	networks, pools := core.networks, core.pools
+	// standing reports whether what a call made must be there: the call was answered, and its opposite has not begun.
 	standing := func(up, down string) bool {
-		return slices.Contains(said, "answered: "+up) && !slices.Contains(said, "begun: "+down)
+		return slices.Contains(printed, "answered: "+up) && !slices.Contains(printed, "begun: "+down)
 	}
 	var held []netip.Addr
 	for _, p := range pools.Pools() {
@@ -183,31 +190,49 @@ func checkCrash(t *testing.T, state string, said []string) {
 			held = append(held, a.Address)
 		}
 	}
-	for what, tt := range map[string]struct{ standing, is bool }{
-		"pool":     {standing("IpamDriver.RequestPool", "IpamDriver.ReleasePool"), len(pools.Pools()) == 1},
-		"network":  {standing("NetworkDriver.CreateNetwork", "NetworkDriver.DeleteNetwork"), len(networks.Networks()) == 1},
-		"address":  {standing("IpamDriver.RequestAddress", "IpamDriver.ReleaseAddress"), slices.Contains(held, netip.MustParseAddr(crashAddress))},
-		"endpoint": {standing("NetworkDriver.CreateEndpoint", "NetworkDriver.DeleteEndpoint"), len(networks.Endpoints()) == 1},
+	for _, tt := range []struct {
+		up, down string
+		is       bool
+	}{
+		{"IpamDriver.RequestPool", "IpamDriver.ReleasePool", len(pools.Pools()) == 1},
+		{"NetworkDriver.CreateNetwork", "NetworkDriver.DeleteNetwork", len(networks.Networks()) == 1},
+		{
+			"IpamDriver.RequestAddress", "IpamDriver.ReleaseAddress",
+			slices.Contains(held, netip.MustParseAddr(crashAddress)),
+		},
+		{"NetworkDriver.CreateEndpoint", "NetworkDriver.DeleteEndpoint", len(networks.Endpoints()) == 1},
 	} {
-		if tt.standing && !tt.is {
-			t.Errorf("the %s is lost", what)
+		if standing(tt.up, tt.down) && !tt.is {
+			t.Errorf("what %s made is lost", tt.up)
 		}
 	}
 	if got, want := len(links(t)), len(networks.Networks())+2*len(networks.Endpoints()); got != want {
 		t.Errorf("%d links %q, want %d", got, links(t), want)
 	}
 	for _, ep := range networks.Endpoints() {
-		if bridge := bridgeOf(t, ep.HostEnd); bridge != networks.Networks()[0].Bridge {
-			t.Errorf("host end %s is a port of %q", ep.HostEnd, bridge)
+		hostEnd, bridge := mustLink(t, ep.HostEnd), mustLink(t, networks.Networks()[0].Bridge)
+		if hostEnd.MasterIndex != bridge.Index {
+			t.Errorf("host end %s is a port of link %d, want the bridge, %d", ep.HostEnd, hostEnd.MasterIndex, bridge.Index)
 		}
 	}
 
-	// Docker was killed, too, and knows nothing; what it had made is past the time that something takes to make.
-	e := &engine{docker: &fakeDocker{}, networks: networks, pools: pools, log: quiet()}
-	long := time.Now().Add(time.Hour)
-	for range 2 { // endpoints first; their network goes once it has none
-		e.forget(t.Context(), &reading{begun: long}, &reading{begun: long})
-	}
+	// Docker was killed, too, and has forgotten everything. Nothing is so young that it may still be in the making.
+	comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
+		Docker: emptyDocker{}, Networks: networks, Pools: pools, Log: quiet(),
+		Timing: dockersync.Timing{
+			Interval: time.Millisecond, Retry: time.Millisecond, Grace: -time.Hour, Deadline: time.Minute,
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		comparison.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-ended
+	}()
 	eventually(t, "links gone", func() bool { return len(links(t)) == 0 })
 	for _, command := range []string{"iptables", "ip6tables"} {
 		rules, err := exec.Command(command, "-S", "FORWARD").Output()
@@ -233,16 +258,11 @@ func checkCrash(t *testing.T, state string, said []string) {
 	})
 }
 
-// bridgeOf returns the name of the bridge that the link is a port of.
-func bridgeOf(t *testing.T, link string) string {
-	t.Helper()
-	port, err := netlink.LinkByName(link)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bridge, err := netlink.LinkByIndex(port.Attrs().MasterIndex)
-	if err != nil {
-		t.Fatalf("bridge of %s: %v", link, err)
-	}
-	return bridge.Attrs().Name
+// emptyDocker is a Docker without networks and endpoints.
+type emptyDocker struct{}
+
+func (emptyDocker) Known(context.Context) (dockersync.Known, error) {
+	return dockersync.Known{Drivers: []string{"weave"}}, nil
 }
+func (emptyDocker) NetworkName(string) string { return "" }
+func (emptyDocker) Reachable() error          { return nil }

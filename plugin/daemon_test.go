@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,9 +23,12 @@ import (
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/plugin/cli"
+	"github.com/weaveplugin/weave/plugin/daemon"
 )
 
-// daemonEnv makes the test binary a daemon: its value is serve's command line, with blanks between, or stuckDaemon.
+// daemonEnv makes the test binary a daemon: its value is the command line of `weave serve`, with blanks between, or
+// stuckDaemon.
 const (
 	daemonEnv   = "WEAVE_TEST_DAEMON"
 	stuckDaemon = "stuck"
@@ -36,13 +41,14 @@ func TestDaemonProcess(t *testing.T) {
 	case "":
 		t.Skip("other tests run it as a daemon")
 	case stuckDaemon:
-		t.Fatal(serveUntilSignal(t.Context(), newDaemonConfig(t), newLog(config{LogLevel: logrus.InfoLevel}, os.Stderr),
-			func(context.Context, config, *logrus.Entry) (*core, error) { select {} }))
+		cfg, log := newConfig(t), logrus.NewEntry(logrus.New())
+		program := newProgram(cfg, log)
+		program.Open = func(context.Context, daemon.Sockets) (*daemon.Core, error) { select {} }
+		t.Fatal(daemon.Serve(t.Context(), cfg, program, log))
 	}
-	root := newRootCommand()
-	root.SetArgs(append([]string{"serve"}, strings.Split(args, " ")...))
-	if err := root.ExecuteContext(t.Context()); err != nil {
-		t.Fatal(err)
+	command := append([]string{"weave", "serve"}, strings.Split(args, " ")...)
+	if status := cli.Run(t.Context(), command, os.Stderr, build(), daemon.NewCommand(newProgram)); status != 0 {
+		t.Fatalf("exit status %d", status)
 	}
 }
 
@@ -52,7 +58,7 @@ type process struct {
 	log *logBuffer
 }
 
-// logBuffer keeps what a process says.
+// logBuffer keeps what a process prints.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -74,8 +80,8 @@ func (b *logBuffer) String() string {
 func startProcess(t *testing.T, args string) *process {
 	t.Helper()
 	p := &process{exec.Command("/proc/self/exe", "-test.run=^TestDaemonProcess$"), new(logBuffer)}
-	// Its files are in a directory of this process's, since one that is killed removes nothing.
-	p.Env = append(os.Environ(), daemonEnv+"="+args, "TMPDIR="+filepath.Dir(filepath.Dir(socketPath(t))))
+	// Its files are in a directory of this process, which removes them: a process that is killed can't.
+	p.Env = append(os.Environ(), daemonEnv+"="+args, "TMPDIR="+socketDir(t))
 	p.Stdout, p.Stderr = p.log, p.log
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
@@ -86,13 +92,13 @@ func startProcess(t *testing.T, args string) *process {
 			_ = p.Wait()
 		}
 		if t.Failed() {
-			t.Logf("daemon %d said:\n%s", p.Process.Pid, p.log)
+			t.Logf("daemon %d printed:\n%s", p.Process.Pid, p.log)
 		}
 	})
 	return p
 }
 
-// TestSecondSignalEndsAStuckDaemon: one that can't end in order still can be ended.
+// TestSecondSignalEndsAStuckDaemon: a daemon that can't end in order can still be ended.
 func TestSecondSignalEndsAStuckDaemon(t *testing.T) {
 	p := startProcess(t, stuckDaemon)
 	eventually(t, "the daemon listens", func() bool { return strings.Contains(p.log.String(), "listening") })
@@ -100,7 +106,7 @@ func TestSecondSignalEndsAStuckDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the daemon stops", func() bool { return strings.Contains(p.log.String(), "stopping") })
-	// The handler is taken away right after; a signal that comes before is as good as none.
+	// The handler is removed only after that message, and a signal that arrives before is ignored.
 	ended := make(chan error, 1)
 	go func() { ended <- p.Wait() }()
 	var exit *exec.ExitError
@@ -126,8 +132,8 @@ func TestDaemon(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	socket := socketPath(t)
-	dir := filepath.Dir(filepath.Dir(socket))
+	dir := socketDir(t)
+	socket := filepath.Join(dir, "plugins", "weave.sock")
 	apiSocket := filepath.Join(dir, "api.sock")
 	args := strings.Join([]string{"--plugin-socket=" + socket, "--api-socket=" + apiSocket, "--docker-socket=none",
 		"--state=" + filepath.Join(dir, "state", "weave.db"), "--nsproc=" + executable(t), "--mtu=1400"}, " ")
@@ -144,8 +150,8 @@ func TestDaemon(t *testing.T) {
 		if err != nil {
 			continue // ended since
 		}
-		if err := withoutSysAdmin(string(status)); err != nil {
-			t.Errorf("%s: %v", path, err)
+		if hasSysAdmin(t, string(status)) {
+			t.Errorf("%s: the thread has CAP_SYS_ADMIN", path)
 		}
 	}
 	create := `{"NetworkID":"` + networkID + `","IPv4Data":[{"AddressSpace":"LocalDefault","Pool":"10.40.0.0/24"}]}`
@@ -164,7 +170,7 @@ func TestDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The state brings the bridge back; the API tells of it.
+	// The state brings the bridge back, and the API lists it.
 	p = startProcess(t, args)
 	ready(t, p)
 	link, err = netlink.LinkByName(bridge)
@@ -177,7 +183,8 @@ func TestDaemon(t *testing.T) {
 		t.Errorf("networks: %+v, %v", networks, err)
 	}
 	status, err := client.Status(t.Context())
-	if err != nil || status.PID != p.Process.Pid || status.StateID == "" || status.Reconcile == nil || len(status.Reconcile.Actions) != 1 {
+	if err != nil || status.PID != p.Process.Pid || status.StateID == "" ||
+		status.Reconcile == nil || len(status.Reconcile.Actions) != 1 {
 		t.Errorf("status: %+v, %v", status, err)
 	}
 
@@ -188,13 +195,27 @@ func TestDaemon(t *testing.T) {
 	_ = p.Wait()
 	p = startProcess(t, args)
 	ready(t, p)
-	if code, body, err := call(socket, "NetworkDriver.DeleteNetwork", deleteNetwork); err != nil || code != http.StatusOK {
+	code, body, err := call(socket, "NetworkDriver.DeleteNetwork", deleteNetwork)
+	if err != nil || code != http.StatusOK {
 		t.Fatalf("DeleteNetwork: %d %s %v", code, body, err)
 	}
 	if _, err := netlink.LinkByName(bridge); !errors.As(err, new(netlink.LinkNotFoundError)) {
 		t.Errorf("the bridge after DeleteNetwork: %v", err)
 	}
 	stopped(t, p)
+}
+
+// hasSysAdmin reports whether a thread, whose status this is as of proc_pid_status(5), has or can get CAP_SYS_ADMIN.
+func hasSysAdmin(t *testing.T, status string) bool {
+	t.Helper()
+	sets := regexp.MustCompile(`(?m)^Cap(?:Inh|Prm|Eff|Amb):\t([0-9a-f]{16})$`).FindAllStringSubmatch(status, -1)
+	if len(sets) != 4 {
+		t.Fatalf("%d sets of capabilities in %q, want 4", len(sets), status)
+	}
+	return slices.ContainsFunc(sets, func(set []string) bool {
+		bits, err := strconv.ParseUint(set[1], 16, 64)
+		return err != nil || bits&(1<<unix.CAP_SYS_ADMIN) != 0
+	})
 }
 
 func ready(t *testing.T, p *process) {
@@ -213,19 +234,21 @@ func stopped(t *testing.T, p *process) {
 	}
 }
 
-// TestFullDisk: what can't be written down is not done, and said.
+// TestFullDisk: what can't be recorded is not done, and the answer says so.
 func TestFullDisk(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	cfg := newDaemonConfig(t)
+	cfg := newConfig(t)
 	disk := filepath.Dir(cfg.State)
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
-	d := startDaemon(t, cfg, openCore)
-	if status, body, err := call(cfg.PluginSockets[0], "NetworkDriver.DeleteNetwork", deleteNetwork); err != nil || status != http.StatusOK {
+	d := startDaemon(t, cfg)
+	socket := cfg.PluginSockets[0]
+	status, body, err := call(socket, "NetworkDriver.DeleteNetwork", deleteNetwork)
+	if err != nil || status != http.StatusOK {
 		t.Fatalf("before: %d %s %v", status, body, err)
 	}
 	ballast, err := os.Create(filepath.Join(disk, "ballast"))
@@ -241,7 +264,8 @@ func TestFullDisk(t *testing.T) {
 	for i := range 40 { // pages that the state has already may hold some
 		id := strings.Replace(networkID, "7d2a", strconv.Itoa(1000+i), 1)
 		pool := "10.60." + strconv.Itoa(i) + ".0/24"
-		status, body, err := call(cfg.PluginSockets[0], "NetworkDriver.CreateNetwork", `{"NetworkID":"`+id+`","IPv4Data":[{"Pool":"`+pool+`"}]}`)
+		create := `{"NetworkID":"` + id + `","IPv4Data":[{"Pool":"` + pool + `"}]}`
+		status, body, err := call(socket, "NetworkDriver.CreateNetwork", create)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -257,7 +281,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	if failed == 0 {
-		t.Error("the disk is full, and nothing was refused")
+		t.Error("the disk is full, and every call succeeded")
 	}
 	d.stop()
 	if err := d.ended(t); err != nil {

@@ -7,17 +7,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
+
+	"github.com/weaveplugin/weave/plugin/cli"
+	"github.com/weaveplugin/weave/plugin/daemon"
 )
 
 func main() {
-	root, err := newCommand(os.Args)
-	if err == nil {
-		err = root.ExecuteContext(context.Background())
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "weave: %s\n", printable(err.Error(), "\n\t"))
-		os.Exit(1)
-	}
+	os.Exit(cli.Run(context.Background(), os.Args, os.Stderr, build(), daemon.NewCommand(newProgram)))
 }

@@ -12,12 +12,13 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/plugin/remote/wiretest"
 )
 
-// TestRecordedCallsInEarnest replays what Engines sent against the real driver, IPAM and state: all calls succeed, the
-// links come with them, and in the end none is left.
+// TestRecordedCallsInEarnest replays what Docker sent, with the real driver, IPAM and state: all calls succeed, make
+// their links, and in the end no link is left.
 func TestRecordedCallsInEarnest(t *testing.T) {
-	for _, path := range wireFiles(t) {
+	for _, path := range wiretest.Files(t, "remote/testdata/wire") {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			if nstest.Reexec(t) {
 				return
@@ -28,13 +29,19 @@ func TestRecordedCallsInEarnest(t *testing.T) {
 }
 
 func replayInEarnest(t *testing.T, path string) {
-	d := startDaemon(t, newDaemonConfig(t), openCore)
+	d := startDaemon(t, newConfig(t))
 	socket := d.cfg.PluginSockets[0]
 	answered := answersNow{}
 	most := 0
-	for i, c := range readWire(t, path) {
-		request := answered.translate(c.body())
-		request = withoutUnknownOptions(t, socket, c.Call, request)
+	for i, c := range wiretest.Read(t, path) {
+		request := answered.translate(c.Body())
+		request = wiretest.WithoutUnknownOptions(t, c.Call, request, func(name, request string) (int, string) {
+			status, got, err := call(socket, name, request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return status, got
+		})
 		status, got, err := call(socket, c.Call, request)
 		if err != nil {
 			t.Fatal(err)
@@ -42,7 +49,7 @@ func replayInEarnest(t *testing.T, path string) {
 		if status != http.StatusOK {
 			t.Fatalf("line %d (%s): %s %s: status %d: %s", i+1, c.Step, c.Call, request, status, got)
 		}
-		if err := checkReply(c.Call, request, got); err != nil {
+		if err := wiretest.CheckReply(c.Call, request, got); err != nil {
 			t.Errorf("line %d (%s): %s %s: %v", i+1, c.Step, c.Call, request, err)
 		}
 		answered.learn(t, c, got)
@@ -58,30 +65,11 @@ func replayInEarnest(t *testing.T, path string) {
 		t.Error(err)
 	}
 	if left := links(t); len(left) != 0 {
-		t.Errorf("left behind: %q", left)
+		t.Errorf("left: %q", left)
 	}
 }
 
-// unknownOptions were typed when the recordings were made, to see them pass a stub. Weave refuses them.
-var unknownOptions = map[string]string{"k": `"k":"v"`, "works.weave.network": `"works.weave.network":"g"`}
-
-// withoutUnknownOptions makes sure that a call with such an option is refused, and takes it out of the request.
-func withoutUnknownOptions(t *testing.T, socket, name, request string) string {
-	t.Helper()
-	for option, text := range unknownOptions {
-		if !strings.Contains(request, text) || name == "NetworkDriver.GwAllocCheck" {
-			continue
-		}
-		status, got, err := call(socket, name, request)
-		if err != nil || status != http.StatusInternalServerError || !strings.Contains(got, "option "+option) {
-			t.Errorf("%s %s: %d %s %v, want a refusal that names the option", name, request, status, got, err)
-		}
-		request = strings.ReplaceAll(request, text, "")
-	}
-	return request
-}
-
-// checkJoined holds the links against a Join and returns how many links there are.
+// checkJoined compares the links with a Join's request and reply, and returns how many links there are.
 func checkJoined(t *testing.T, request, reply string) int {
 	t.Helper()
 	var req struct{ NetworkID, EndpointID string }
@@ -105,17 +93,18 @@ func checkJoined(t *testing.T, request, reply string) int {
 		t.Fatalf("bridge: %v", err)
 	}
 	if host.Attrs().MasterIndex != bridge.Attrs().Index || inside.Attrs().ParentIndex != host.Attrs().Index {
-		t.Errorf("container end %s of %d, host end %d on %d, bridge %d", inside.Attrs().Name, inside.Attrs().ParentIndex,
-			host.Attrs().Index, host.Attrs().MasterIndex, bridge.Attrs().Index)
+		t.Errorf("container end %s of %d, host end %d on %d, bridge %d",
+			inside.Attrs().Name, inside.Attrs().ParentIndex, host.Attrs().Index, host.Attrs().MasterIndex,
+			bridge.Attrs().Index)
 	}
 	return len(links(t))
 }
 
-// links are weave's links in this namespace.
+// links returns the names of weave's links in this namespace.
 func links(t *testing.T) []string {
 	t.Helper()
 	var all []netlink.Link
-	eventually(t, "a list of links that nothing interrupts", func() bool {
+	eventually(t, "an uninterrupted list of links", func() bool {
 		var err error
 		if all, err = netlink.LinkList(); err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			t.Fatal(err)
@@ -131,7 +120,7 @@ func links(t *testing.T) []string {
 	return names
 }
 
-// answersNow translates what the stub's IPAM answered when a recording was made into what weave's answers now.
+// answersNow maps what the stub's IPAM answered when a recording was made to what weave's IPAM answers now.
 type answersNow map[string]string
 
 func (a answersNow) translate(request string) string {
@@ -141,7 +130,7 @@ func (a answersNow) translate(request string) string {
 	return request
 }
 
-func (a answersNow) learn(t *testing.T, c wireCall, reply string) {
+func (a answersNow) learn(t *testing.T, c wiretest.Call, reply string) {
 	t.Helper()
 	var was, is struct{ PoolID, Pool, Address string }
 	if err := json.Unmarshal(c.Response, &was); err != nil {
@@ -157,4 +146,14 @@ func (a answersNow) learn(t *testing.T, c wireCall, reply string) {
 		old, now := netip.MustParsePrefix(was.Address), netip.MustParsePrefix(is.Address)
 		a[was.Address], a[old.Addr().String()] = is.Address, now.Addr().String()
 	}
+}
+
+// mustLink returns the attributes of the link of that name.
+func mustLink(t *testing.T, name string) *netlink.LinkAttrs {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return link.Attrs()
 }

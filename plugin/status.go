@@ -1,104 +1,81 @@
 package main
 
 import (
-	"fmt"
-	"io"
+	"context"
+	"errors"
+	"os"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/nsproc/sandbox"
+	"github.com/weaveplugin/weave/plugin/daemon"
 )
 
-// newStatusCommand is `weave status`.
-func newStatusCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "Tell how weave is doing",
-		Args:  cobra.NoArgs,
+// fixedStatus returns the part of the status that does not change while weave runs.
+func fixedStatus(cfg daemon.Config, stateID string, started time.Time, r driver.Report) api.Status {
+	b := build()
+	return api.Status{
+		Version: b.Version,
+		Commit:  b.Commit,
+		StateID: stateID,
+		PID:     os.Getpid(),
+		Started: started,
+		Store:   cfg.State,
+		Ranges:  cfg.Ranges(),
+		Reconcile: &api.Reconcile{
+			Ended:   time.Now(),
+			Took:    r.Took.Seconds(),
+			Actions: slices.Concat(r.Repaired, r.Removed),
+		},
+		Docker: api.Docker{Error: "not read: --docker-socket is none", Drivers: cfg.DriverNames},
 	}
-	format := cmd.Flags().String("format", "", "`format` of the answer: json or a Go template; lines for people if empty")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		status, err := newClient(cmd).Status(cmd.Context())
-		if err != nil {
-			return err
+}
+
+// currentStatus returns the fixed part of the status with what is so now. What was wrong and is not any more is not in it.
+func currentStatus(ctx context.Context, s api.Status, p parts, sockets daemon.Sockets) api.Status {
+	s.Uptime = time.Since(s.Started).Seconds()
+	s.Warnings = p.networks.Problems(ctx)
+	reconcile := *s.Reconcile
+	reconcile.Error = strings.Join(s.Warnings, "; ")
+	s.Reconcile = &reconcile
+	if p.docker != nil {
+		usable, warnings := p.docker.DriverNames()
+		s.Docker = api.Docker{Reachable: true, Drivers: usable}
+		if err := p.docker.Reachable(); err != nil {
+			s.Docker.Reachable, s.Docker.Error = false, err.Error()
 		}
-		w := cmd.OutOrStdout()
-		switch *format {
-		case "":
-			return printStatus(w, status)
-		case formatJSON:
-			return printJSON(w, status)
+		s.Warnings = append(s.Warnings, warnings...)
+	}
+	if warning := unseenWarning(p.networks.Endpoints(), p.launcher.Sandboxes()); warning != "" {
+		s.Warnings = append(s.Warnings, warning)
+	}
+	s.Warnings = append(s.Warnings, sockets.Warnings()...)
+	return s
+}
+
+// unseenWarning returns a warning if mounts that Docker made after weave started don't reach it, else an empty text. It
+// looks at the sandbox that was made last: earlier ones weave may have found when it started.
+func unseenWarning(endpoints []driver.Endpoint, root sandbox.Root) string {
+	var last driver.Endpoint
+	for _, e := range endpoints {
+		// Endpoints in other states may be left over from containers that have ended.
+		if e.State() == driver.Up && !e.Created.Before(last.Created) {
+			last = e
 		}
-		t, err := parseTemplate(*format)
-		if err != nil {
-			return err
-		}
-		return printTemplate(w, t, status)
 	}
-	return cmd
+	if last.Sandbox == "" {
+		return ""
+	}
+	f, err := root.Open(last.Sandbox)
+	if err == nil {
+		f.Close()
+	}
+	if errors.Is(err, sandbox.ErrNotVisible) {
+		return "sandboxes can't be seen, so container ends are not announced and live listings fail, all else works: " +
+			sandbox.ErrNotVisible.Error()
+	}
+	return ""
 }
-
-// printStatus prints a status as lines for people.
-func printStatus(w io.Writer, s api.Status) error {
-	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	line := func(name, format string, args ...any) { // a failure to write is told by Flush
-		fmt.Fprintf(table, "%s\t%s\n", name, printable(fmt.Sprintf(format, args...), ""))
-	}
-	line("Version:", "%s", s.Version)
-	if s.Commit != "" {
-		line("Commit:", "%s", s.Commit)
-	}
-	line("Running:", "since %s, for %s, process %d", s.Started.Format(time.RFC3339), seconds(s.Uptime).Round(time.Second), s.PID)
-	line("State:", "%s, id %s", s.Store, s.StateID)
-	line("Ranges:", "%s", orDash(spaced(s.Ranges)))
-	line("Networks:", "%d", s.Networks)
-	e := s.Endpoints
-	line("Endpoints:", "%d: %d created, %d joined, %d up", e.Created+e.Joined+e.Up, e.Created, e.Joined, e.Up)
-	if s.Docker.Reachable {
-		line("Docker:", "its API can be read")
-	} else {
-		line("Docker:", "its API can't be read, names are missing or old: %s", s.Docker.Error)
-	}
-	if len(s.Docker.Drivers) > 0 {
-		line("Drivers:", "%s", strings.Join(s.Docker.Drivers, ", "))
-	}
-	line("Reconciled:", "%s", reconciled(s.Reconcile))
-	if r := s.Reconcile; r != nil {
-		items(line, r.Actions)
-	}
-	if len(s.Warnings) == 0 {
-		line("Warnings:", "none")
-	} else {
-		line("Warnings:", "%d", len(s.Warnings))
-		items(line, s.Warnings)
-	}
-	return table.Flush()
-}
-
-// items prints texts below a line.
-func items(line func(name, format string, args ...any), texts []string) {
-	for _, t := range texts {
-		line("", "- %s", t)
-	}
-}
-
-func reconciled(r *api.Reconcile) string {
-	if r == nil {
-		return "not yet"
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "at %s, in %s", r.Ended.Format(time.RFC3339), seconds(r.Took).Round(time.Millisecond))
-	switch {
-	case r.Error != "":
-		fmt.Fprintf(&b, ", incomplete: %s", r.Error)
-	case len(r.Actions) == 0:
-		b.WriteString(", nothing to do")
-	}
-	return b.String()
-}
-
-// seconds makes a duration of the API's number.
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

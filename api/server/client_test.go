@@ -48,11 +48,11 @@ func TestWithClient(t *testing.T) {
 	n, e, o := web()
 	want := []api.Endpoint{{
 		ID: string(e.ID), NetworkID: string(n.ID), NetworkName: "app", ContainerID: id("cccc1"), ContainerName: "web",
-		MAC: o.Inside.MAC, Addresses: e.Addresses, Bridge: n.Bridge, HostEnd: e.HostEnd, Sandbox: e.Sandbox,
+		MAC: o.Inside.MAC.String(), Addresses: e.Addresses, Bridge: n.Bridge, HostEnd: e.HostEnd, Sandbox: e.Sandbox,
 		State: api.Up, Created: e.Created,
 		Live: &api.Live{
 			Source: api.Kernel, Bridge: n.Bridge,
-			Name: "eth0", MAC: o.Inside.MAC, Addresses: o.Inside.Addresses, Up: true,
+			Name: "eth0", MAC: o.Inside.MAC.String(), Addresses: o.Inside.Addresses, Up: true,
 		},
 		Drift: []api.Drift{},
 	}}

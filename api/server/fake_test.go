@@ -10,6 +10,7 @@ import (
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
@@ -80,14 +81,17 @@ func prefixes(texts ...string) []netip.Prefix {
 // web returns an endpoint that is up, on the network app, as the kernel should have it.
 func web() (driver.Network, driver.Endpoint, inspect.Observation) {
 	n := driver.Network{
-		ID: driver.NetworkID(id("aaaa1")), Bridge: "wv-aaaa10000000", MTU: 1500, Multicast: true, Created: day,
-		Pools: []driver.Pool{
-			{Subnet: netip.MustParsePrefix("10.32.0.0/22"), Space: "local"},
-			{Subnet: netip.MustParsePrefix("fd00:1::/64"), Gateway: netip.MustParseAddr("fd00:1::1"), Space: "local"},
+		Definition: driver.Definition{
+			ID: driver.NetworkID(id("aaaa1")), MTU: 1500, Multicast: true,
+			Pools: []driver.Pool{
+				{Subnet: netip.MustParsePrefix("10.32.0.0/22"), Space: "local"},
+				{Subnet: netip.MustParsePrefix("fd00:1::/64"), Gateway: netip.MustParseAddr("fd00:1::1"), Space: "local"},
+			},
 		},
+		Local: driver.Local{Bridge: "wv-aaaa10000000", Created: day},
 	}
 	e := driver.Endpoint{
-		ID: driver.EndpointID(id("eeee1")), Network: n.ID, HostEnd: "wve-eeee1000000", MAC: "02:00:00:00:00:01",
+		ID: driver.EndpointID(id("eeee1")), Network: n.ID, HostEnd: "wve-eeee1000000", MAC: mac.MustParse("02:00:00:00:00:01"),
 		Addresses: prefixes("10.32.0.2/22", "fd00:1::2/64"), Sandbox: "/var/run/docker/netns/0123456789ab",
 		Created: day,
 	}
@@ -97,7 +101,7 @@ func web() (driver.Network, driver.Endpoint, inspect.Observation) {
 		Bridge: n.Bridge,
 		Host:   &netstate.Link{Index: 7, Name: e.HostEnd, Kind: "veth", Up: true, Carrier: true},
 		Inside: &netstate.Link{
-			Index: 6, Name: "eth0", Kind: "veth", MAC: "02:00:00:00:00:01", MTU: 1500, Up: true, Carrier: true, Peer: 7,
+			Index: 6, Name: "eth0", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:01"), MTU: 1500, Up: true, Carrier: true, Peer: 7,
 			Addresses: append(e.Addresses[:2:2], netip.MustParsePrefix("fe80::ff:fe00:1/64")),
 		},
 	}
@@ -106,7 +110,8 @@ func web() (driver.Network, driver.Endpoint, inspect.Observation) {
 
 // inState returns e in the state s. An endpoint that is only created has no sandbox.
 func inState(e driver.Endpoint, s driver.EndpointState) driver.Endpoint {
-	if e.State = s; s == driver.Created {
+	e.Carrier = s == driver.Up
+	if s == driver.Created {
 		e.Sandbox = ""
 	}
 	return e
@@ -116,7 +121,8 @@ func inState(e driver.Endpoint, s driver.EndpointState) driver.Endpoint {
 func twoNetworks() (*fakeHost, fakeNames) {
 	app, web1, seen := web()
 	db := driver.Network{
-		ID: driver.NetworkID(id("aaaa2")), Bridge: "br-db", Foreign: true, MTU: 9000, Internal: true, Created: day,
+		Definition: driver.Definition{ID: driver.NetworkID(id("aaaa2")), MTU: 9000, Internal: true},
+		Local:      driver.Local{Bridge: "br-db", Foreign: true, Created: day},
 	}
 	web2, created, onDB := inState(web1, driver.Joined), inState(web1, driver.Created), web1
 	web2.ID, web2.HostEnd, web2.Addresses = driver.EndpointID(id("eeee2")), "wve-eeee2000000", prefixes("10.32.0.10/22")

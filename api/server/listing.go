@@ -142,7 +142,7 @@ func (s *Server) toEndpoint(e driver.Endpoint, bridge string) api.Endpoint {
 		NetworkName:   s.options.Names.NetworkName(string(e.Network)),
 		ContainerID:   containerID,
 		ContainerName: containerName,
-		MAC:           e.MAC,
+		MAC:           e.MAC.String(),
 		Addresses:     orEmpty(e.Addresses),
 		Bridge:        bridge,
 		HostEnd:       e.HostEnd,
@@ -152,7 +152,7 @@ func (s *Server) toEndpoint(e driver.Endpoint, bridge string) api.Endpoint {
 	}
 }
 
-func stateOf(e driver.Endpoint) api.EndpointState { return api.EndpointState(e.State) }
+func stateOf(e driver.Endpoint) api.EndpointState { return api.EndpointState(e.State()) }
 
 // compareEndpoints orders endpoints by network, then by address.
 func compareEndpoints(a, b api.Endpoint) int {

@@ -56,7 +56,7 @@ func toLive(o inspect.Observation, source api.Source) *api.Live {
 		l.Error = o.Err.Error()
 	}
 	if o.Inside != nil {
-		l.Name, l.MAC, l.Addresses, l.Up = o.Inside.Name, o.Inside.MAC, o.Inside.Addresses, o.Inside.Up
+		l.Name, l.MAC, l.Addresses, l.Up = o.Inside.Name, o.Inside.MAC.String(), o.Inside.Addresses, o.Inside.Up
 	}
 	return l
 }

@@ -1,31 +1,33 @@
-// Package firewall lets the frames of weave's networks through the machine's packet filter.
+// Package firewall lets the frames of weave's networks pass the machine's packet filter.
 //
-// The Engine sets the policy of the FORWARD chain to DROP, and with br_netfilter loaded even a frame between two ports of
-// one bridge passes that chain. So each bridge has one rule there, `-i BRIDGE -o BRIDGE -j ACCEPT`, for IPv4 and for IPv6,
-// behind the user's own rules (DOCKER-USER) and before the Engine's. The rules are written with that back end of iptables
-// (nft or legacy) which holds the Engine's chains, and carry a comment with the ids of this state and of the network, by
-// which they are recognised: the rule that another state made for a network of this one's gives way to this one's. Run
-// puts them back when somebody takes them away.
+// Docker sets the policy of the FORWARD chain to DROP, and with br_netfilter loaded even a frame between two ports of
+// one bridge passes that chain. So each bridge has one rule there, `-i BRIDGE -o BRIDGE -j ACCEPT`, for IPv4 and for
+// IPv6, after the user's own rules (DOCKER-USER) and before Docker's. The rules are written with the back end of
+// iptables (nft or legacy) that holds Docker's chains. A comment in each rule has the ids of the state and of the
+// network: by it weave recognises its rules, and replaces those that another state made for a network that is now this
+// state's.
 //
-// All of it runs in the host's namespace: commands, netlink and /proc are those of the calling process's.
+// Set says which rules there have to be, and Run puts them back when somebody removes or displaces them.
+//
+// All of it runs in the host's namespaces: commands, netlink and /proc are those of the calling process.
 package firewall
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"os/exec"
 	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/semaphore"
 )
 
 // Options are what New needs.
 type Options struct {
 	StateID string        // the state's own id (store.Identity); rules carry it in a comment
-	Log     *logrus.Entry // where changes and repairs are told
+	Log     *logrus.Entry // gets changes and repairs
 }
 
 // Firewall keeps the rules of one state. Its methods may be called from several goroutines at once.
@@ -33,20 +35,28 @@ type Firewall struct {
 	stateID string
 	log     *logrus.Entry
 	tables  []*table
+	changed chan struct{} // holds a token when Run has to look at the tables soon
 
-	lock chan struct{} // holds a token while somebody works on the rules; guards what follows
+	mu      sync.Mutex // guards what follows; never held while anything waits
+	target  *target    // what the tables should hold; nil before the first Set
+	problem error      // why they may not hold it; nil: the last look found or made all rules in place
 
-	wanted      map[string]string // bridge to network id; nil: not known yet
-	revoking    string            // id of the network that Revoke is at work on
-	inUse       map[string]bool   // back ends that hold the Engine's chains, or did last; before that the system's
-	legacySeen  bool              // the kernel had a legacy table at the last look
-	legacyWatch bool              // a legacy table matters, or may soon: the kernel tells nobody of changes to it
+	working     *semaphore.Weighted // held while the tables are looked at and written; guards what follows
+	inUse       map[string]bool     // back ends that hold Docker's chains; while none does, those that did last
+	legacySeen  bool                // the kernel had a legacy table at the last look
+	legacyWatch bool                // legacy tables have to be polled, since the kernel sends no events for them
 }
 
-// New finds the machine's iptables commands; it changes nothing. Without any it is an error (exec.ErrNotFound).
+// target is what the tables should hold. It is never changed, only replaced.
+type target struct {
+	rules map[string]string // bridge to network id
+	owner owner             // says which other rules are removed
+}
+
+// New finds the machine's iptables commands; it changes nothing. Without any it returns exec.ErrNotFound.
 func New(o Options) (*Firewall, error) {
-	if !validID.MatchString(o.StateID) {
-		return nil, fmt.Errorf("state id %q: want letters and digits", o.StateID)
+	if !safeArgument.MatchString(o.StateID) {
+		return nil, fmt.Errorf("state id %q: %s", o.StateID, safeArgumentHint)
 	}
 	tables, system, err := findTables()
 	if err != nil {
@@ -56,8 +66,9 @@ func New(o Options) (*Firewall, error) {
 		stateID: o.StateID,
 		log:     o.Log,
 		tables:  tables,
+		changed: make(chan struct{}, 1),
+		working: semaphore.NewWeighted(1),
 		inUse:   map[string]bool{system: true},
-		lock:    make(chan struct{}, 1),
 	}
 	if !slices.ContainsFunc(tables, func(t *table) bool { return t.ipv6 }) {
 		f.log.Warn("no ip6tables command: IPv6 may not pass between containers of one network")
@@ -65,196 +76,100 @@ func New(o Options) (*Firewall, error) {
 	return f, nil
 }
 
-// Allow lets frames pass between the ports of a bridge: when it returns nil the rule is there, and Run keeps it.
-func (f *Firewall) Allow(ctx context.Context, bridge, networkID string) error {
-	if err := validate(bridge, networkID); err != nil {
-		return err
-	}
-	return f.change(ctx, "allow forwarding on bridge "+bridge, func() { f.wanted[bridge] = networkID })
-}
-
-// Revoke takes back what Allow did: when it returns nil the rule is gone, and so is any that another state made for the
-// network. A rule that isn't there is no error.
-func (f *Firewall) Revoke(ctx context.Context, bridge, networkID string) error {
-	return f.change(ctx, "revoke forwarding on bridge "+bridge, func() {
-		delete(f.wanted, bridge)
-		f.revoking = networkID
-	})
-}
-
-// Reconcile makes wanted (bridge to network id) all there is: missing rules are added, and others of this state or for
-// the same networks removed, from both back ends. Until it was called the first time, rules that this state left behind are kept as they are.
-func (f *Firewall) Reconcile(ctx context.Context, wanted map[string]string) error {
+// Set makes wanted (bridge to network id) all the rules of this state, in both back ends, and what Run keeps from then
+// on. It also removes rules that another state made for a network that is wanted, or was until this call. Before the
+// first Set, rules that an earlier process left behind stay as they are.
+//
+// An invalid name changes nothing. After any other error wanted remains what the tables should hold: Run tries again. A
+// caller that gives up on a new network calls Set without it.
+func (f *Firewall) Set(ctx context.Context, wanted map[string]string) error {
 	for bridge, networkID := range wanted {
 		if err := validate(bridge, networkID); err != nil {
 			return err
 		}
 	}
-	if err := f.acquire(ctx); err != nil {
-		return fmt.Errorf("reconcile firewall rules: %w", err)
+	level := logrus.DebugLevel
+	if first := f.setTarget(wanted); first {
+		level = logrus.InfoLevel // it puts right what happened while no weave ran
 	}
-	defer f.release()
-	f.wanted = maps.Clone(wanted)
-	if f.wanted == nil {
-		f.wanted = map[string]string{}
-	}
-	if err := f.sync(ctx, logrus.InfoLevel); err != nil {
-		return fmt.Errorf("reconcile firewall rules: %w", err)
+	if err := f.sync(ctx, level); err != nil {
+		notify(f.changed)
+		return fmt.Errorf("set firewall rules: %w", err)
 	}
 	return nil
 }
 
-// change makes an edited set of wanted rules so. If that fails, an addition is forgotten, a removal is not.
-func (f *Firewall) change(ctx context.Context, what string, edit func()) error {
-	if err := f.acquire(ctx); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	defer f.release()
-	if f.wanted == nil {
-		f.adopt(ctx)
-	}
-	before := maps.Clone(f.wanted)
-	edit()
-	defer func() { f.revoking = "" }()
-	if err := f.sync(ctx, logrus.DebugLevel); err != nil {
-		maps.DeleteFunc(f.wanted, func(bridge, _ string) bool { _, ok := before[bridge]; return !ok })
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
+// Problem returns why rules may be missing now: tables could not be read or written. It is nil when the last look found
+// or made all rules in place, and before the first Set. It never waits.
+func (f *Firewall) Problem() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.problem
 }
 
-// adopt takes the rules that this state left behind for the wanted ones.
-func (f *Firewall) adopt(ctx context.Context) {
-	f.wanted = map[string]string{}
-	for _, t := range f.tables {
-		for bridge, networkID := range owned(t.look(ctx).chain, f.stateID) {
-			if validate(bridge, networkID) == nil {
-				f.wanted[bridge] = networkID
-			}
-		}
+// setTarget replaces the target, and reports whether it is the first one. Rules of the networks that were wanted before
+// still belong to this state, until a look has found or made them gone.
+func (f *Firewall) setTarget(wanted map[string]string) (first bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	first = f.target == nil
+	t := newTarget(f.stateID, maps.Clone(wanted))
+	if !first {
+		maps.Copy(t.owner.networks, f.target.owner.networks)
+	}
+	f.target = t
+	return first
+}
+
+func newTarget(stateID string, rules map[string]string) *target {
+	t := &target{rules: rules, owner: owner{stateID: stateID, networks: map[string]bool{}}}
+	for _, networkID := range rules {
+		t.owner.networks[networkID] = true
+	}
+	return t
+}
+
+func (f *Firewall) currentTarget() *target {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.target
+}
+
+// record keeps how a look at the tables ended. It keeps nothing when the target has been replaced meanwhile: whoever
+// did that looks at them next.
+func (f *Firewall) record(t *target, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.target != t {
+		return
+	}
+	f.problem = err
+	if err == nil {
+		f.target = newTarget(f.stateID, t.rules) // without the networks that were wanted before
 	}
 }
 
-// sync makes the tables have the wanted rules and no others of this state, and logs what it changed.
-func (f *Firewall) sync(ctx context.Context, level logrus.Level) error {
-	const tries = 5 // somebody else may be busy with the same chain
-	var err error
-	for range tries {
-		err = f.syncOnce(ctx, level)
-		var refused *exec.ExitError
-		if !errors.As(err, &refused) {
-			break
-		}
-	}
-	return err
-}
-
-func (f *Firewall) syncOnce(ctx context.Context, level logrus.Level) error {
-	views := make([]view, 0, len(f.tables))
-	engine := map[string]bool{} // back ends that hold the Engine's chains
-	for _, t := range f.tables {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		v := t.look(ctx)
-		views = append(views, v)
-		if v.engine {
-			engine[t.backend] = true
-		}
-	}
-	// Both hold them after a switch without a reboot: packets then pass both. None does when somebody has flushed them
-	// all; the policy may still be there.
-	if len(engine) > 0 {
-		f.inUse = engine
-	}
-
-	var errs []error
-	for _, v := range views {
-		var wanted map[string]string
-		if f.inUse[v.table.backend] {
-			wanted = f.wanted
-		}
-		errs = append(errs, f.ensure(ctx, v, wanted, level))
-	}
-	f.legacySeen = legacyTable(false) || legacyTable(true)
-	f.legacyWatch = f.inUse[legacy] || len(engine) == 0
-	return errors.Join(errs...)
-}
-
-// owner says which rules may be removed or replaced.
-func (f *Firewall) owner() owner {
-	o := owner{f.stateID, map[string]bool{}}
-	for _, networkID := range f.wanted {
-		o.networks[networkID] = true
-	}
-	if f.revoking != "" {
-		o.networks[f.revoking] = true
-	}
-	return o
-}
-
-// ensure makes one table have the wanted rules and no others of this state.
-func (f *Firewall) ensure(ctx context.Context, v view, wanted map[string]string, level logrus.Level) error {
-	if v.err != nil {
-		return f.unreadable(v, len(wanted) > 0)
-	}
-	c := plan(v.chain, wanted, f.owner())
-	if len(c.commands) == 0 {
-		return nil
-	}
-	if err := v.table.write(ctx, c.commands); err != nil {
-		return err
-	}
-	if len(c.missing) == 0 {
-		level = max(level, logrus.InfoLevel) // Engines shuffle the chain at each start, some with each network
-	}
-	log := f.log.WithField("table", v.table.String())
-	for what, bridges := range map[string][]string{"missing": c.missing, "moved": c.moved, "removed": c.removed} {
-		if len(bridges) > 0 {
-			log = log.WithField(what, bridges)
-		}
-	}
-	log.Log(level, "put firewall rules in order")
-	return nil
-}
-
-// unreadable judges a table that can't be listed. It is an error if rules belong there, except on a machine without
-// IPv6; that, and a back end that the kernel doesn't have, is logged once.
-func (f *Firewall) unreadable(v view, needed bool) error {
-	if needed && (v.table.readable || !v.table.ipv6) {
-		return fmt.Errorf("list %s rules of %s: %w", chainName, v.table, v.err)
-	}
-	if !v.table.told {
-		v.table.told = true
-		f.log.WithField("table", v.table.String()).WithError(v.err).Warn("can't use these firewall rules, going on without")
-	}
-	return nil
-}
-
-func (f *Firewall) acquire(ctx context.Context) error {
+// notify puts a token into c if there is none.
+func notify(c chan<- struct{}) {
 	select {
-	case f.lock <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	case c <- struct{}{}:
+	default:
 	}
 }
 
-func (f *Firewall) release() { <-f.lock }
+// safeArgument matches what may stand on an iptables command line and in a rule's comment: no leading dash, no wildcard
+// (iptables takes a trailing + for one), no space, quote or line break, and no colon, which separates the comment's
+// ids.
+var safeArgument = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
 
-// What goes on a command line: no leading dash, no wildcard (iptables takes a trailing + for one), no spaces; a name of
-// a link has at most 15 bytes (IFNAMSIZ less its end).
-var (
-	validBridge = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$`)
-	validID     = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
-)
+const safeArgumentHint = "want at most 64 of letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
 
 func validate(bridge, networkID string) error {
-	if !validBridge.MatchString(bridge) {
-		return fmt.Errorf("bridge %q: want at most 15 of letters, digits, '_', '.' and '-', not beginning with '.' or '-'", bridge)
+	if !safeArgument.MatchString(bridge) {
+		return fmt.Errorf("bridge %q: %s", bridge, safeArgumentHint)
 	}
-	if !validID.MatchString(networkID) {
-		return fmt.Errorf("bridge %s: network id %q: want at most 64 letters and digits", bridge, networkID)
+	if !safeArgument.MatchString(networkID) {
+		return fmt.Errorf("bridge %s: network id %q: %s", bridge, networkID, safeArgumentHint)
 	}
 	return nil
 }

@@ -7,48 +7,48 @@ import (
 	"strings"
 )
 
-// chainName is the one chain in which weave has rules: of the table filter, the only place where an ACCEPT keeps
-// the packet from the rules of Docker's that follow and from the chain's policy.
+// chainName is the one chain in which weave has rules. It is of the table filter, the only place where an ACCEPT keeps
+// a packet from Docker's rules, which follow, and from the chain's policy.
 const chainName = "FORWARD"
 
-// userJump sends packets to the chain that Docker reserves for the user's own rules.
+// userJump is the rule that sends packets to the chain that Docker reserves for the user's own rules.
 const userJump = "-A " + chainName + " -j DOCKER-USER"
 
-// engineChains are the chains by which the Engine's presence in a table filter is recognised. DOCKER-USER and DOCKER
-// are of all versions, DOCKER-FORWARD came with 28.
-var engineChains = []string{"DOCKER-USER", "DOCKER-FORWARD", "DOCKER"}
+// dockerChains are the chains by which Docker's presence in a table filter is recognised. DOCKER-USER and DOCKER are of
+// all versions, DOCKER-FORWARD came with 28.
+var dockerChains = []string{"DOCKER-USER", "DOCKER-FORWARD", "DOCKER"}
 
-// change is what has to be done to one FORWARD chain.
-type change struct {
+// edit is what has to be done to one FORWARD chain.
+type edit struct {
 	commands []string // as iptables-restore reads them; to be applied in one transaction, in this order
 
-	// The bridges concerned, for the log.
+	// The bridges whose rules change, for the log.
 	missing []string // had no rule
 	moved   []string // had one in the wrong place, or more than one
-	removed []string // had a rule, and shall have none like it
+	removed []string // had a rule that is not wanted
 }
 
-// plan says how a FORWARD chain has to change in order to have exactly one rule for each bridge in wanted (bridge to
-// network id), in its place, and no others of this owner. The chain is given as iptables -S lists it. Rules of others
-// are never touched.
+// plan returns how a FORWARD chain has to change so that it has exactly one rule for each bridge in wanted (bridge to
+// network id), in its place, and no other rules of this owner. The chain is given as iptables -S lists it. Rules of
+// others are never touched.
 //
-// The place: the user's rules come first, then weave's, then Docker's. So a rule of weave's stands behind the jump to
-// DOCKER-USER, or at the chain's head if there is none, with nothing but ACCEPT rules between. Those take nothing away
-// from weave's, and so several instances, or another program with the same idea, don't push each other aside for ever.
-func plan(chain []string, wanted map[string]string, o owner) change {
+// The place: the user's rules come first, then weave's, then Docker's. So weave's rules follow the jump to DOCKER-USER,
+// or the chain's head if there is none, with nothing but ACCEPT rules between. Those take nothing away from weave's,
+// and so several instances, or another program with the same idea, don't displace each other again and again.
+func plan(chain []string, wanted map[string]string, o owner) edit {
 	rules := slices.DeleteFunc(slices.Clone(chain), func(line string) bool {
 		return !strings.HasPrefix(line, "-A "+chainName+" ")
 	})
 	head := slices.Index(rules, userJump) + 1
 
-	count := map[string]int{} // rules as they should be, wherever they stand, by bridge
+	count := map[string]int{} // rules exactly as wanted, wherever they are in the chain, by bridge
 	for _, line := range rules {
 		if b, ok := wantedRule(splitRule(line), wanted, o.stateID); ok {
 			count[b]++
 		}
 	}
 
-	var c change
+	var e edit
 	kept := map[string]bool{}
 	place := head   // index at which missing rules go, once the deletions are done
 	inPlace := true // nothing but ACCEPT since head
@@ -64,34 +64,34 @@ func plan(chain []string, wanted map[string]string, o owner) change {
 			continue
 		}
 		if !ok {
-			c.removed = append(c.removed, option(args, "-i"))
+			e.removed = append(e.removed, option(args, "-i"))
 		}
-		// By its text, not by its number: somebody else may insert a rule in between.
-		c.commands = append(c.commands, "-D"+strings.TrimPrefix(line, "-A"))
+		// By its text, not by its number: somebody else may insert a rule meanwhile.
+		e.commands = append(e.commands, "-D"+strings.TrimPrefix(line, "-A"))
 		if i < head {
 			place--
 		}
 	}
 
-	// Each goes before the one inserted last, so the first comes last.
+	// All are inserted at the same index, so the last one inserted comes first in the chain.
 	for _, bridge := range slices.Backward(slices.Sorted(maps.Keys(wanted))) {
 		switch {
 		case kept[bridge]:
 			continue
 		case count[bridge] == 0:
-			c.missing = append(c.missing, bridge)
+			e.missing = append(e.missing, bridge)
 		default:
-			c.moved = append(c.moved, bridge)
+			e.moved = append(e.moved, bridge)
 		}
-		c.commands = append(c.commands, "-I "+chainName+" "+strconv.Itoa(place+1)+" "+
+		e.commands = append(e.commands, "-I "+chainName+" "+strconv.Itoa(place+1)+" "+
 			strings.Join(ruleSpec(bridge, wanted[bridge], o.stateID), " "))
 	}
-	slices.Sort(c.missing)
-	slices.Sort(c.moved)
-	return c
+	slices.Sort(e.missing)
+	slices.Sort(e.moved)
+	return e
 }
 
-// ruleSpec is the rule that lets frames pass between two ports of one bridge.
+// ruleSpec returns the rule that lets frames pass between two ports of one bridge.
 func ruleSpec(bridge, networkID, stateID string) []string {
 	return []string{
 		"-i", bridge, "-o", bridge,
@@ -102,7 +102,8 @@ func ruleSpec(bridge, networkID, stateID string) []string {
 
 const commentPrefix = "weave:"
 
-// origin is which state made a rule and for which network, as its comment says; ok if it is a rule of weave's at all.
+// origin returns which state made a rule, and for which network, as the rule's comment says. It is not ok if the rule
+// is none of weave's.
 func origin(args []string) (stateID, networkID string, ok bool) {
 	id, ok := strings.CutPrefix(option(args, "--comment"), commentPrefix)
 	if !ok {
@@ -111,8 +112,9 @@ func origin(args []string) (stateID, networkID string, ok bool) {
 	return strings.Cut(id, ":")
 }
 
-// owner says which rules are this state's: those that it made, and those that any state made for one of its networks.
-// Docker gives no network's id twice, so such a state was here before this one, which has taken the network over.
+// owner says which rules weave may remove: those that this state made, and those that any state made for one of its
+// networks. Docker never uses a network's id again, so such a state was an earlier one on this machine, whose network
+// this one has taken over.
 type owner struct {
 	stateID  string
 	networks map[string]bool // by id
@@ -123,33 +125,21 @@ func (o owner) owns(args []string) bool {
 	return ok && (stateID == o.stateID || o.networks[networkID])
 }
 
-// wantedRule tells if a rule is exactly as wanted has it for a bridge, and for which.
+// wantedRule returns the bridge of a rule, and reports whether the rule is exactly the wanted one for that bridge.
 func wantedRule(args []string, wanted map[string]string, stateID string) (bridge string, ok bool) {
 	bridge = option(args, "-i")
 	networkID, ok := wanted[bridge]
 	return bridge, ok && slices.Equal(args[2:], ruleSpec(bridge, networkID, stateID))
 }
 
-// owned is what a FORWARD chain has that this state made, bridge to network id.
-func owned(chain []string, stateID string) map[string]string {
-	found := map[string]string{}
-	for _, line := range chain {
-		args := splitRule(line)
-		if maker, networkID, ok := origin(args); ok && maker == stateID {
-			found[option(args, "-i")] = networkID
-		}
-	}
-	return found
-}
-
-// holdsEngine tells if a FORWARD chain jumps to a chain of the Engine's.
-func holdsEngine(chain []string) bool {
+// jumpsToDocker reports whether a FORWARD chain jumps to one of Docker's chains.
+func jumpsToDocker(chain []string) bool {
 	return slices.ContainsFunc(chain, func(line string) bool {
-		return slices.Contains(engineChains, option(splitRule(line), "-j"))
+		return slices.Contains(dockerChains, option(splitRule(line), "-j"))
 	})
 }
 
-// option is the value of the first option of that name in a rule; empty if there is none.
+// option returns the value of the first option of that name in a rule; empty if there is none.
 func option(args []string, name string) string {
 	if i := slices.Index(args, name); i >= 0 && i+1 < len(args) {
 		return args[i+1]

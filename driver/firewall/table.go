@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// The back ends of iptables. A kernel can have rules of both, and a packet passes both.
+// The back ends of iptables. A kernel can have rules of both, and a packet then passes both.
 const (
 	nft    = "nft"
 	legacy = "legacy"
 )
 
-// A command of iptables's waits lockWait for the lock that they all share, is killed after commandLimit, and given up
-// killGrace later if its output is still held open by then.
+// An iptables command waits up to lockWait for the lock that all of them share, and is killed after commandLimit. A
+// process that it started may hold its output open even then: the output is given up killGrace after the kill.
 const (
 	lockWait     = 5 * time.Second
 	commandLimit = lockWait + 5*time.Second
 	killGrace    = time.Second
 )
 
-// tableName is the table that holds the FORWARD chain concerned.
+// tableName is the table of the FORWARD chain that weave writes.
 const tableName = "filter"
 
 // table is the table filter of one back end and one address family.
@@ -37,20 +37,20 @@ type table struct {
 	list    string // path of iptables
 	restore string // path of iptables-restore
 
-	// Guarded by Firewall.lock.
+	// Guarded by Firewall.working.
 	readable bool // it could be listed at least once
-	told     bool // it was logged that it can't be used
+	warned   bool // it was logged that it can't be used
 }
 
 // view is what a look at a table found.
 type view struct {
 	table  *table
 	chain  []string // FORWARD, as iptables -S lists it
-	engine bool     // it holds chains of the Engine's
-	err    error    // why it could not be looked at
+	docker bool     // it holds Docker's chains
+	err    error    // why it could not be listed
 }
 
-// findTables finds the tables that this machine has commands for, IPv4 first, and the back end of its plain iptables.
+// findTables returns the tables that this machine has commands for, IPv4 first, and the back end of its plain iptables.
 func findTables() (tables []*table, system string, err error) {
 	if system, err = systemBackend(); err != nil {
 		return nil, "", err
@@ -67,7 +67,8 @@ func findTables() (tables []*table, system string, err error) {
 		}
 	}
 	if len(tables) == 0 || tables[0].ipv6 {
-		return nil, "", fmt.Errorf("look for iptables-nft, iptables-legacy and iptables: %w; install the package iptables", exec.ErrNotFound)
+		return nil, "", fmt.Errorf(
+			"look for iptables-nft, iptables-legacy and iptables: %w; install the package iptables", exec.ErrNotFound)
 	}
 	if system == "" {
 		system = tables[0].backend
@@ -75,7 +76,8 @@ func findTables() (tables []*table, system string, err error) {
 	return tables, system, nil
 }
 
-// findTable finds the commands for one table: iptables-BACKEND or, if that is the system's back end, plain iptables.
+// findTable finds the commands for one table: iptables-BACKEND or, where that is missing and BACKEND is the system's,
+// plain iptables.
 func findTable(backend string, ipv6, system bool) (*table, error) {
 	base := "iptables"
 	if ipv6 {
@@ -97,14 +99,15 @@ func findTable(backend string, ipv6, system bool) (*table, error) {
 	return &table{backend: backend, ipv6: ipv6, list: list, restore: restore}, nil
 }
 
-// systemBackend is the back end of plain iptables, which says it with its version; empty if there is no such command.
+// systemBackend returns the back end of plain iptables, which says it with its version; empty if there is no such
+// command.
 func systemBackend() (string, error) {
 	out, err := execute(context.Background(), "", "iptables", "--version")
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return "", nil
 	case err != nil:
-		return "", fmt.Errorf("ask iptables for its version: %w", err)
+		return "", fmt.Errorf("get the version of iptables: %w", err)
 	case strings.Contains(out, "nf_tables"):
 		return nft, nil
 	}
@@ -118,8 +121,8 @@ func (t *table) String() string {
 	return t.backend + " IPv4"
 }
 
-// look lists the chain. It never brings a table into being: nft's listing doesn't, legacy's does, so there the kernel
-// is asked first if it has the table.
+// look lists the chain. It never makes the kernel create a table: listing with nft doesn't, listing with legacy does,
+// so there it first looks whether the kernel has the table.
 func (t *table) look(ctx context.Context) view {
 	v := view{table: t}
 	if t.backend == legacy && !legacyTable(t.ipv6) {
@@ -129,15 +132,15 @@ func (t *table) look(ctx context.Context) view {
 		return v
 	}
 	t.readable = true
-	if v.engine = holdsEngine(v.chain); v.engine {
+	if v.docker = jumpsToDocker(v.chain); v.docker {
 		return v
 	}
-	// FORWARD may have been flushed, which leaves the Engine's chains.
+	// FORWARD may have been flushed, which leaves Docker's chains.
 	all, err := t.rules(ctx)
 	v.err = err
-	v.engine = slices.ContainsFunc(all, func(line string) bool {
+	v.docker = slices.ContainsFunc(all, func(line string) bool {
 		chain, ok := strings.CutPrefix(line, "-N ")
-		return ok && slices.Contains(engineChains, chain)
+		return ok && slices.Contains(dockerChains, chain)
 	})
 	return v
 }
@@ -152,8 +155,8 @@ func (t *table) rules(ctx context.Context, chain ...string) ([]string, error) {
 	return strings.Split(strings.TrimSuffix(out, "\n"), "\n"), nil
 }
 
-// write runs the commands as one transaction: all of them or none. They are refused, an *exec.ExitError, also when
-// somebody changed the chain since the look at it.
+// write runs the commands as one transaction: all of them or none. An *exec.ExitError means that iptables refused them,
+// perhaps because somebody changed the chain since it was listed.
 func (t *table) write(ctx context.Context, commands []string) error {
 	input := "*" + tableName + "\n" + strings.Join(commands, "\n") + "\nCOMMIT\n"
 	if _, err := execute(ctx, input, t.restore, "--noflush", "--wait", seconds(lockWait)); err != nil {
@@ -162,7 +165,8 @@ func (t *table) write(ctx context.Context, commands []string) error {
 	return nil
 }
 
-// execute runs a command, no longer than commandLimit, and returns its output. The error has what the command said.
+// execute runs a command, no longer than commandLimit, and returns its output. An error contains what the command wrote
+// to its error output.
 func execute(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
@@ -176,17 +180,17 @@ func execute(ctx context.Context, stdin, name string, args ...string) (string, e
 		return stdout.String(), nil
 	}
 	if ctx.Err() != nil {
-		err = ctx.Err() // and not that it was killed
+		err = ctx.Err() // rather than "killed"
 	}
-	if said := bytes.TrimSpace(stderr.Bytes()); len(said) > 0 {
-		err = fmt.Errorf("%w: %s", err, said)
+	if message := bytes.TrimSpace(stderr.Bytes()); len(message) > 0 {
+		err = fmt.Errorf("%w: %s", err, message)
 	}
 	return "", err
 }
 
 func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) }
 
-// legacyTable tells if the kernel has the legacy table filter in this network namespace.
+// legacyTable reports whether the kernel has the legacy table filter in this network namespace.
 func legacyTable(ipv6 bool) bool {
 	path := "/proc/self/net/ip_tables_names"
 	if ipv6 {

@@ -1,13 +1,14 @@
 package inspect
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
@@ -51,8 +52,8 @@ func containerDrift(found []api.Drift, e driver.Endpoint, inside netstate.Link) 
 	if !inside.Up {
 		found = append(found, newDrift(api.ContainerEndDown, "%s down in the container", inside.Name))
 	}
-	if want := e.MAC; !strings.EqualFold(inside.MAC, want) {
-		found = append(found, newDrift(api.MACChanged, "MAC %s, not %s", orNone(inside.MAC), orNone(want)))
+	if inside.MAC != e.MAC {
+		found = append(found, newDrift(api.MACChanged, "MAC %s, not %s", orNone(inside.MAC), orNone(e.MAC)))
 	}
 	for _, a := range e.Addresses {
 		if !slices.Contains(inside.Addresses, a) {
@@ -70,12 +71,7 @@ func containerDrift(found []api.Drift, e driver.Endpoint, inside netstate.Link) 
 // selfAssigned reports whether a is link-local. Hosts give themselves such addresses; nobody assigns them.
 func selfAssigned(a netip.Prefix) bool { return a.Addr().IsLinkLocalUnicast() }
 
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
-}
+func orNone(a mac.Address) string { return cmp.Or(a.String(), "none") }
 
 func newDrift(kind api.DriftKind, format string, args ...any) api.Drift {
 	return api.Drift{Kind: kind, Text: fmt.Sprintf(format, args...)}

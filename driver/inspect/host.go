@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
@@ -94,7 +95,7 @@ func toNetstate(link netlink.Link) netstate.Link {
 		Index:   a.Index,
 		Name:    a.Name,
 		Kind:    link.Type(),
-		MAC:     a.HardwareAddr.String(),
+		MAC:     mac.FromBytes(a.HardwareAddr),
 		MTU:     a.MTU,
 		Up:      a.Flags&net.FlagUp != 0,
 		Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,

@@ -31,7 +31,9 @@ type rig struct {
 func newRig(t *testing.T, nsproc string) *rig {
 	t.Helper()
 	r := &rig{t: t, host: nstest.New(t), sandbox: nstest.New(t)}
-	r.network = driver.Network{ID: "aaaa10000000", Bridge: "wv-test"}
+	r.network = driver.Network{
+		Definition: driver.Definition{ID: "aaaa10000000"}, Local: driver.Local{Bridge: "wv-test"},
+	}
 	r.onHost(func() error {
 		return add(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: r.network.Bridge}})
 	})

@@ -1,7 +1,7 @@
-// Command engines writes the README's table of Docker versions from the output of the integration tests, which ran with
+// Command engines writes the table of tested Docker versions from the output of the integration tests, which ran with
 // -json on each version:
 //
-//	engines README.md bookworm.json trixie.json forky.json
+//	engines docs/docker-versions.md bookworm.json trixie.json forky.json
 //
 // If a test has failed, it writes nothing, prints the tests that failed, and exits with status 1.
 package main
@@ -20,7 +20,7 @@ import (
 	"strings"
 )
 
-// The table is between these lines of the README.
+// The table is between these lines of the document.
 const (
 	begin = "<!-- engines: written by make test-engines -->"
 	end   = "<!-- /engines -->"
@@ -38,7 +38,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: engines README RESULTS [RESULTS ...]")
+		return errors.New("usage: engines DOCUMENT RESULTS [RESULTS ...]")
 	}
 	var results []result
 	for _, path := range args[1:] {

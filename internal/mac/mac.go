@@ -49,6 +49,15 @@ func digit(c byte) (byte, bool) {
 	return 0, false
 }
 
+// FromBytes returns the hardware address of a link, as the kernel has it, if it is an Ethernet address. It is zero if
+// there is none or it is of another length, as that of a tunnel or of InfiniBand.
+func FromBytes(b []byte) Address {
+	if len(b) != len(Address{}) {
+		return Address{}
+	}
+	return Address(b)
+}
+
 // IsZero reports whether a stands for no address.
 func (a Address) IsZero() bool { return a == Address{} }
 

@@ -27,10 +27,26 @@ func TestParse(t *testing.T) {
 }
 
 func TestKinds(t *testing.T) {
-	for s, unicast := range map[string]bool{"02:42:0a:20:00:05": true, "01:00:5e:00:00:01": false, "ff:ff:ff:ff:ff:ff": false} {
+	for s, unicast := range map[string]bool{
+		"02:42:0a:20:00:05": true, "01:00:5e:00:00:01": false, "ff:ff:ff:ff:ff:ff": false,
+	} {
 		if a := MustParse(s); a.IsUnicast() != unicast || a.IsZero() {
 			t.Errorf("%s: unicast %t, zero %t", s, a.IsUnicast(), a.IsZero())
 		}
+	}
+}
+
+func TestFromBytes(t *testing.T) {
+	for want, b := range map[string][]byte{
+		"02:42:0a:20:00:05": {2, 0x42, 0xa, 0x20, 0, 5},
+		"":                  nil,
+	} {
+		if a := FromBytes(b); a.String() != want {
+			t.Errorf("%x is %q, want %q", b, a, want)
+		}
+	}
+	if a := FromBytes([]byte{10, 0, 0, 1}); !a.IsZero() {
+		t.Errorf("a tunnel's address is %s, want none", a)
 	}
 }
 
@@ -55,7 +71,9 @@ func TestJSON(t *testing.T) {
 
 // FuzzParse holds Parse against the standard library, which accepts other forms and lengths as well.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"02:42:0a:20:00:05", "02-42-0a-20-00-05", "02:42:0a:20:00:05:06:07", ":::::::::::::::::"} {
+	for _, s := range []string{
+		"02:42:0a:20:00:05", "02-42-0a-20-00-05", "02:42:0a:20:00:05:06:07", ":::::::::::::::::",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -2,17 +2,16 @@ package nstest
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
-// Veth makes a veth pair with the end named hostEnd in host and the end named eth0, with the addresses, in inside, as
-// a container's endpoint is, both up. It returns the host end's index and eth0's MAC.
-func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (index int, mac string) {
+// Veth connects host and inside by a veth pair like that of an endpoint: hostEnd in host and eth0, with the
+// addresses, in inside. Both ends are up. It returns the index of the host end and the MAC of eth0.
+func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (index int, address mac.Address) {
 	t.Helper()
 	host.Do(t, func() error {
 		attrs := netlink.NewLinkAttrs()
@@ -33,7 +32,7 @@ func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (
 		if err != nil {
 			return err
 		}
-		mac = link.Attrs().HardwareAddr.String()
+		address = mac.FromBytes(link.Attrs().HardwareAddr)
 		for _, a := range addresses {
 			addr, err := netlink.ParseAddr(a)
 			if err != nil {
@@ -45,23 +44,5 @@ func Veth(t testing.TB, host, inside *NS, hostEnd string, addresses ...string) (
 		}
 		return netlink.LinkSetUp(link)
 	})
-	return index, mac
-}
-
-// Nsproc builds nsproc for this test and returns its path.
-func Nsproc(t testing.TB) string {
-	t.Helper()
-	return BuildNsproc(t, "-E weave_nsproc_entry")
-}
-
-// BuildNsproc builds nsproc with the linker's flags given and more environment, and returns its path.
-func BuildNsproc(t testing.TB, ldflags string, env ...string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "nsproc")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags", ldflags, "-o", path, "github.com/weaveplugin/weave/nsproc")
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build nsproc: %v\n%s", err, out)
-	}
-	return path
+	return index, address
 }

@@ -1,5 +1,6 @@
-// Package nstest gives tests a throw-away network namespace. It is for tests only: together with nsproc it is all that
-// may enter a namespace, and the plugin never does.
+// Package nstest provides network namespaces that are removed when a test ends, and what tests in them need: veth
+// pairs, an nsproc, and child processes in namespaces of their own. It is for tests only. Apart from it, only nsproc
+// enters network namespaces; the plugin never does.
 package nstest
 
 import (
@@ -19,7 +20,7 @@ type NS struct {
 	file *os.File
 }
 
-// New makes a network namespace with lo up. Without the right to do so the test is skipped, or fails if the
+// New makes a network namespace in which lo is up. Where the test lacks the permission it is skipped, or fails if the
 // environment has WEAVE_TEST_ROOT=1.
 func New(t testing.TB) *NS {
 	t.Helper()
@@ -47,18 +48,19 @@ func New(t testing.TB) *NS {
 	return ns
 }
 
-// File is the namespace's open file; it is closed when the test ends.
+// File returns a file that is open on the namespace. It is closed when the test ends.
 func (n *NS) File() *os.File { return n.file }
 
-// FD is the descriptor of File.
+// FD returns the descriptor of File.
 func (n *NS) FD() int { return int(n.file.Fd()) }
 
-// Path opens to the namespace, also from other processes, until the test ends. It stands for Docker's SandboxKey.
+// Path returns a path that any process can open to get at the namespace, until the test ends. Tests use it in place of
+// Docker's SandboxKey.
 func (n *NS) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.FD()) }
 
-// Do runs f inside the namespace, on a thread of its own; an error of f ends the test. f may use t as the test itself
-// does. What f opens (a netlink socket) stays in the namespace and can be used outside; a goroutine that f starts
-// runs outside.
+// Do runs f inside the namespace, on a thread of its own. If f returns an error the test fails and ends. f may call any
+// method of t. A socket that f opens belongs to the namespace and can be used after f has returned. A goroutine that f
+// starts is not inside.
 func (n *NS) Do(t testing.TB, f func() error) {
 	t.Helper()
 	done := false
@@ -81,9 +83,10 @@ func (n *NS) Do(t testing.TB, f func() error) {
 	}
 }
 
-// onOwnThread runs f on a locked thread of a new goroutine and takes the thread back to its namespace. If that fails
-// the goroutine ends with its thread locked: the runtime then ends the thread, and nothing else ever runs on it.
-// A panic of f continues in the caller; if f ends its goroutine (t.FailNow), onOwnThread returns nil.
+// onOwnThread runs f in a new goroutine that is locked to its thread, and then moves the thread back to its
+// namespace. If that fails, the goroutine ends without unlocking the thread, so that the runtime ends the thread as
+// well and no other goroutine runs on it. A panic of f continues in the caller. If f ends its goroutine (t.FailNow),
+// onOwnThread returns nil.
 func onOwnThread(f func() error) error {
 	var err error
 	var panicked any

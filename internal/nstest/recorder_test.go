@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// recorder is a test that may fail.
+// recorder records that a test failed instead of failing it.
 type recorder struct {
 	testing.TB
 	failed bool

@@ -16,36 +16,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reexecEnv names, in the child process, the test that it was started for.
+// reexecEnv is the environment variable with the name of the test that a child process is started for.
 const reexecEnv = "WEAVE_TEST_REEXEC"
 
-// Reexec runs the calling test once more, by itself, in a child process that stands in new network and mount namespaces,
-// and returns true in the parent when the child has ended, with its outcome taken over. In the child it returns false.
-// So a test begins:
+// Reexec runs the calling test, and no other, in a child process with new network and mount namespaces. In the parent
+// it returns true after the child has ended; the test then has the outcome that it had in the child. In the child it
+// returns false. So a test begins:
 //
 //	if nstest.Reexec(t) {
 //		return
 //	}
 //
-// It is for code that starts goroutines or processes of its own: Do locks one thread into a namespace, here every
-// thread is born inside. The child's network namespace has lo, up, and nothing else; /sys shows that namespace; /run
-// is empty and its own, lock files and named namespaces included. Mounts stay in the child.
+// It is for code that starts goroutines or processes: while Do has only one thread in a namespace, all threads of the
+// child are in the new one. It contains lo, up, and no other link. /sys shows that namespace, and /run is empty, so
+// that lock files and named namespaces are the child's own. Mounts that the child makes are not visible elsewhere.
 //
-// It may be called in a subtest; then the enclosing tests run in the child as well, up to this one. As with New,
-// without the right to do so the test is skipped, or fails if the environment has WEAVE_TEST_ROOT=1.
+// Reexec may be called in a subtest. The child then runs the enclosing tests up to the call, too. As with New, where
+// the test lacks the permission it is skipped, or fails if the environment has WEAVE_TEST_ROOT=1.
 func Reexec(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(reexecEnv) == t.Name() {
-		if err := furnish(); err != nil {
-			t.Fatalf("furnish the namespaces: %v", err)
+		if err := setUpNamespaces(); err != nil {
+			t.Fatalf("set up the namespaces: %v", err)
 		}
 		return false
 	}
 
-	// The parent-death signal is sent when the thread that forked ends, so it has to stay.
+	// The kernel sends the parent-death signal when the thread that started the child ends, so that thread has to stay.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	out, err := childOf(t).CombinedOutput()
+	cmd := childOf(t)
+	if coverDir() != "" {
+		defer measureCoverage(t, cmd)()
+	}
+	out, err := cmd.CombinedOutput()
 	if errors.Is(err, unix.EPERM) && os.Getenv("WEAVE_TEST_ROOT") != "1" {
 		t.Skipf("needs root: %v", err)
 	}
@@ -62,30 +66,30 @@ func Reexec(t *testing.T) bool {
 	return true
 }
 
-// childOf is the command that runs the test t, and nothing else, in new namespaces.
+// childOf returns the command that runs the test t, and no other, in new namespaces.
 func childOf(t *testing.T) *exec.Cmd {
 	args := []string{"-test.v", "-test.count=1", "-test.run=" + runPattern(t.Name())}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
 	if deadline, ok := t.Deadline(); ok {
-		// A little less than the parent has left, so that it is the child that says where it hangs.
+		// Shorter than what is left to the parent, so that the child times out first and shows where it hangs.
 		left := max(time.Until(deadline)*9/10, time.Second)
 		args = append(args, "-test.timeout="+left.String())
 	}
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), reexecEnv+"="+t.Name(),
-		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=100") // the race detector's own is a second for each child
-	cmd.WaitDelay = 5 * time.Second // a process left behind by the test may hold the output open
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=100") // by default each child would sleep for a second
+	cmd.WaitDelay = 5 * time.Second // a process that the test leaves behind may have the output open
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		// Unshare, unlike clone, has the syscall package make all mounts private too.
+		// With Unshareflags, unlike Cloneflags, the syscall package makes all mounts private as well.
 		Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
 		Pdeathsig:    syscall.SIGKILL,
 	}
 	return cmd
 }
 
-// runPattern is the -test.run pattern that selects exactly the test of that name.
+// runPattern returns the -test.run pattern that matches only the test of that name.
 func runPattern(name string) string {
 	parts := strings.Split(name, "/")
 	for i, p := range parts {
@@ -94,7 +98,8 @@ func runPattern(name string) string {
 	return strings.Join(parts, "/")
 }
 
-// outcomeOf finds what a verbose test run says of the test of that name: PASS, FAIL or SKIP; empty if nothing.
+// outcomeOf returns the outcome of the test of that name in the output of a verbose test run: PASS, FAIL or SKIP, or an
+// empty string if it is not there.
 func outcomeOf(name, out string) string {
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)
@@ -105,8 +110,8 @@ func outcomeOf(name, out string) string {
 	return ""
 }
 
-// furnish makes the fresh namespaces of this process fit for use.
-func furnish() error {
+// setUpNamespaces mounts /sys and /run and sets lo up in the new namespaces of this process.
+func setUpNamespaces() error {
 	if err := unix.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
 		return fmt.Errorf("mount /sys: %w", err)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestReexecStandsInNewNamespaces(t *testing.T) {
+func TestReexecRunsInNewNamespaces(t *testing.T) {
 	if Reexec(t) {
 		return
 	}
@@ -34,7 +34,7 @@ func TestReexecStandsInNewNamespaces(t *testing.T) {
 		t.Errorf("/run holds %v, %v; want it empty", entries, err)
 	}
 
-	// Goroutines and processes stand where the process does.
+	// Other threads and other processes are in the same namespace.
 	here, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +61,8 @@ func TestReexecInSubtest(t *testing.T) {
 }
 
 func TestOutcomeOf(t *testing.T) {
-	out := "=== RUN   TestA\n=== RUN   TestA/b\n--- PASS: TestA (0.00s)\n    --- SKIP: TestA/b (0.00s)\n--- FAIL: TestAB (1.00s)\nFAIL\n"
+	out := "=== RUN   TestA\n=== RUN   TestA/b\n--- PASS: TestA (0.00s)\n    --- SKIP: TestA/b (0.00s)\n" +
+		"--- FAIL: TestAB (1.00s)\nFAIL\n"
 	for name, want := range map[string]string{"TestA": "PASS", "TestA/b": "SKIP", "TestAB": "FAIL", "TestC": ""} {
 		if got := outcomeOf(name, out); got != want {
 			t.Errorf("outcomeOf(%q) = %q, want %q", name, got, want)

@@ -19,16 +19,20 @@ const module = "github.com/weaveplugin/weave"
 // layers orders the folders: a package imports packages of its own folder and of lower layers, no others. A package
 // belongs to the longest of these folders that it is in.
 var layers = map[string]int{
-	"integration": 5,
-	"plugin":      4,
-	"api/server":  3,
-	"driver":      2,
-	"ipam":        2,
-	"overlay":     1,
-	"store":       1,
-	"nsproc":      1,
-	"internal":    0,
-	"api":         0,
+	"integration":       6,
+	"plugin":            5, // the main package, which alone knows all of those below it
+	"plugin/cli":        4,
+	"plugin/daemon":     4,
+	"plugin/dockersync": 4,
+	"plugin/remote":     4,
+	"api/server":        3,
+	"driver":            2,
+	"ipam":              2,
+	"overlay":           1,
+	"store":             1,
+	"nsproc":            1,
+	"internal":          0,
+	"api":               0,
 }
 
 // standardOnly are those of the layers' folders whose non-test files import the standard library and nothing else.
@@ -38,22 +42,25 @@ var standardOnly = []string{"api"}
 // what is below it.
 var libraries = map[string][]string{
 	"github.com/vishvananda/netlink": {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
-	"github.com/mdlayher/netlink":    {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
-	"github.com/vishvananda/netns":   {"nsproc", "internal/nstest"},
-	module + "/internal/nstest":      {"internal/nstest"},
-	module + "/internal/rules":       {"internal/rules"},
-	module + "/integration":          {"integration"},
+	// Docker's wire types end at the door; the benchmarks speak as Docker does.
+	"github.com/docker/go-plugins-helpers": {"plugin/remote", "integration"},
+	"github.com/vishvananda/netns":         {"nsproc", "internal/nstest"},
+	module + "/internal/nstest":            {"internal/nstest"},
+	module + "/plugin/remote/wiretest":     {"plugin/remote/wiretest"},
+	module + "/internal/rules":             {"internal/rules"},
+	module + "/integration":                {"integration"},
 }
 
 // enters names what puts a thread into another network namespace, by the package that it is of.
 var enters = map[string][]string{
-	"syscall":                        {"Unshare", "SYS_SETNS", "SYS_UNSHARE"},
-	"golang.org/x/sys/unix":          {"Setns", "Unshare", "SYS_SETNS", "SYS_UNSHARE"},
-	"github.com/vishvananda/netns":   {"Set", "Setns", "New", "NewNamed"},
-	"github.com/mdlayher/netlink":    {"NetNS"}, // a field of Config
-	"github.com/vishvananda/netlink": {"NewHandleAt", "NewHandleAtFrom", "LinkSubscribeAt", "AddrSubscribeAt", "RouteSubscribeAt", "NeighSubscribeAt", "SocketAt"},
-	"github.com/vishvananda/netlink/nl": {
-		"GetNetlinkSocketAt", "SubscribeAt", "GetSocketAt"},
+	"syscall":                      {"Unshare", "SYS_SETNS", "SYS_UNSHARE"},
+	"golang.org/x/sys/unix":        {"Setns", "Unshare", "SYS_SETNS", "SYS_UNSHARE"},
+	"github.com/vishvananda/netns": {"Set", "Setns", "New", "NewNamed"},
+	"github.com/vishvananda/netlink": {
+		"NewHandleAt", "NewHandleAtFrom", "LinkSubscribeAt", "AddrSubscribeAt", "RouteSubscribeAt", "NeighSubscribeAt",
+		"SocketAt",
+	},
+	"github.com/vishvananda/netlink/nl": {"GetNetlinkSocketAt", "SubscribeAt", "GetSocketAt"},
 }
 
 // mayEnter are the folders whose files may use what enters names; so may every test.
@@ -166,8 +173,8 @@ func (f file) check() []string {
 			if what := f.forbidden(n); what != "" {
 				complain(n.Pos(), "%s can enter another namespace, which only nsproc's entry does", what)
 			}
-		case *ast.KeyValueExpr: // in mdlayher's Config{NetNS: ...} or vishvananda's SubscribeOptions{Namespace: ...}
-			if key, ok := n.Key.(*ast.Ident); ok && (key.Name == "NetNS" || key.Name == "Namespace") {
+		case *ast.KeyValueExpr: // in vishvananda's LinkSubscribeOptions{Namespace: ...}
+			if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Namespace" {
 				complain(n.Pos(), "%s can enter another namespace, which only nsproc's entry does", key.Name)
 			}
 		}
@@ -176,7 +183,7 @@ func (f file) check() []string {
 	return found
 }
 
-// mayImport says whether the file may import the package in folder to.
+// mayImport reports whether the file may import the package in folder to.
 func (f file) mayImport(to string) bool {
 	from, target := layerFolder(f.folder), layerFolder(to)
 	return from != "" && target != "" && (from == target || layers[from] > layers[target])
@@ -202,7 +209,7 @@ func standard(imported string) bool {
 
 // forbidden is the name of what a selector stands for if it enters a namespace, otherwise empty.
 func (f file) forbidden(s *ast.SelectorExpr) string {
-	if s.Sel.Name == "NetNS" { // config.NetNS = ...
+	if s.Sel.Name == "Namespace" { // options.Namespace = ...
 		return s.Sel.Name
 	}
 	x, ok := s.X.(*ast.Ident)

@@ -39,13 +39,19 @@ func TestEachRuleCanFail(t *testing.T) {
 		"driver/driver.go:14: sys.Unshare" + enters,
 		"driver/driver.go:15: netns.Set" + enters,
 		"driver/driver.go:16: netlink.NewHandleAt" + enters,
-		"driver/driver.go:17: NetNS" + enters,
-		"driver/driver.go:18: NetNS" + enters,
-		"driver/driver.go:19: Namespace" + enters,
+		"driver/driver.go:17: Namespace" + enters,
+		"driver/driver.go:18: Namespace" + enters,
+		"driver/driver.go:7: driver imports github.com/docker/go-plugins-helpers/network, " +
+			"which is for plugin/remote, integration",
 		"driver/driver.go:9: driver imports github.com/vishvananda/netns, which is for nsproc, internal/nstest",
 		"driver/inspect/inspect.go:5: driver/inspect imports api/server, against the direction",
 		"ipam/ipam.go:4: ipam imports driver, against the direction",
 		"nsproc/launch/launch.go:7: syscall.SYS_SETNS" + enters,
+		"plugin/cli/cli.go:5: plugin/cli imports plugin, against the direction",
+		"plugin/cli/cli.go:6: plugin/cli imports plugin/daemon, against the direction",
+		"plugin/daemon/daemon.go:5: plugin/daemon imports plugin/remote, against the direction",
+		"plugin/main.go:5: plugin imports github.com/weaveplugin/weave/plugin/remote/wiretest, " +
+			"which is for plugin/remote/wiretest",
 		"store/store.go:3: store imports elsewhere, against the direction",
 		"store: no package comment",
 	}

@@ -1,5 +1,5 @@
-// Package launch runs nsproc, the process that works inside a container's network namespace. The package itself runs in
-// the host's namespace and never leaves it.
+// Package launch starts nsproc, the process that works inside a container's network namespace, and exchanges messages
+// with it. The package itself runs in the host's namespace and never leaves it.
 package launch
 
 import (
@@ -20,31 +20,31 @@ import (
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
 
-// Why a sandbox can't be opened.
+// The errors for a sandbox that can't be opened, as package sandbox has them.
 var (
-	ErrNoSandbox  = sandbox.ErrGone       // nothing is at its path: the container has ended
-	ErrNotVisible = sandbox.ErrNotVisible // its mount can't be seen from here
+	ErrNoSandbox  = sandbox.ErrGone
+	ErrNotVisible = sandbox.ErrNotVisible
 )
 
-// DefaultTimeout is how long one nsproc may take unless Options say otherwise. nsproc takes 2 ms; the rest is for a
-// machine under load.
+// DefaultTimeout is how long one nsproc may run if Options has no Timeout. nsproc takes 2 ms, but a busy machine may
+// keep it waiting.
 const DefaultTimeout = 5 * time.Second
 
-// Options are what a Launcher works with.
+// Options are the parameters of a Launcher.
 type Options struct {
 	Path    string        // of the nsproc binary, absolute; required
-	Root    sandbox.Root  // where the host's directories are mounted
+	Root    sandbox.Root  // where the host's file system is mounted
 	Timeout time.Duration // for one request; zero: DefaultTimeout
 }
 
-// Launcher runs nsproc, one process for each request. Several goroutines may use it at once.
+// Launcher runs one nsproc for each request. Several goroutines may use it at once.
 type Launcher struct {
 	path    string
 	root    sandbox.Root
 	timeout time.Duration
 }
 
-// New checks the options.
+// New returns a Launcher after checking the options, among them that Path leads to an executable file.
 func New(o Options) (*Launcher, error) {
 	if !filepath.IsAbs(o.Path) {
 		return nil, fmt.Errorf("nsproc %q: want an absolute path", o.Path)
@@ -65,13 +65,13 @@ func New(o Options) (*Launcher, error) {
 	return &Launcher{path: o.Path, root: o.Root, timeout: o.Timeout}, nil
 }
 
-// Sandboxes is the root under which the Launcher opens sandboxes.
+// Sandboxes returns the root under which the Launcher opens sandboxes.
 func (l *Launcher) Sandboxes() sandbox.Root { return l.root }
 
-// List lists what is asked for of the sandbox at path, Docker's SandboxKey. Errors wrap ErrNoSandbox, ErrNotVisible,
-// protocol.ErrVersion or a *protocol.Error where these are the reason.
+// List returns what is in the sandbox at path, Docker's SandboxKey. The error wraps ErrNoSandbox, ErrNotVisible,
+// protocol.ErrVersion or a *protocol.Error if that is the reason.
 func (l *Launcher) List(ctx context.Context, path string, what protocol.List) (*netstate.Snapshot, error) {
-	dump, err := l.ask(ctx, path, protocol.Request{List: &what})
+	dump, err := l.request(ctx, path, protocol.Request{List: &what})
 	if err != nil {
 		return nil, fmt.Errorf("list sandbox %s: %w", path, err)
 	}
@@ -82,14 +82,16 @@ func (l *Launcher) List(ctx context.Context, path string, what protocol.List) (*
 	return snapshot, nil
 }
 
-// Configure configures a container end in the sandbox at path, Docker's SandboxKey. skipped tells what could not be set
-// there and why, harmless without. Errors are as in List; the veth is not there if the error is ENODEV.
+// Configure configures a container end in the sandbox at path, Docker's SandboxKey. skipped lists what was left out
+// and why; the container end works without it. Errors are as in List; the error wraps syscall.ENODEV if the container
+// end is not in the sandbox.
 func (l *Launcher) Configure(ctx context.Context, path string, c protocol.Configure) (skipped []string, err error) {
-	c.Proc = filepath.Join("/", string(l.root), "proc") // in a managed plugin /proc/sys is read-only, the one below root is not
+	// In a managed plugin /proc/sys is read-only, but the host's /proc, below the root, is not.
+	c.Proc = filepath.Join("/", string(l.root), "proc")
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
 	}
-	output, err := l.ask(ctx, path, protocol.Request{Configure: &c})
+	output, err := l.request(ctx, path, protocol.Request{Configure: &c})
 	if err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
 	}
@@ -100,22 +102,23 @@ func (l *Launcher) Configure(ctx context.Context, path string, c protocol.Config
 	return reply.Skipped, nil
 }
 
-// ask runs nsproc for one request in the sandbox at path and returns its reply as it came, unless it refuses.
-func (l *Launcher) ask(ctx context.Context, path string, req protocol.Request) ([]byte, error) {
+// request runs nsproc with req in the sandbox at path and returns what it writes. A reply that has an Error is an
+// error.
+func (l *Launcher) request(ctx context.Context, path string, req protocol.Request) ([]byte, error) {
 	req.Version = protocol.Version
-	request, err := json.Marshal(req)
+	message, err := json.Marshal(req)
 	if err != nil {
 		return nil, err
 	}
-	if len(request) > protocol.MaxRequest {
-		return nil, fmt.Errorf("a request of %d bytes, want at most %d", len(request), protocol.MaxRequest)
+	if len(message) > protocol.MaxRequest {
+		return nil, fmt.Errorf("a request of %d bytes, want at most %d", len(message), protocol.MaxRequest)
 	}
 	namespace, err := l.root.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer namespace.Close()
-	stdin, err := filled(request)
+	stdin, err := pipeWith(message)
 	if err != nil {
 		return nil, err
 	}
@@ -123,9 +126,9 @@ func (l *Launcher) ask(ctx context.Context, path string, req protocol.Request) (
 	return l.run(ctx, namespace, stdin)
 }
 
-// filled is a pipe that holds b, of at most protocol.MaxRequest bytes, and then ends. So nsproc finds its request there
-// when it starts, and waits for nobody to write it.
-func filled(b []byte) (*os.File, error) {
+// pipeWith returns the reading end of a pipe that contains b, of at most protocol.MaxRequest bytes, and nothing more.
+// nsproc finds its request there when it starts and never waits for it.
+func pipeWith(b []byte) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe for nsproc: %w", err)
@@ -137,9 +140,8 @@ func filled(b []byte) (*os.File, error) {
 	return r, nil
 }
 
-// run executes nsproc with namespace as descriptor NamespaceFD and returns its output. It gets no other descriptor of
-// this process (all are close-on-exec) and nothing of its environment. What it writes to its standard error when it can't
-// reply comes the same way.
+// run runs nsproc and returns its output, standard error included. nsproc gets namespace as descriptor
+// protocol.NamespaceFD, no other descriptor of this process (all are close-on-exec), and nothing of its environment.
 func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, error) {
 	output, err := newOutput()
 	if err != nil {
@@ -150,44 +152,44 @@ func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, 
 	defer cancel()
 
 	cmd := exec.CommandContext(ctx, l.path)
-	cmd.Env = []string{"GOMAXPROCS=1"}     // it does one thing after the other
+	cmd.Env = []string{"GOMAXPROCS=1"}     // it does nothing in parallel
 	cmd.ExtraFiles = []*os.File{namespace} // the first is descriptor 3
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, output, output
 
-	ended := cmd.Run()
+	runErr := cmd.Run()
 	written, err := readOutput(output)
 	switch {
 	case err != nil:
 		return nil, err
-	case ended == nil:
+	case runErr == nil:
 		return written, nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("nsproc: killed: %w%s", ctx.Err(), said(written))
+		return nil, fmt.Errorf("nsproc: killed: %w%s", ctx.Err(), quoteEnd(written))
 	}
 	var exit *exec.ExitError
-	if !errors.As(ended, &exit) {
-		return nil, fmt.Errorf("run nsproc: %w", ended)
+	if !errors.As(runErr, &exit) {
+		return nil, fmt.Errorf("run nsproc: %w", runErr)
 	}
+	return nil, exitError(exit, written)
+}
+
+// exitError returns the error for an nsproc that has exited with another status than 0.
+func exitError(exit *exec.ExitError, written []byte) error {
 	switch code := exit.ExitCode(); {
 	case code == protocol.Refused:
-		return nil, fmt.Errorf("nsproc: %w", refusal(written))
+		if _, err := protocol.DecodeReply(written); err != nil {
+			return fmt.Errorf("nsproc: %w", err)
+		}
+		return errors.New("nsproc: refused without a reason")
 	case code > protocol.EntryFailed:
-		errno := syscall.Errno(code - protocol.EntryFailed)
-		return nil, fmt.Errorf("nsproc could not enter the namespace (does the plugin have CAP_SYS_ADMIN in its bounding set?): %w", errno)
+		return fmt.Errorf("nsproc could not enter the namespace "+
+			"(does the plugin have CAP_SYS_ADMIN in its bounding set?): %w", syscall.Errno(code-protocol.EntryFailed))
 	}
-	return nil, fmt.Errorf("nsproc: %w%s", exit, said(written))
+	return fmt.Errorf("nsproc: %w%s", exit, quoteEnd(written))
 }
 
-// refusal is the error that an nsproc wrote which exited with protocol.Refused: a *protocol.Error, if it can be decoded.
-func refusal(b []byte) error {
-	if _, err := protocol.DecodeReply(b); err != nil {
-		return err
-	}
-	return errors.New("refused without a reason")
-}
-
-// said is the end of what a process wrote, for the end of an error.
-func said(output []byte) string {
+// quoteEnd quotes the end of a process's output, for the end of an error message.
+func quoteEnd(output []byte) string {
 	output = output[max(0, len(output)-4<<10):]
 	if s := strings.TrimSpace(string(output)); s != "" {
 		return fmt.Sprintf(", it said %q", s)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/protocol"
 )
@@ -42,14 +43,15 @@ func TestBadNsproc(t *testing.T) {
 	}{
 		{"another version", `echo '{"version":2,"new":1}'; exit 3`, protocol.ErrVersion, "same release"},
 		{"garbage", `echo hello`, nil, "decode"},
-		{"nothing", ``, nil, "decode"},
+		{"no reply", ``, nil, "decode"},
 		{"a reply to another request", `echo '{"version":1}'`, nil, "decode"},
 		{"a garbled refusal", `echo hello; exit 3`, nil, "decode"},
 		{"two refusals", `echo '{"version":1,"error":{}}{}'; exit 3`, nil, "more than one"},
 		{"an unknown field", `echo '{"version":1,"snap":{}}'; exit 3`, nil, "snap"},
 		{"no reason", `echo '{"version":1}'; exit 3`, nil, "without a reason"},
 		{"an endless reply", `exec cat /dev/zero`, nil, "more than 4194304 bytes"},
-		{"a refusal", `echo '{"version":1,"error":{"op":"list","message":"no such device","errno":19}}'; exit 3`, syscall.ENODEV, "list: no such device"},
+		{"a refusal", `echo '{"version":1,"error":{"op":"list","message":"no such device","errno":19}}'; exit 3`,
+			syscall.ENODEV, "list: no such device"},
 		{"it can't enter", `exit 101`, syscall.EPERM, "CAP_SYS_ADMIN"},
 		{"it is given no namespace", `exit 109`, syscall.EBADF, "could not enter"},
 		{"it fails", `echo why >&2; exit 1`, nil, `exit status 1, it said "why"`},
@@ -71,7 +73,7 @@ func TestBadNsproc(t *testing.T) {
 	}
 }
 
-// An nsproc that hangs is killed at the deadline, even if something else holds its output open.
+// An nsproc that hangs is killed at the deadline, even if another process has its output open.
 func TestDeadline(t *testing.T) {
 	ns := nstest.New(t)
 	for name, script := range map[string]string{
@@ -80,7 +82,7 @@ func TestDeadline(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pid := 0
-			// The deadline may come before a busy machine has started the script.
+			// On a busy machine the deadline may pass before the script has started.
 			for timeout := 200 * time.Millisecond; pid == 0; timeout *= 2 {
 				_, err := fake(t, timeout, script).List(t.Context(), ns.Path(), protocol.List{})
 				if !errors.Is(err, context.DeadlineExceeded) {
@@ -109,15 +111,16 @@ func TestNoSandbox(t *testing.T) {
 	if _, err := l.List(t.Context(), filepath.Join(dir, "none"), protocol.List{}); !errors.Is(err, ErrNoSandbox) {
 		t.Errorf("got error %v, want ErrNoSandbox", err)
 	}
-	if _, err := l.Configure(t.Context(), dir, protocol.Configure{Peer: 1, MAC: "02:00:00:00:00:01"}); !errors.Is(err, ErrNotVisible) {
+	c := protocol.Configure{Peer: 1, MAC: mac.MustParse("02:00:00:00:00:01")}
+	if _, err := l.Configure(t.Context(), dir, c); !errors.Is(err, ErrNotVisible) {
 		t.Errorf("got error %v, want ErrNotVisible", err)
 	}
 }
 
-// nsproc gets its three pipes and the namespace, nothing else of this process.
+// nsproc gets its standard streams and the namespace, nothing else of this process.
 func TestDescriptors(t *testing.T) {
 	t.Setenv("SECRET", "x")
-	// Not what this process was itself started with.
+	// Descriptors that this process has inherited are none of the Launcher's.
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +131,7 @@ func TestDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer open.Close()
-	stdin, err := filled(nil)
+	stdin, err := pipeWith(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,14 +159,17 @@ func TestNewRefuses(t *testing.T) {
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range []Options{{}, {Path: "nsproc"}, {Path: dir}, {Path: plain}, {Path: filepath.Join(dir, "none")}, {Path: "/bin/sh", Timeout: -1}} {
+	for _, o := range []Options{
+		{}, {Path: "nsproc"}, {Path: dir}, {Path: plain}, {Path: filepath.Join(dir, "none")},
+		{Path: "/bin/sh", Timeout: -1},
+	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}
 	}
 }
 
-// Many at once, each in its own sandbox: each sees its own.
+// Many at the same time, each in its own sandbox.
 func TestParallel(t *testing.T) {
 	l, err := New(Options{Path: nstest.Nsproc(t), Timeout: time.Minute})
 	if err != nil {
@@ -174,7 +180,7 @@ func TestParallel(t *testing.T) {
 	for i := range 50 {
 		ns := nstest.New(t)
 		address := fmt.Sprintf("10.32.0.%d/22", i+1)
-		index, mac := nstest.Veth(t, host, ns, fmt.Sprintf("host%d", i), address)
+		index, hwaddr := nstest.Veth(t, host, ns, fmt.Sprintf("host%d", i), address)
 		group.Go(func() {
 			s, err := l.List(t.Context(), ns.Path(), protocol.List{})
 			if err != nil {
@@ -182,8 +188,8 @@ func TestParallel(t *testing.T) {
 				return
 			}
 			eth0 := s.Links[len(s.Links)-1]
-			if eth0.MAC != mac || eth0.Peer != index || eth0.Addresses[0].String() != address {
-				t.Errorf("got %+v, want %s with peer %d and address %s", eth0, mac, index, address)
+			if eth0.MAC != hwaddr || eth0.Peer != index || eth0.Addresses[0].String() != address {
+				t.Errorf("got %+v, want %s with peer %d and address %s", eth0, hwaddr, index, address)
 			}
 		})
 	}

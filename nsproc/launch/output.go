@@ -10,8 +10,9 @@ import (
 	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
-// newOutput is a file in memory for what an nsproc writes: it takes one more byte than a reply may have, then refuses. A
-// pipe would need a goroutine to empty it, which with 100 sandboxes costs a tenth of the time.
+// newOutput returns a file in memory for the output of nsproc. It can't grow beyond one byte more than
+// protocol.MaxReply, so that a process that writes without end gets an error. A pipe would need a goroutine that
+// reads it, which makes the listing of 100 sandboxes a tenth slower.
 func newOutput() (*os.File, error) {
 	fd, err := unix.MemfdCreate("nsproc's output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -29,7 +30,7 @@ func newOutput() (*os.File, error) {
 	return f, nil
 }
 
-// readOutput is what was written to f so far: up to where the descriptors that share f stand.
+// readOutput returns what has been written to f: what is before the file offset, which nsproc's descriptors share.
 func readOutput(f *os.File) ([]byte, error) {
 	n, err := f.Seek(0, io.SeekCurrent)
 	if err != nil {

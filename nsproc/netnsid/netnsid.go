@@ -1,5 +1,5 @@
-// Package netnsid looks into a sandbox without going in: the kernel answers for another network namespace by its id
-// (Linux 5.0). It runs in the host's namespace and needs CAP_NET_ADMIN, not CAP_SYS_ADMIN.
+// Package netnsid lists what is in a sandbox without a process inside: since Linux 5.0 the kernel lists another network
+// namespace by its id. The package runs in the host's namespace and needs CAP_NET_ADMIN, not CAP_SYS_ADMIN.
 package netnsid
 
 import (
@@ -12,19 +12,20 @@ import (
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
 
-// ErrUnsupported means that the kernel refuses to answer for other namespaces: ask nsproc.
-var ErrUnsupported = errors.New("the kernel does not tell about other namespaces here")
+// ErrUnsupported means that this kernel does not list other namespaces, or that the plugin lacks the capability. nsproc
+// lists them as well.
+var ErrUnsupported = errors.New("the kernel does not list other namespaces here")
 
-// connections is how many sandboxes are asked about at the same time.
+// connections is how many sandboxes are listed at the same time.
 const connections = 4
 
-// Querier asks the kernel about sandboxes. Several goroutines may use it at once.
+// Querier lists sandboxes. Several goroutines may use it at once.
 type Querier struct {
 	root  sandbox.Root
-	conns chan *rtnl.Conn // those not in use; nil stands for one that is to be opened anew
+	conns chan *rtnl.Conn // those not in use; nil in place of one that was closed after an error
 }
 
-// New returns a Querier for the namespace that it is called in, for sandboxes under root.
+// New returns a Querier with connections in the calling thread's namespace. It opens sandboxes under root.
 func New(root sandbox.Root) (*Querier, error) {
 	q := &Querier{root: root, conns: make(chan *rtnl.Conn, connections)}
 	for range connections {
@@ -40,7 +41,7 @@ func New(root sandbox.Root) (*Querier, error) {
 	return q, nil
 }
 
-// Close waits for the queries under way and ends the Querier; it must not be used afterwards.
+// Close waits for running queries and closes the connections. The Querier must not be used afterwards.
 func (q *Querier) Close() error {
 	var errs []error
 	for range connections {
@@ -51,9 +52,9 @@ func (q *Querier) Close() error {
 	return errors.Join(errs...)
 }
 
-// List lists the links and addresses in the sandbox at path, Docker's SandboxKey. Errors wrap sandbox.ErrGone or
-// sandbox.ErrNotVisible if it can't be opened, ErrUnsupported if the kernel refuses, and rtnl.ErrInterrupted if the
-// sandbox kept changing.
+// List returns the links and addresses in the sandbox at path, Docker's SandboxKey. The error wraps sandbox.ErrGone or
+// sandbox.ErrNotVisible if the sandbox can't be opened, ErrUnsupported if the kernel does not list it, and
+// rtnl.ErrInterrupted if it kept changing.
 func (q *Querier) List(ctx context.Context, path string) (*netstate.Snapshot, error) {
 	file, err := q.root.Open(path)
 	if err != nil {
@@ -61,7 +62,7 @@ func (q *Querier) List(ctx context.Context, path string) (*netstate.Snapshot, er
 	}
 	defer file.Close()
 
-	links, err := q.ask(ctx, func(conn *rtnl.Conn) ([]netstate.Link, error) {
+	links, err := q.query(ctx, func(conn *rtnl.Conn) ([]netstate.Link, error) {
 		id, err := conn.NamespaceID(int(file.Fd()))
 		if err != nil {
 			return nil, err
@@ -72,38 +73,40 @@ func (q *Querier) List(ctx context.Context, path string) (*netstate.Snapshot, er
 		err = fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look into sandbox %s: %w", path, err)
+		return nil, fmt.Errorf("list sandbox %s: %w", path, err)
 	}
 	return &netstate.Snapshot{Links: links}, nil
 }
 
-// Host lists the links of the Querier's own namespace, without their addresses. The error wraps rtnl.ErrInterrupted if
-// they kept changing, as on a host with many links of which some come and go.
+// Host returns the links of the Querier's own namespace, without their addresses. The error wraps rtnl.ErrInterrupted
+// if they kept changing, as on a host that starts and stops many containers.
 func (q *Querier) Host(ctx context.Context) (*netstate.Snapshot, error) {
-	links, err := q.ask(ctx, func(conn *rtnl.Conn) ([]netstate.Link, error) { return conn.BareLinks(rtnl.Here) })
+	links, err := q.query(ctx, func(conn *rtnl.Conn) ([]netstate.Link, error) { return conn.BareLinks(rtnl.Here) })
 	if err != nil {
-		return nil, fmt.Errorf("look at the host: %w", err)
+		return nil, fmt.Errorf("list the host's links: %w", err)
 	}
 	return &netstate.Snapshot{Links: links}, nil
 }
 
-// ask runs query with a connection that no one else uses meanwhile.
-func (q *Querier) ask(ctx context.Context, query func(*rtnl.Conn) ([]netstate.Link, error)) ([]netstate.Link, error) {
-	conn, err := q.take(ctx)
+// query calls list with a connection that nobody else uses at the same time.
+func (q *Querier) query(
+	ctx context.Context, list func(*rtnl.Conn) ([]netstate.Link, error),
+) ([]netstate.Link, error) {
+	conn, err := q.connection(ctx)
 	if err != nil {
 		return nil, err
 	}
-	links, err := query(conn)
+	links, err := list(conn)
 	if err != nil {
-		conn.Close() // it may be out of step
+		conn.Close() // the rest of an answer may still be in its buffer
 		conn = nil
 	}
 	q.conns <- conn
 	return links, err
 }
 
-// take waits for a connection that is not in use.
-func (q *Querier) take(ctx context.Context) (*rtnl.Conn, error) {
+// connection waits for a connection that is not in use. It has to be put back into q.conns.
+func (q *Querier) connection(ctx context.Context) (*rtnl.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -12,14 +12,15 @@ import (
 	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
-// sandboxes makes n namespaces that each have an endpoint, as containers have.
+// sandboxes makes n namespaces with an endpoint each, as containers have.
 func sandboxes(tb testing.TB, n int) []string {
 	tb.Helper()
 	host := nstest.New(tb)
 	paths := make([]string, n)
 	for i := range paths {
 		ns := nstest.New(tb)
-		nstest.Veth(tb, host, ns, fmt.Sprintf("host%d", i), fmt.Sprintf("10.32.0.%d/22", i+1), fmt.Sprintf("fd00::%x/64", i+1))
+		nstest.Veth(tb, host, ns, fmt.Sprintf("host%d", i),
+			fmt.Sprintf("10.32.0.%d/22", i+1), fmt.Sprintf("fd00::%x/64", i+1))
 		paths[i] = ns.Path()
 	}
 	return paths
@@ -47,7 +48,7 @@ func listAll(b *testing.B, paths []string, several int, list func(ctx context.Co
 	}
 }
 
-// Links and addresses of 100 namespaces: the kernel asked from outside, one after the other.
+// Links and addresses of 100 namespaces, listed by the kernel from outside.
 func BenchmarkKernel100(b *testing.B) {
 	paths := sandboxes(b, 100)
 	q, err := New("")
@@ -64,7 +65,7 @@ func BenchmarkKernel100(b *testing.B) {
 	}
 }
 
-// The same by nsproc.
+// The same, listed by nsproc.
 func BenchmarkNsproc100(b *testing.B) {
 	paths := sandboxes(b, 100)
 	l, err := launch.New(launch.Options{Path: nstest.Nsproc(b)})
@@ -80,7 +81,7 @@ func BenchmarkNsproc100(b *testing.B) {
 	}
 }
 
-// For comparison: links and addresses as JSON through nsenter(1) and ip(8).
+// For comparison, the same listed as JSON by nsenter(1) and ip(8).
 func BenchmarkNsenter100(b *testing.B) {
 	for _, name := range []string{"nsenter", "ip"} {
 		if _, err := exec.LookPath(name); err != nil {

@@ -40,12 +40,13 @@ func newQuerier(t *testing.T) *Querier {
 	return q
 }
 
-// settled lists until no address changes any more (the kernel adds link-local ones when a link comes up).
-func settled(t *testing.T, list func(context.Context, string) (*netstate.Snapshot, error), path string, want int) *netstate.Snapshot {
+// settled lists the sandbox at path until its last link has as many addresses as wanted: the kernel adds the link-local
+// one some time after the link has come up.
+func settled(t *testing.T, q *Querier, path string, want int) *netstate.Snapshot {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		s, err := list(t.Context(), path)
+		s, err := q.List(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +59,7 @@ func settled(t *testing.T, list func(context.Context, string) (*netstate.Snapsho
 	}
 }
 
-// The kernel from outside and nsproc from inside give the same answer.
+// The kernel from outside and nsproc from inside list the same.
 func TestSameAsNsproc(t *testing.T) {
 	q := newQuerier(t)
 	l, err := launch.New(launch.Options{Path: nstest.Nsproc(t), Timeout: time.Minute})
@@ -76,7 +77,7 @@ func TestSameAsNsproc(t *testing.T) {
 	for name, path := range map[string]string{"ns": ns.Path(), "host": host.Path(), "empty": nstest.New(t).Path()} {
 		t.Run(name, func(t *testing.T) {
 			var diff string
-			for range 100 { // addresses may still be coming
+			for range 100 { // until all link-local addresses are there
 				outside, err := q.List(t.Context(), path)
 				if err != nil {
 					t.Fatal(err)
@@ -112,7 +113,7 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// Several goroutines, each about its own sandbox.
+// Several goroutines list a sandbox each.
 func TestParallel(t *testing.T) {
 	q := newQuerier(t)
 	host := nstest.New(t)
@@ -120,7 +121,7 @@ func TestParallel(t *testing.T) {
 	for i := range 20 {
 		ns := nstest.New(t)
 		address := fmt.Sprintf("10.32.0.%d/22", i+1)
-		_, mac := nstest.Veth(t, host, ns, fmt.Sprintf("host%d", i), address)
+		_, hwaddr := nstest.Veth(t, host, ns, fmt.Sprintf("host%d", i), address)
 		group.Go(func() {
 			for range 20 {
 				s, err := q.List(t.Context(), ns.Path())
@@ -129,8 +130,8 @@ func TestParallel(t *testing.T) {
 					return
 				}
 				eth0 := s.Links[len(s.Links)-1]
-				if eth0.MAC != mac || eth0.Addresses[0].String() != address {
-					t.Errorf("got %+v, want %s with %s", eth0, mac, address)
+				if eth0.MAC != hwaddr || eth0.Addresses[0].String() != address {
+					t.Errorf("got %+v, want %s with %s", eth0, hwaddr, address)
 				}
 			}
 		})
@@ -156,8 +157,8 @@ func TestListErrors(t *testing.T) {
 	if _, err := q.List(ctx, path); !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want the context's", err)
 	}
-	for range connections { // each connection breaks once, and is opened anew
-		q.ask(t.Context(), func(*rtnl.Conn) ([]netstate.Link, error) { return nil, errors.New("broken") })
+	for range connections { // each connection breaks once and is replaced by a new one
+		q.query(t.Context(), func(*rtnl.Conn) ([]netstate.Link, error) { return nil, errors.New("broken") })
 	}
 	for range connections {
 		if _, err := q.List(t.Context(), path); err != nil {
@@ -166,7 +167,7 @@ func TestListErrors(t *testing.T) {
 	}
 }
 
-// While links come and go the answer is whole or an error: what stays is always in it.
+// While links are added and removed a listing is complete or an error: it has all links that exist all the time.
 func TestWholeWhileChanging(t *testing.T) {
 	q := newQuerier(t)
 	ns := nstest.New(t)
@@ -226,7 +227,7 @@ func TestWholeWhileChanging(t *testing.T) {
 	group.Wait()
 }
 
-// childPath has the test below, run in a process of its own, look into this sandbox.
+// childPath is the environment variable with the sandbox that a test, run in a process of its own, lists.
 const childPath = "WEAVE_TEST_NETNSID_PATH"
 
 func TestWithoutSysAdmin(t *testing.T) {
@@ -254,14 +255,14 @@ func withoutSysAdmin(t *testing.T, path string) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); !errors.Is(err, unix.EPERM) {
 		t.Fatalf("got error %v, want the capability to be gone", err)
 	}
-	s := settled(t, newQuerier(t).List, path, 2)
+	s := settled(t, newQuerier(t), path, 2)
 	eth0 := s.Links[len(s.Links)-1]
 	if eth0.Addresses[0] != netip.MustParsePrefix("10.32.0.9/22") {
 		t.Errorf("got %+v", eth0)
 	}
 }
 
-// Without CAP_NET_ADMIN the kernel refuses, and the caller can tell.
+// Without CAP_NET_ADMIN the kernel refuses, which the caller can recognize.
 func TestRefused(t *testing.T) {
 	if path := os.Getenv(childPath); path != "" {
 		caps := cap.GetProc()

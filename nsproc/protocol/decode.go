@@ -9,15 +9,15 @@ import (
 	"path/filepath"
 )
 
-// ErrVersion means that the plugin and nsproc come from different releases.
+// ErrVersion means that the plugin and nsproc are of different releases.
 var ErrVersion = errors.New("install the plugin and nsproc of the same release")
 
-// listRequest is how the plugin asks for the List of a live listing. ReadRequest knows it by sight: to have it decoded takes nsproc longer than
-// to ask the kernel for all links.
+// listRequest is the request that a live listing sends. ReadRequest compares with it first: decoding it as JSON would
+// take nsproc longer than reading all links from the kernel.
 const listRequest = `{"version":1,"list":{}}`
 
-// ReadRequest reads the one request that r has, up to its end. It refuses another version, unknown fields, and a
-// request that does not ask for exactly one thing.
+// ReadRequest reads r to its end, which has to contain one request. Another version (ErrVersion), an unknown field, and
+// anything but exactly one of List and Configure are errors.
 func ReadRequest(r io.Reader) (*Request, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxRequest+1))
 	switch {
@@ -46,13 +46,13 @@ func ReadRequest(r io.Reader) (*Request, error) {
 	return &req, nil
 }
 
-// Check returns an error for what ReadRequest would refuse.
+// Check returns an error if a field has a value that ReadRequest does not accept.
 func (c *Configure) Check() error {
 	if c.Peer <= 0 {
 		return fmt.Errorf("peer %d: want the index of a link, from 1", c.Peer)
 	}
-	if _, err := ParseMAC(c.MAC); err != nil {
-		return err
+	if c.MAC.IsZero() {
+		return errors.New("mac: want the container end's")
 	}
 	if !filepath.IsAbs(c.Proc) {
 		return fmt.Errorf("proc %q: want an absolute path", c.Proc)
@@ -65,21 +65,7 @@ func (c *Configure) Check() error {
 	return nil
 }
 
-// ParseMAC parses an Ethernet address in colon form, lower case.
-func ParseMAC(s string) (mac [6]byte, err error) {
-	_, err = fmt.Sscanf(s, "%02x:%02x:%02x:%02x:%02x:%02x", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4], &mac[5])
-	if err != nil || FormatMAC(mac) != s {
-		return mac, fmt.Errorf("mac %q: want the form 0a:1b:2c:3d:4e:5f", s)
-	}
-	return mac, nil
-}
-
-// FormatMAC is the inverse of ParseMAC.
-func FormatMAC(m [6]byte) string {
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
-}
-
-// DecodeReply decodes a Reply. nsproc's own refusal comes back as an *Error.
+// DecodeReply decodes a Reply. If it has an Error, that is the error returned.
 func DecodeReply(b []byte) (*Reply, error) {
 	var reply Reply
 	if err := decodeMessage(b, &reply, &reply.Version, "nsproc", "the plugin"); err != nil {
@@ -91,8 +77,8 @@ func DecodeReply(b []byte) (*Reply, error) {
 	return &reply, nil
 }
 
-// decodeMessage decodes a message, whose version is then at version. A message of another release is refused as that and
-// not for a field that it adds.
+// decodeMessage decodes b into message, version being its field for the version. A message of another version, which
+// may have unknown fields, results in ErrVersion.
 func decodeMessage(b []byte, message any, version *int, from, to string) error {
 	err := decode(b, message)
 	if err != nil {
@@ -110,7 +96,7 @@ func decodeMessage(b []byte, message any, version *int, from, to string) error {
 	return err
 }
 
-// decode decodes exactly one JSON value without unknown fields.
+// decode decodes b, exactly one JSON value, into a struct that has all of its fields.
 func decode(b []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()

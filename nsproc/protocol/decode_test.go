@@ -11,11 +11,19 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
 var comparePrefixes = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
-const goodConfigure = `{"version":1,"configure":{"proc":"/proc","peer":7,"mac":"02:00:00:00:00:0a","addresses":["10.32.0.1/22","fd00::1/64"],"announce":true}}`
+const goodConfigure = `{"version":1,"configure":{"proc":"/proc","peer":7,"mac":"02:00:00:00:00:0a",` +
+	`"addresses":["10.32.0.1/22","fd00::1/64"],"announce":true}}`
+
+// configure is a request to configure with an additional field.
+func configure(field string) string {
+	return `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01",` + field + `}}`
+}
 
 func TestReadRequest(t *testing.T) {
 	for _, tc := range []struct {
@@ -24,13 +32,14 @@ func TestReadRequest(t *testing.T) {
 	}{
 		{"list", `{"version":1,"list":{}}`, &Request{Version: 1, List: &List{}}},
 		{"list, written otherwise", `{"list":{}, "version":1}`, &Request{Version: 1, List: &List{}}},
-		{"list of more", `{"version":1,"list":{"routes":true,"neighbours":true}}`, &Request{Version: 1, List: &List{Routes: true, Neighbours: true}}},
+		{"list of more", `{"version":1,"list":{"routes":true,"neighbours":true}}`,
+			&Request{Version: 1, List: &List{Routes: true, Neighbours: true}}},
 		{"configure", goodConfigure, &Request{Version: 1, Configure: &Configure{
-			Peer: 7, MAC: "02:00:00:00:00:0a", Announce: true, Proc: "/proc",
+			Peer: 7, MAC: mac.MustParse("02:00:00:00:00:0a"), Announce: true, Proc: "/proc",
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.1/22"), netip.MustParsePrefix("fd00::1/64")},
 		}}},
-		{"nothing asked for", `{"version":1}`, nil},
-		{"two things asked for", `{"version":1,"list":{},"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01"}}`, nil},
+		{"neither list nor configure", `{"version":1}`, nil},
+		{"list and configure", strings.Replace(goodConfigure, `{"version":1,`, `{"version":1,"list":{},`, 1), nil},
 		{"unknown field", `{"version":1,"list":{},"move":{}}`, nil},
 		{"unknown field inside", `{"version":1,"list":{"x":1}}`, nil},
 		{"two requests", `{"version":1,"list":{}}{"version":1,"list":{}}`, nil},
@@ -38,10 +47,16 @@ func TestReadRequest(t *testing.T) {
 		{"no peer", `{"version":1,"configure":{"proc":"/proc","mac":"02:00:00:00:00:01"}}`, nil},
 		{"no proc", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01"}}`, nil},
 		{"bad MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:1"}}`, nil},
-		{"upper case MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:0A"}}`, nil},
-		{"bad address", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01","addresses":["10.32.0.1"]}}`, nil},
-		{"empty address", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01","addresses":[""]}}`, nil},
-		{"mapped address", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01","addresses":["::ffff:10.0.0.1/120"]}}`, nil},
+		{"no MAC", `{"version":1,"configure":{"proc":"/proc","peer":1}}`, nil},
+		{"empty MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":""}}`, nil},
+		{"MAC of zeros", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"00:00:00:00:00:00"}}`, nil},
+		{"upper case MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:0A"}}`,
+			&Request{Version: 1, Configure: &Configure{
+				Peer: 1, MAC: mac.MustParse("02:00:00:00:00:0a"), Proc: "/proc",
+			}}},
+		{"bad address", configure(`"addresses":["10.32.0.1"]`), nil},
+		{"empty address", configure(`"addresses":[""]`), nil},
+		{"mapped address", configure(`"addresses":["::ffff:10.0.0.1/120"]`), nil},
 		{"too long", `{"version":1,"list":{}}` + strings.Repeat(" ", MaxRequest), nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -59,12 +74,12 @@ func TestReadRequest(t *testing.T) {
 func TestListRequest(t *testing.T) {
 	got, err := json.Marshal(Request{Version: Version, List: &List{}})
 	if err != nil || string(got) != listRequest {
-		t.Errorf("the plugin asks by %s (error %v), want %s", got, err, listRequest)
+		t.Errorf("the plugin sends %s (error %v), want %s", got, err, listRequest)
 	}
 }
 
 func TestOtherVersion(t *testing.T) {
-	// The new field shows that the version is what it is refused for.
+	// The unknown fields are not the reason that is reported.
 	_, err := ReadRequest(strings.NewReader(`{"version":2,"list":{},"probe":{}}`))
 	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "the plugin speaks version 2, nsproc version 1") {
 		t.Errorf("request: got error %v", err)

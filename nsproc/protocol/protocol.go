@@ -1,71 +1,82 @@
-// Package protocol is what the plugin and nsproc, the process that works inside a container's network namespace, say to
-// each other. It holds little else, since each nsproc pays for what it imports.
+// Package protocol defines the messages between the plugin, in the host's namespace, and nsproc, the process that it
+// starts in a container's network namespace: one request, one reply, both JSON. It imports little, since every start
+// of nsproc pays for what it imports.
 package protocol
 
 import (
 	"fmt"
 	"net/netip"
 	"syscall"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
-// Version is the version of the messages between the plugin and nsproc. Each refuses the other's if it differs: nsproc
-// every request, the plugin every Reply.
+// Version is the version of the messages. A message of another version is an error (ErrVersion), on either side.
 const Version = 1
 
-// The descriptors and sizes that both sides keep to.
 const (
-	NamespaceFD = 3       // the sandbox's namespace, open in nsproc; its entry point has the number too
-	MaxRequest  = 4 << 10 // bytes; a pipe holds as much
-	MaxReply    = 4 << 20 // bytes
-	// Refused is the exit status of an nsproc whose Reply has an Error.
+	// NamespaceFD is the descriptor that is open on the sandbox's namespace when nsproc starts. The entry points
+	// (entry_amd64.s, entry_arm64.s) have the number as well.
+	NamespaceFD = 3
+	// MaxRequest is the largest size of a request in bytes. A pipe holds that much, so that writing it never blocks.
+	MaxRequest = 4 << 10
+	// MaxReply is the largest size of what nsproc writes, in bytes.
+	MaxReply = 4 << 20
+	// Refused is the exit status of nsproc when its Reply has an Error.
 	Refused = 3
-	// EntryFailed is the exit status, less the errno, of an nsproc that could not enter the namespace.
+	// EntryFailed plus the errno is the exit status of nsproc when it could not enter the namespace.
 	EntryFailed = 100
 )
 
-// Request is what nsproc reads from its standard input: exactly one of List and Configure is set.
+// Request is what nsproc reads from its standard input. Exactly one of List and Configure is set.
 type Request struct {
 	Version   int        `json:"version"`
 	List      *List      `json:"list,omitempty"`
 	Configure *Configure `json:"configure,omitempty"`
 }
 
-// List asks for the sandbox's links with their addresses, and for more where that is wanted. The reply to it is what
-// rtnl.Conn.Dump returns; it becomes a Reply only if nsproc refuses.
+// List requests the sandbox's links with their addresses, and its routes and neighbours if wanted. nsproc answers with
+// what rtnl.Conn.Dump returns, and with a Reply only when it fails.
 type List struct {
 	Routes     bool `json:"routes,omitempty"`
 	Neighbours bool `json:"neighbours,omitempty"`
 }
 
-// Configure asks for what has to be set on a container end once Docker has moved it into the sandbox. It can be
-// repeated without harm.
+// Configure requests that the container end of a veth pair, which Docker has moved into the sandbox, is configured.
+// It may be repeated. Peer and MAC together identify the link: peers of other veths in the sandbox are in other
+// namespaces, where links may have the same index. It is an error if there is no such link.
 type Configure struct {
-	Peer      int            `json:"peer"` // index of the host end: the veth in the sandbox whose IFLA_LINK it is gets configured
-	MAC       string         `json:"mac"`  // the container end's; a link that has another one is not ours: an error
+	Peer      int            `json:"peer"` // index of the host end
+	MAC       mac.Address    `json:"mac"`  // of the container end
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
-	Announce  bool           `json:"announce,omitempty"`  // send a gratuitous ARP / an unsolicited neighbour advertisement for each address
-	Multicast bool           `json:"multicast,omitempty"` // route 224.0.0.0/4 out of this link, beside other links' (by metric)
-	IPv6      bool           `json:"ipv6,omitempty"`      // the network has IPv6: accept no router advertisements on this link
-	Proc      string         `json:"proc"`                // where a proc is mounted whose settings can be written; the Launcher sets it
+	// Announce sends a gratuitous ARP request or an unsolicited neighbour advertisement for each of the Addresses.
+	Announce bool `json:"announce,omitempty"`
+	// Multicast adds a route for 224.0.0.0/4 out of the link. Its metric lets it exist beside those of other links.
+	Multicast bool `json:"multicast,omitempty"`
+	// IPv6 says that the network has IPv6. The link then ignores router advertisements.
+	IPv6 bool `json:"ipv6,omitempty"`
+	// Proc is the path of a proc file system with writable settings. The Launcher sets it.
+	Proc string `json:"proc"`
 }
 
-// Reply is what nsproc writes to its standard output, other than the dump that answers List.
+// Reply is what nsproc writes to its standard output, except for the answer to List.
 type Reply struct {
 	Version int      `json:"version"`
 	Error   *Error   `json:"error,omitempty"`
-	Skipped []string `json:"skipped,omitempty"` // what Configure could not set here and why, harmless without
+	Skipped []string `json:"skipped,omitempty"` // what Configure left out and why; the link works without it
 }
 
-// Error is nsproc's refusal or failure.
+// Error says why nsproc did not do what was requested.
 type Error struct {
-	Op      string `json:"op"`              // what was tried: "check namespace", "list links", ...
-	Message string `json:"message"`         // why it failed
-	Errno   int    `json:"errno,omitempty"` // the kernel's error number, if it was the kernel's refusal
+	Op      string `json:"op"`              // what failed: "check namespace", "read request", "list", "configure"
+	Message string `json:"message"`         // why
+	Errno   int    `json:"errno,omitempty"` // the kernel's error number, if there is one
 }
 
+// Error returns what failed and why.
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Op, e.Message) }
 
-// Unwrap gives the kernel's error number, so that errors.Is finds it.
+// Unwrap returns the kernel's error number as a syscall.Errno, nil if there is none.
 func (e *Error) Unwrap() error {
 	if e.Errno == 0 {
 		return nil

@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -9,7 +10,7 @@ import (
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// Whatever comes over the socket, nothing panics, and what is decoded can be relied on.
+// No input causes a panic, and whatever is decoded without an error is valid.
 func FuzzDecode(f *testing.F) {
 	end := message(unix.NLMSG_DONE, 0, 0, nil)
 	link := appendAttr(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_IFNAME, []byte("eth0\x00"))
@@ -64,7 +65,7 @@ func checkSnapshot(t *testing.T, s *netstate.Snapshot) {
 	}
 }
 
-// Attributes come back as they were put in.
+// Decoding attributes yields what was encoded.
 func FuzzAttributes(f *testing.F) {
 	f.Add(uint16(1), []byte("eth0\x00"), uint16(3), []byte{})
 	f.Fuzz(func(t *testing.T, typ1 uint16, v1 []byte, typ2 uint16, v2 []byte) {
@@ -72,7 +73,7 @@ func FuzzAttributes(f *testing.F) {
 		if len(v1) > most || len(v2) > most {
 			t.Skip()
 		}
-		typ1, typ2 = typ1&0x3fff, typ2&0x3fff // the two upper bits are flags
+		typ1, typ2 = typ1&0x3fff, typ2&0x3fff // the upper two bits are flags
 		b := appendAttr(appendAttr(nil, typ1, v1), typ2|unix.NLA_F_NESTED, v2)
 		var types []uint16
 		var values [][]byte
@@ -80,7 +81,8 @@ func FuzzAttributes(f *testing.F) {
 			types, values = append(types, typ), append(values, v)
 			return nil
 		})
-		if err != nil || len(types) != 2 || types[0] != typ1 || types[1] != typ2 || !bytes.Equal(values[0], v1) || !bytes.Equal(values[1], v2) {
+		if err != nil || !slices.Equal(types, []uint16{typ1, typ2}) ||
+			!bytes.Equal(values[0], v1) || !bytes.Equal(values[1], v2) {
 			t.Errorf("got %v %x and error %v", types, values, err)
 		}
 	})

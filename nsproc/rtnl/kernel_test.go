@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
@@ -29,7 +31,7 @@ func dial(t *testing.T, ns *nstest.NS) (c *Conn) {
 
 func TestLinks(t *testing.T) {
 	ns, peer := nstest.New(t), nstest.New(t)
-	index, mac := nstest.Veth(t, peer, ns, "host0", "10.32.0.9/22", "10.32.0.3/22", "fd00::9/64")
+	index, hwaddr := nstest.Veth(t, peer, ns, "host0", "10.32.0.9/22", "10.32.0.3/22", "fd00::9/64")
 	ns.Do(t, func() error {
 		bridge := netlink.NewLinkAttrs()
 		bridge.Name = "br0"
@@ -43,7 +45,9 @@ func TestLinks(t *testing.T) {
 		port := netlink.NewLinkAttrs()
 		port.Name, port.MTU, port.MasterIndex = "p0", 1400, br.Attrs().Index // the bridge follows its port
 		port.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 0, 1}
-		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: port, PeerName: "p1", PeerHardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 2}})
+		return netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs: port, PeerName: "p1", PeerHardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 2},
+		})
 	})
 	links, err := dial(t, ns).Links(Here)
 	if err != nil {
@@ -54,8 +58,8 @@ func TestLinks(t *testing.T) {
 		if i > 0 && links[i-1].Index >= l.Index {
 			t.Errorf("link %d after %d", l.Index, links[i-1].Index)
 		}
-		if l.Name == "eth0" { // its link-local address is the kernel's to choose
-			l.Addresses = cut3(l.Addresses)
+		if l.Name == "eth0" { // leave out the link-local address that the kernel chooses
+			l.Addresses = l.Addresses[:min(3, len(l.Addresses))]
 		}
 		byName[l.Name] = l
 	}
@@ -67,23 +71,21 @@ func TestLinks(t *testing.T) {
 	}
 	index0, index1 := byName["p0"].Index, byName["p1"].Index
 	want := map[string]netstate.Link{
-		"lo": {Name: "lo", MAC: "00:00:00:00:00:00", MTU: 65536, Up: true, Carrier: true, Addresses: prefixes("127.0.0.1/8", "::1/128")},
-		"eth0": {Name: "eth0", Kind: "veth", MAC: mac, MTU: 1500, Up: true, Carrier: true, Peer: index,
+		"lo": {Name: "lo", MTU: 65536, Up: true, Carrier: true, Addresses: prefixes("127.0.0.1/8", "::1/128")},
+		"eth0": {Name: "eth0", Kind: "veth", MAC: hwaddr, MTU: 1500, Up: true, Carrier: true, Peer: index,
 			Addresses: prefixes("10.32.0.3/22", "10.32.0.9/22", "fd00::9/64")},
 		"br0": {Name: "br0", Kind: "bridge", MAC: byName["br0"].MAC, MTU: 1400},
-		"p0":  {Name: "p0", Kind: "veth", MAC: "02:00:00:00:00:01", MTU: 1400, Peer: index1, Master: byName["br0"].Index},
-		"p1":  {Name: "p1", Kind: "veth", MAC: "02:00:00:00:00:02", MTU: 1400, Peer: index0},
+		"p0": {Name: "p0", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:01"), MTU: 1400, Peer: index1,
+			Master: byName["br0"].Index},
+		"p1": {Name: "p1", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:02"), MTU: 1400, Peer: index0},
 	}
 	if diff := cmp.Diff(want, byName, comparePrefixes, cmpopts.IgnoreFields(netstate.Link{}, "Index")); diff != "" {
 		t.Error("(-want +got)\n", diff)
 	}
 }
 
-// cut3 is the first three, so that a link-local address does not matter.
-func cut3(p []netip.Prefix) []netip.Prefix { return p[:min(3, len(p))] }
-
-// The other end of a veth pair may have the same index, in its own namespace; the kernel leaves IFLA_LINK out of
-// devices that lead to themselves only.
+// Both ends of a veth pair may have the same index, each in its own namespace. The kernel leaves IFLA_LINK out where
+// a link is its own lower device, which such an end must not be mistaken for.
 func TestPeerWithTheSameIndex(t *testing.T) {
 	host, inside := nstest.New(t), nstest.New(t)
 	index, _ := nstest.Veth(t, host, inside, "host0")
@@ -100,6 +102,34 @@ func TestPeerWithTheSameIndex(t *testing.T) {
 	}
 }
 
+// The message of a link with many alternative names is larger than 64 KiB, and a container may give its link as many.
+func TestLinkWithManyNames(t *testing.T) {
+	ns, peer := nstest.New(t), nstest.New(t)
+	nstest.Veth(t, peer, ns, "host0", "10.32.0.9/22")
+	const names = 496 // more are refused by the kernel
+	ns.Do(t, func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		for i := range names {
+			if err := netlink.LinkAddAltName(link, fmt.Sprintf("%0127d", i)); err != nil {
+				return fmt.Errorf("add alternative name %d: %w", i, err)
+			}
+		}
+		return nil
+	})
+	c := dial(t, ns)
+	dump, err := c.Dump(false, false)
+	if err != nil || len(dump) < 64<<10 {
+		t.Fatalf("a dump of %d bytes, error %v: want at least 64 KiB", len(dump), err)
+	}
+	links, err := c.Links(Here)
+	if err != nil || len(links) != 2 || links[1].Name != "eth0" || len(links[1].Addresses) == 0 {
+		t.Errorf("got %+v and error %v, want lo and eth0", links, err)
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	host, ns := nstest.New(t), nstest.New(t)
 	nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
@@ -113,10 +143,13 @@ func TestSnapshot(t *testing.T) {
 		_, dst, _ := net.ParseCIDR("192.0.2.0/24")
 		_, dst6, _ := net.ParseCIDR("2001:db8::/32")
 		gateway, second := net.ParseIP("10.32.0.1"), net.ParseIP("10.32.0.2")
+		router := net.HardwareAddr{2, 0, 0, 0, 0, 1}
 		for _, r := range []netlink.Route{
 			{LinkIndex: eth0, Gw: gateway},
 			{LinkIndex: eth0, Gw: gateway, Dst: dst, Table: 100},
-			{Dst: dst, Priority: 7, MultiPath: []*netlink.NexthopInfo{{LinkIndex: eth0, Gw: gateway}, {LinkIndex: eth0, Gw: second}}},
+			{Dst: dst, Priority: 7, MultiPath: []*netlink.NexthopInfo{
+				{LinkIndex: eth0, Gw: gateway}, {LinkIndex: eth0, Gw: second},
+			}},
 			{LinkIndex: eth0, Gw: net.ParseIP("fd00::1"), Dst: dst6, Priority: 9},
 		} {
 			if err := netlink.RouteAdd(&r); err != nil {
@@ -124,8 +157,8 @@ func TestSnapshot(t *testing.T) {
 			}
 		}
 		for _, n := range []netlink.Neigh{
-			{LinkIndex: eth0, IP: gateway, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, State: unix.NUD_PERMANENT},
-			{LinkIndex: eth0, IP: net.ParseIP("fd00::1"), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, State: unix.NUD_STALE},
+			{LinkIndex: eth0, IP: gateway, HardwareAddr: router, State: unix.NUD_PERMANENT},
+			{LinkIndex: eth0, IP: net.ParseIP("fd00::1"), HardwareAddr: router, State: unix.NUD_STALE},
 		} {
 			if err := netlink.NeighAdd(&n); err != nil {
 				return err
@@ -135,7 +168,7 @@ func TestSnapshot(t *testing.T) {
 	})
 	c := dial(t, ns)
 	multicast := netstate.Route{Destination: netip.MustParsePrefix("224.0.0.0/4"), Link: eth0, Metric: 1000 + eth0}
-	for range 2 { // the second time changes nothing
+	for range 2 { // the second time is no error
 		if err := c.SetRoute(multicast); err != nil {
 			t.Fatal(err)
 		}
@@ -181,8 +214,8 @@ func TestSnapshot(t *testing.T) {
 		t.Error("routes (-want +got)\n", diff)
 	}
 	wantNeighbours := []netstate.Neighbour{
-		{Address: netip.MustParseAddr("10.32.0.1"), MAC: "02:00:00:00:00:01", Link: eth0, State: "permanent"},
-		{Address: netip.MustParseAddr("fd00::1"), MAC: "02:00:00:00:00:01", Link: eth0, State: "stale"},
+		{Address: netip.MustParseAddr("10.32.0.1"), MAC: mac.Address{2, 0, 0, 0, 0, 1}, Link: eth0, State: "permanent"},
+		{Address: netip.MustParseAddr("fd00::1"), MAC: mac.Address{2, 0, 0, 0, 0, 1}, Link: eth0, State: "stale"},
 	}
 	lessN := cmpopts.SortSlices(func(a, b netstate.Neighbour) bool { return a.Address.Less(b.Address) })
 	if diff := cmp.Diff(wantNeighbours, s.Neighbours, lessN, comparePrefixes); diff != "" {
@@ -201,7 +234,7 @@ func withoutLinkLocal(routes []netstate.Route) (out []netstate.Route) {
 
 func TestNamespaceID(t *testing.T) {
 	host, crossed, plain := nstest.New(t), nstest.New(t), nstest.New(t)
-	nstest.Veth(t, host, crossed, "host0") // gives crossed an id by itself
+	nstest.Veth(t, host, crossed, "host0") // has the kernel assign an id to crossed
 	c := dial(t, host)
 	seen := map[int]bool{}
 	for _, ns := range []*nstest.NS{crossed, plain, host} {

@@ -9,19 +9,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// Here is the target of a query about the connection's own namespace; others are namespace ids, from 0.
+// Here is the target of a listing of the connection's own namespace. Other targets are namespace ids (NamespaceID).
 const Here = -1
 
-// skipStats is RTEXT_FILTER_SKIP_STATS: links are told without their counters.
+// skipStats is RTEXT_FILTER_SKIP_STATS: links are listed without their packet counters.
 const skipStats = 1 << 3
 
-// Links lists the links of the target namespace with their addresses, in the order of their indexes.
+// Links returns the links of the target namespace with their addresses, in the order of their indexes. The error wraps
+// ErrNoTarget if the kernel can't list that namespace, ErrInterrupted if the links kept changing.
 func (c *Conn) Links(target int) ([]netstate.Link, error) {
 	if target != Here && !c.strict {
-		return nil, ErrNoTarget // it would ignore the target and answer for this namespace
+		return nil, ErrNoTarget // the kernel would ignore the target and list this namespace
 	}
 	links, err := c.BareLinks(target)
 	if err != nil {
@@ -35,7 +37,7 @@ func (c *Conn) Links(target int) ([]netstate.Link, error) {
 	return links, nil
 }
 
-// setAddresses gives the links their addresses, by the links' indexes, and puts all in order.
+// setAddresses sorts the links and sets the addresses of each, sorted. addrs has the addresses by index of their link.
 func setAddresses(links []netstate.Link, addrs map[int][]netip.Prefix) {
 	slices.SortFunc(links, func(a, b netstate.Link) int { return cmp.Compare(a.Index, b.Index) })
 	for i := range links {
@@ -46,7 +48,7 @@ func setAddresses(links []netstate.Link, addrs map[int][]netip.Prefix) {
 	}
 }
 
-// BareLinks lists the links of the target namespace without their addresses.
+// BareLinks is like Links but leaves the addresses out.
 func (c *Conn) BareLinks(target int) ([]netstate.Link, error) {
 	var links []netstate.Link
 	err := c.dump(unix.RTM_GETLINK, linksRequest(target), func() { links = nil }, func(m received) error {
@@ -68,7 +70,7 @@ func linksRequest(target int) []byte {
 	return request
 }
 
-// decodeLink decodes an RTM_NEWLINK. from is the target that the kernel says it answered for.
+// decodeLink decodes an RTM_NEWLINK. from is the target, as in Links, whose link it is.
 func decodeLink(b []byte) (l netstate.Link, from int, err error) {
 	if len(b) < unix.SizeofIfInfomsg {
 		return l, 0, errShort
@@ -85,7 +87,7 @@ func decodeLink(b []byte) (l netstate.Link, from int, err error) {
 		case unix.IFLA_IFNAME:
 			l.Name = text(v)
 		case unix.IFLA_ADDRESS:
-			l.MAC = mac(v)
+			l.MAC = mac.FromBytes(v)
 		case unix.IFLA_MTU:
 			l.MTU, err = number(v)
 		case unix.IFLA_LINK:
@@ -107,7 +109,7 @@ func decodeLink(b []byte) (l netstate.Link, from int, err error) {
 	return l, from, err
 }
 
-// addresses are those of the target namespace, by the index of their link.
+// addresses returns the addresses in the target namespace by the index of their link.
 func (c *Conn) addresses(target int) (map[int][]netip.Prefix, error) {
 	var addrs map[int][]netip.Prefix
 	reset := func() { addrs = map[int][]netip.Prefix{} }
@@ -132,7 +134,7 @@ func addressesRequest(target int) []byte {
 	return request
 }
 
-// decodeAddress decodes an RTM_NEWADDR. The prefix is invalid if its family is neither IPv4 nor IPv6.
+// decodeAddress decodes an RTM_NEWADDR. The prefix is the zero Prefix if its family is neither IPv4 nor IPv6.
 func decodeAddress(b []byte) (index int, prefix netip.Prefix, from int, err error) {
 	if len(b) < unix.SizeofIfAddrmsg {
 		return 0, prefix, 0, errShort
@@ -144,7 +146,7 @@ func decodeAddress(b []byte) (index int, prefix netip.Prefix, from int, err erro
 		switch typ {
 		case unix.IFA_LOCAL:
 			local, err = addr(family, v)
-		case unix.IFA_ADDRESS: // the other end's on a point-to-point link
+		case unix.IFA_ADDRESS: // the same, except on a point-to-point link: there the other end's address
 			address, err = addr(family, v)
 		case unix.IFA_TARGET_NETNSID:
 			from, err = number(v)
@@ -161,7 +163,7 @@ func decodeAddress(b []byte) (index int, prefix netip.Prefix, from int, err erro
 	return index, prefix, from, err
 }
 
-// prefixOf is invalid, without an error, for an invalid address.
+// prefixOf returns a with a prefix length, and the zero Prefix for the zero Addr.
 func prefixOf(a netip.Addr, bits int) (netip.Prefix, error) {
 	if !a.IsValid() {
 		return netip.Prefix{}, nil
@@ -173,7 +175,7 @@ func prefixOf(a netip.Addr, bits int) (netip.Prefix, error) {
 	return p, nil
 }
 
-// addr is invalid, without an error, for a family other than IPv4 and IPv6.
+// addr decodes an address. It returns the zero Addr if the family is neither IPv4 nor IPv6.
 func addr(family byte, v []byte) (netip.Addr, error) {
 	if family != unix.AF_INET && family != unix.AF_INET6 {
 		return netip.Addr{}, nil
@@ -185,21 +187,14 @@ func addr(family byte, v []byte) (netip.Addr, error) {
 	return a, nil
 }
 
+// number decodes an attribute with a signed 32-bit number.
 func number(v []byte) (int, error) {
 	n, err := number32(v)
 	return int(int32(n)), err
 }
 
-// text is a value up to its closing zero byte.
+// text decodes a zero-terminated string.
 func text(v []byte) string {
 	v, _, _ = bytes.Cut(v, []byte{0})
 	return string(v)
-}
-
-// mac is empty for a hardware address that is none of Ethernet's, such as a tunnel's.
-func mac(v []byte) string {
-	if len(v) != 6 {
-		return ""
-	}
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", v[0], v[1], v[2], v[3], v[4], v[5])
 }

@@ -7,9 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errShort means that a message ends before something that it has to contain.
 var errShort = errors.New("netlink: message cut short")
 
-// received is one netlink message.
+// received is a netlink message that was received.
 type received struct {
 	typ, flags uint16
 	seq        uint32
@@ -36,7 +37,7 @@ func nextMessage(b []byte) (m received, rest []byte, err error) {
 	return m, b[min(align(n), len(b)):], nil
 }
 
-// errno is the kernel's verdict in an NLMSG_ERROR or NLMSG_DONE.
+// errno returns the error in an NLMSG_ERROR or NLMSG_DONE, nil if it reports success.
 func (m received) errno() error {
 	switch {
 	case len(m.payload) < 4 && m.typ == unix.NLMSG_DONE:
@@ -50,18 +51,18 @@ func (m received) errno() error {
 	return nil
 }
 
-// message is a request as it is sent.
+// message encodes a netlink message.
 func message(typ, flags uint16, seq uint32, payload []byte) []byte {
 	b := make([]byte, 0, unix.NLMSG_HDRLEN+len(payload))
 	b = native.AppendUint32(b, uint32(unix.NLMSG_HDRLEN+len(payload)))
 	b = native.AppendUint16(b, typ)
 	b = native.AppendUint16(b, flags)
 	b = native.AppendUint32(b, seq)
-	b = native.AppendUint32(b, 0) // port: the kernel fills in ours
+	b = native.AppendUint32(b, 0) // port number: filled in by the kernel
 	return append(b, payload...)
 }
 
-// appendAttr appends an attribute to b, padded to four bytes. A value has at most 65,531 bytes.
+// appendAttr appends an attribute, padded to four bytes, to b. The value must not exceed 65,531 bytes.
 func appendAttr(b []byte, typ uint16, value []byte) []byte {
 	b = native.AppendUint16(b, uint16(unix.SizeofRtAttr+len(value)))
 	b = native.AppendUint16(b, typ)
@@ -69,13 +70,13 @@ func appendAttr(b []byte, typ uint16, value []byte) []byte {
 	return append(b, make([]byte, align(len(value))-len(value))...)
 }
 
-// appendAttr32 appends an attribute that holds a number of four bytes.
+// appendAttr32 appends an attribute with a 32-bit number.
 func appendAttr32(b []byte, typ uint16, value uint32) []byte {
 	return appendAttr(b, typ, native.AppendUint32(nil, value))
 }
 
-// eachAttr hands each attribute in b to one, without the flags of its type.
-func eachAttr(b []byte, one func(typ uint16, value []byte) error) error {
+// eachAttr calls handle with the type, without its flag bits, and the value of each attribute in b.
+func eachAttr(b []byte, handle func(typ uint16, value []byte) error) error {
 	for len(b) > 0 {
 		if len(b) < unix.SizeofRtAttr {
 			return errShort
@@ -85,7 +86,7 @@ func eachAttr(b []byte, one func(typ uint16, value []byte) error) error {
 			return fmt.Errorf("netlink: an attribute says that it has %d bytes, there are %d", n, len(b))
 		}
 		typ := native.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-		if err := one(typ, b[unix.SizeofRtAttr:n]); err != nil {
+		if err := handle(typ, b[unix.SizeofRtAttr:n]); err != nil {
 			return err
 		}
 		b = b[min(align(n), len(b)):]
@@ -93,7 +94,7 @@ func eachAttr(b []byte, one func(typ uint16, value []byte) error) error {
 	return nil
 }
 
-// number32 reads an attribute's value of four bytes.
+// number32 decodes an attribute with a 32-bit number.
 func number32(value []byte) (uint32, error) {
 	if len(value) != 4 {
 		return 0, fmt.Errorf("netlink: a number has %d bytes, want 4", len(value))
@@ -101,4 +102,5 @@ func number32(value []byte) (uint32, error) {
 	return native.Uint32(value), nil
 }
 
+// align rounds n up to the alignment of messages and attributes.
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }

@@ -5,13 +5,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// sizeofNdMsg is the size of struct ndmsg.
+// sizeofNdMsg is the size of struct ndmsg, the header of a neighbour message.
 const sizeofNdMsg = 12
 
-// decodeNeighbour decodes an RTM_NEWNEIGH. Its address is invalid if its family is neither IPv4 nor IPv6.
+// decodeNeighbour decodes an RTM_NEWNEIGH. Its address is the zero Addr if the family is neither IPv4 nor IPv6.
 func decodeNeighbour(b []byte) (n netstate.Neighbour, err error) {
 	if len(b) < sizeofNdMsg {
 		return n, errShort
@@ -24,13 +25,14 @@ func decodeNeighbour(b []byte) (n netstate.Neighbour, err error) {
 		case unix.NDA_DST:
 			n.Address, err = addr(family, v)
 		case unix.NDA_LLADDR:
-			n.MAC = mac(v)
+			n.MAC = mac.FromBytes(v)
 		}
 		return err
 	})
 	return n, err
 }
 
+// neighbourState returns the name that ip-neighbour(8) has for a state.
 func neighbourState(s uint16) string {
 	switch s {
 	case unix.NUD_NONE:

@@ -8,7 +8,8 @@ import (
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// decodeRoute decodes an RTM_NEWROUTE: one route for each of its gateways, none if it is not in the main table.
+// decodeRoute decodes an RTM_NEWROUTE. It returns one route for each of the gateways, and none if the route is not in
+// the main table.
 func decodeRoute(b []byte) ([]netstate.Route, error) {
 	if len(b) < unix.SizeofRtMsg {
 		return nil, errShort
@@ -58,7 +59,7 @@ func decodeRoute(b []byte) ([]netstate.Route, error) {
 	return paths, nil
 }
 
-// decodePaths decodes RTA_MULTIPATH: a row of struct rtnexthop, each with attributes.
+// decodePaths decodes RTA_MULTIPATH: several struct rtnexthop, each followed by its attributes.
 func decodePaths(family byte, b []byte) ([]netstate.Route, error) {
 	var paths []netstate.Route
 	for len(b) > 0 {
@@ -82,7 +83,7 @@ func decodePaths(family byte, b []byte) ([]netstate.Route, error) {
 	return paths, nil
 }
 
-// nexthop reads the attributes that say where a route leads.
+// nexthop sets the link or the gateway of r if the attribute is one of these.
 func nexthop(r *netstate.Route, family byte, typ uint16, v []byte) (err error) {
 	switch typ {
 	case unix.RTA_OIF:
@@ -98,8 +99,8 @@ func nexthop(r *netstate.Route, family byte, typ uint16, v []byte) (err error) {
 	return err
 }
 
-// SetRoute sets a route to a directly attached subnet in the main table, in place of one to the same destination with
-// the same metric.
+// SetRoute adds a route to a directly attached subnet to the main table. It replaces a route to the same destination
+// with the same metric.
 func (c *Conn) SetRoute(r netstate.Route) error {
 	dst := r.Destination.Masked().Addr()
 	family := byte(unix.AF_INET6)

@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datagram is what the fake kernel sends in one piece: messages that answer the request at hand.
+// datagram is what the fake kernel sends at once: messages that answer the current request.
 type datagram []answer
 
 type answer struct {
 	typ, flags uint16
 	payload    []byte
-	stale      bool // it answers an earlier request
+	stale      bool // the answer to an earlier request
 }
 
-// fakeKernel returns a connection whose requests are answered by one script after the other.
+// fakeKernel returns a connection to a fake kernel, which answers each request with the next script.
 func fakeKernel(t *testing.T, scripts ...[]datagram) *Conn {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -89,11 +89,13 @@ func TestDump(t *testing.T) {
 	}{
 		{"in several pieces", [][]datagram{whole}, all, nil},
 		{"empty", [][]datagram{{{end}}}, nil, nil},
-		{"beside answers to an earlier request", [][]datagram{{{old(data("xxxx")), old(end), noop, data("1111")}, {end}}}, []string{"1111"}, nil},
+		{"beside answers to an earlier request",
+			[][]datagram{{{old(data("xxxx")), old(end), noop, data("1111")}, {end}}}, []string{"1111"}, nil},
 		{"interrupted once", [][]datagram{{{data("1111")}, {cut("3333")}, {end}}, whole}, all, nil},
 		{"interrupted, said only at the end", [][]datagram{{{data("1111")}, {cutEnd}}, whole}, all, nil},
 		{"interrupted four times", [][]datagram{{{cutEnd}}, {{cutEnd}}, {{cutEnd}}, {{cutEnd}}, whole}, all, nil},
-		{"interrupted each time", [][]datagram{{{cutEnd}}, {{cutEnd}}, {{cutEnd}}, {{cutEnd}}, {{cutEnd}}, whole}, nil, ErrInterrupted},
+		{"interrupted each time",
+			[][]datagram{{{cutEnd}}, {{cutEnd}}, {{cutEnd}}, {{cutEnd}}, {{cutEnd}}, whole}, nil, ErrInterrupted},
 		{"refused at once", [][]datagram{{{refuse(unix.NLMSG_ERROR, unix.EPERM)}}}, nil, unix.EPERM},
 		{"refused at the end", [][]datagram{{{data("1111")}, {refuse(unix.NLMSG_DONE, unix.EINVAL)}}}, nil, ErrRefused},
 		{"too long a message", [][]datagram{{{tooLong}, {end}}}, nil, errOther},
@@ -118,7 +120,8 @@ func TestDump(t *testing.T) {
 	}
 }
 
-// A kernel that does not know of targets answers for the host: that must not pass for a sandbox.
+// The links of another namespace, as those of the host from a kernel that ignores the target, must not be taken for the
+// target's.
 func TestAnswerForAnotherNamespace(t *testing.T) {
 	here := answer{typ: unix.RTM_NEWLINK, flags: unix.NLM_F_MULTI, payload: make([]byte, unix.SizeofIfInfomsg)}
 	other := here
@@ -136,8 +139,8 @@ func TestAnswerForAnotherNamespace(t *testing.T) {
 	}
 }
 
-// After a decoder's error the rest of the dump has been read, so that the next answer is the next request's.
-func TestDumpStaysInStep(t *testing.T) {
+// After an error in decoding the rest of the dump is read, so that the next request gets its own answer.
+func TestDumpIsReadToItsEnd(t *testing.T) {
 	c := fakeKernel(t, []datagram{{data("1111")}, {data("2222")}, {end}}, []datagram{{data("3333")}, {end}})
 	boom := errors.New("boom")
 	if err := c.dump(unix.RTM_GETLINK, nil, func() {}, func(received) error { return boom }); err != boom {
@@ -158,7 +161,7 @@ func TestNamespaceIDLostRace(t *testing.T) {
 	}
 	c := fakeKernel(t, id(-1), []datagram{{refuse(unix.NLMSG_ERROR, unix.EEXIST)}}, id(4))
 	if got, err := c.NamespaceID(9); got != 4 || err != nil {
-		t.Errorf("got %d and error %v, want the id that the other gave", got, err)
+		t.Errorf("got %d and error %v, want the id that was assigned meanwhile", got, err)
 	}
 	c = fakeKernel(t, id(-1), []datagram{{refuse(unix.NLMSG_ERROR, unix.EPERM)}})
 	if _, err := c.NamespaceID(9); !errors.Is(err, unix.EPERM) || !errors.Is(err, ErrRefused) {
@@ -166,7 +169,7 @@ func TestNamespaceIDLostRace(t *testing.T) {
 	}
 }
 
-// Nothing but a whole dump is decoded.
+// Only a complete dump is decoded.
 func TestDecodeRefuses(t *testing.T) {
 	one := message(unix.RTM_NEWLINK, unix.NLM_F_MULTI, 1, make([]byte, unix.SizeofIfInfomsg))
 	end := message(unix.NLMSG_DONE, 0, 0, nil)

@@ -9,8 +9,9 @@ import (
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// Dump asks for the links of the connection's namespace with their addresses, and for its routes and neighbours if wanted.
-// It returns the kernel's messages as they came, closed by an NLMSG_DONE. Decode reads them, elsewhere and later.
+// Dump returns the kernel's own messages about the links and addresses of the connection's namespace, and about its
+// routes and neighbours if wanted, each padded to four bytes, with an NLMSG_DONE at the end. Decode, in another
+// process, reads them: so the process in the sandbox does less.
 func (c *Conn) Dump(routes, neighbours bool) ([]byte, error) {
 	var all []byte
 	for _, q := range []struct {
@@ -40,9 +41,9 @@ func (c *Conn) Dump(routes, neighbours bool) ([]byte, error) {
 	return append(all, message(unix.NLMSG_DONE, 0, 0, nil)...), nil
 }
 
-// Decode reads what Dump returned. Routes are those of the main table, one with several gateways once for each, and
-// neighbours are without those that need no resolution (multicast, loopback), which ip-neighbour(8) leaves out too; both
-// in the kernel's order.
+// Decode decodes what Dump returned. A route with several gateways is listed once for each of them. Neighbours that
+// need no resolution (multicast, loopback) are left out, as ip-neighbour(8) does. Routes and neighbours are in the
+// kernel's order.
 func Decode(dump []byte) (*netstate.Snapshot, error) {
 	var s netstate.Snapshot
 	addrs := map[int][]netip.Prefix{}
@@ -66,7 +67,7 @@ func Decode(dump []byte) (*netstate.Snapshot, error) {
 	return &s, nil
 }
 
-// add decodes one message of a dump. Addresses go to addrs, by the index of their link.
+// add decodes one message of a dump into s. Addresses go to addrs, by the index of their link.
 func add(s *netstate.Snapshot, addrs map[int][]netip.Prefix, m received) error {
 	switch m.typ {
 	case unix.RTM_NEWLINK:

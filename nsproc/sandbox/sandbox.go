@@ -1,5 +1,5 @@
-// Package sandbox opens a container's network namespace by Docker's SandboxKey, without entering it. It runs in the
-// host's namespace.
+// Package sandbox opens a container's network namespace by the path that Docker gives, its SandboxKey, without
+// entering it. It runs in the host's namespace.
 package sandbox
 
 import (
@@ -14,27 +14,29 @@ import (
 )
 
 var (
-	// ErrGone means that nothing is at the sandbox's path: the container has ended.
+	// ErrGone means that there is nothing at the sandbox's path.
 	ErrGone = errors.New("no such sandbox: the container has ended")
-	// ErrNotVisible means that the path exists but the namespace that Docker mounted there can't be seen from here.
-	ErrNotVisible = errors.New("the sandbox's mount is not visible here: / or /run must be a shared mount on the host: run mount --make-rshared / there and restart Docker")
+	// ErrNotVisible means that the plugin, in a mount namespace of its own, does not see what Docker mounted at the
+	// path.
+	ErrNotVisible = errors.New("the sandbox's mount is not visible here: " +
+		"/ or /run must be a shared mount on the host: run mount --make-rshared / there and restart Docker")
 )
 
-// Root is where the host's directories are mounted: "/host" in a managed plugin, which has the host's /run there; empty
-// where the host's paths can be used as they are.
+// Root is the directory where the host's file system is mounted: "/host" in a managed plugin, empty where the host's
+// paths can be used as they are.
 type Root string
 
-// Open opens the network namespace at path, the absolute path that Docker gives as SandboxKey. Errors wrap ErrGone or
-// ErrNotVisible where these are the reason. The caller closes the file.
+// Open opens the network namespace at path, Docker's SandboxKey: a path on the host, absolute and clean. The error
+// wraps ErrGone or ErrNotVisible if that is the reason. The caller closes the file.
 func (r Root) Open(path string) (*os.File, error) {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return nil, fmt.Errorf("open sandbox %q: want an absolute path in its shortest form", path)
+		return nil, fmt.Errorf("open sandbox %q: want an absolute path that has no . or .. in it", path)
 	}
 	full := r.locate(path)
-	// A stale mount point is a plain file; O_NONBLOCK keeps anything else, such as a FIFO, from blocking.
+	// O_NONBLOCK, because opening anything else that might be there, such as a FIFO, must not block.
 	fd, err := unix.Open(full, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	switch {
-	case errors.Is(err, unix.ENOENT) && !exists(filepath.Dir(full)): // not one sandbox is known here
+	case errors.Is(err, unix.ENOENT) && !exists(filepath.Dir(full)): // the directory for all sandboxes is missing
 		return nil, fmt.Errorf("open sandbox %s: %w", full, ErrNotVisible)
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESRCH):
 		return nil, fmt.Errorf("open sandbox %s: %w", full, ErrGone)
@@ -48,7 +50,8 @@ func (r Root) Open(path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), full), nil
 }
 
-// locate puts the root in front of path. Docker's key begins with /var/run, on the host a symbolic link to /run.
+// locate returns where a path of the host is below the root. Docker's keys begin with /var/run, which is a symbolic
+// link to /run on the host and leads nowhere below the root.
 func (r Root) locate(path string) string {
 	if r == "" {
 		return path
@@ -59,6 +62,8 @@ func (r Root) locate(path string) string {
 	return filepath.Join(string(r), path)
 }
 
+// checkNetwork reports an error unless fd is open on a network namespace. What Docker mounts the namespace on is a
+// regular file, so that is what is seen where the mount is not visible.
 func checkNetwork(fd int) error {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {
@@ -69,7 +74,7 @@ func checkNetwork(fd int) error {
 	}
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err != nil {
-		return fmt.Errorf("ask for the kind of namespace: %w", err)
+		return fmt.Errorf("get the kind of namespace: %w", err)
 	}
 	if kind != unix.CLONE_NEWNET {
 		return errors.New("not a network namespace")

@@ -4,7 +4,7 @@ package driver
 import (
 	sys "syscall"
 
-	mdlayher "github.com/mdlayher/netlink"
+	"github.com/docker/go-plugins-helpers/network"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -14,6 +14,6 @@ var _ = unix.Setns
 var _ = sys.Unshare(0)
 var _ = netns.Set(0)
 var _, _ = netlink.NewHandleAt(0)
-var config = mdlayher.Config{NetNS: 3}
-var _ = config.NetNS
 var options = netlink.LinkSubscribeOptions{Namespace: nil}
+var _ = options.Namespace
+var _ network.JoinRequest

@@ -1,0 +1,149 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/weaveplugin/weave/internal/wait"
+	"github.com/weaveplugin/weave/nsproc/protocol"
+)
+
+const (
+	// configureTime bounds the work in one sandbox.
+	configureTime = 10 * time.Second
+	// configureAttempts is how often the work in one sandbox is tried, configurePause the time after each try.
+	configureAttempts = 3
+	configurePause    = time.Second
+	// configureAtOnce is how many sandboxes are worked in at the same time.
+	configureAtOnce = 4
+	// configureBuffer is how many changes of the feed are kept for the configurator.
+	configureBuffer = 1024
+)
+
+// configurator has nsproc do in a sandbox what Docker leaves undone there, each time a container end comes up. It follows
+// the feed. What happens in one container, such as a link that goes up and down all the time, costs the others nothing:
+// each endpoint has one job at most, and that uses a slot once in configurePause at most.
+type configurator struct {
+	d       *Driver
+	changes *Subscription
+	slots   *semaphore.Weighted
+	group   sync.WaitGroup
+	mu      sync.Mutex
+	jobs    map[EndpointID]bool // those at work; true: the endpoint has come up again, so the job has to be done again
+}
+
+func newConfigurator(d *Driver) *configurator {
+	changes, _ := d.Subscribe(configureBuffer)
+	return &configurator{d: d, changes: changes, slots: semaphore.NewWeighted(configureAtOnce), jobs: map[EndpointID]bool{}}
+}
+
+// run configures the endpoints that are up now and those that come up, until ctx ends.
+func (c *configurator) run(ctx context.Context) {
+	defer c.group.Wait()
+	defer c.changes.Close()
+	c.startAll(ctx)
+	for {
+		switch change, err := c.changes.Next(ctx); {
+		case ctx.Err() != nil:
+			return
+		case err != nil: // changes were missed
+			c.startAll(ctx)
+		case change.Kind == EndpointUp:
+			c.start(ctx, change.Endpoint)
+		}
+	}
+}
+
+// startAll configures every endpoint that is up. To do it again does no harm.
+func (c *configurator) startAll(ctx context.Context) {
+	for _, ep := range c.changes.Resync().Endpoints {
+		if ep.State() == Up {
+			c.start(ctx, ep)
+		}
+	}
+}
+
+// start configures the endpoint's container end in the background, if its network needs that.
+func (c *configurator) start(ctx context.Context, ep Endpoint) {
+	nw, ok := c.d.tracked.network(ep.Network)
+	if !ok || nw.Announced && !nw.Multicast && !nw.hasIPv6() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, atWork := c.jobs[ep.ID]
+	c.jobs[ep.ID] = atWork
+	if atWork {
+		return
+	}
+	c.group.Go(func() {
+		for again := true; again; again = c.again(ctx, ep.ID) {
+			c.work(ctx, nw, ep)
+		}
+	})
+}
+
+// again reports whether the job has to be done once more; if not, it ends.
+func (c *configurator) again(ctx context.Context, id EndpointID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.jobs[id] && ctx.Err() == nil {
+		c.jobs[id] = false
+		return true
+	}
+	delete(c.jobs, id)
+	return false
+}
+
+// work configures the container end, a few times if that fails.
+func (c *configurator) work(ctx context.Context, nw Network, ep Endpoint) {
+	log := c.d.logOf(ep).WithField("sandbox", ep.Sandbox)
+	for attempt := 1; c.isThere(ep) && ctx.Err() == nil; attempt++ {
+		start := time.Now()
+		skipped, err := c.configure(ctx, nw, ep)
+		switch {
+		case err == nil:
+			log.WithField("took", time.Since(start)).WithField("skipped", skipped).Debug("container end configured")
+		case !c.isThere(ep) || ctx.Err() != nil:
+		case attempt < configureAttempts:
+			log.WithError(err).Debug("container end not configured: trying again")
+		default:
+			log.WithError(err).Warn("container end not configured: it works, but neighbours may take a while to notice it")
+		}
+		wait.For(ctx, configurePause)
+		if err == nil || attempt == configureAttempts {
+			return
+		}
+	}
+}
+
+// isThere reports whether the endpoint is still in its sandbox.
+func (c *configurator) isThere(ep Endpoint) bool {
+	now, ok := c.d.tracked.endpoint(ep.ID)
+	return ok && now.Sandbox == ep.Sandbox
+}
+
+// configure runs nsproc in the sandbox as soon as a slot is free.
+func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (skipped []string, err error) {
+	if err := c.slots.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer c.slots.Release(1)
+	ctx, cancel := context.WithTimeout(ctx, configureTime)
+	defer cancel()
+	link, err := findLink(ep.HostEnd)
+	if err != nil {
+		return nil, err
+	}
+	if link == nil {
+		return nil, fmt.Errorf("%w: host end %s", ErrNotFound, ep.HostEnd)
+	}
+	return c.d.launcher.Configure(ctx, ep.Sandbox, protocol.Configure{
+		Peer: link.Attrs().Index, MAC: ep.MAC, Addresses: ep.Addresses,
+		Announce: !nw.Announced, Multicast: nw.Multicast, IPv6: nw.hasIPv6(),
+	})
+}

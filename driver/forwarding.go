@@ -1,0 +1,24 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+)
+
+// setForwarding has the firewall let frames pass on the bridges of all tracked networks, and on no others of this state's.
+// Several requests may do so at once: each computes its set only when the earlier one is in place, so that none puts an
+// older set over a newer one. An error takes nothing back: the firewall tries again, until another set is wanted.
+func (d *Driver) setForwarding(ctx context.Context) error {
+	if err := d.forwarding.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait for other changes of the firewall: %w", err)
+	}
+	defer d.forwarding.Release(1)
+	wanted := map[string]string{}
+	for _, nw := range d.tracked.Networks() {
+		if nw.Phase != Going {
+			wanted[nw.Bridge] = string(nw.ID)
+		}
+	}
+	d.step("set firewall rules")
+	return d.firewall.Set(ctx, wanted)
+}

@@ -1,0 +1,134 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/nsproc/launch"
+)
+
+// startGrace is how long Docker may take from one call to what follows it. For that long an endpoint without carrier and
+// sandbox counts as alive, since a container is being started with it: up to Docker 27 the sandbox is made only after
+// Join.
+const startGrace = 10 * time.Second
+
+// dockerRun knows since when the present Docker daemon has been calling.
+type dockerRun struct {
+	mu      sync.RWMutex
+	started time.Time // zero: before weave started
+}
+
+func (r *dockerRun) begin(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.started = now
+}
+
+// mayFollow reports whether what follows a call that Docker made at t may still be to come.
+func (r *dockerRun) mayFollow(t time.Time) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return time.Since(t) < startGrace && t.After(r.started)
+}
+
+// DockerStarted notes that a Docker daemon begins to call: what an earlier one had under way it will not finish.
+func (d *Driver) DockerStarted() { d.docker.begin(time.Now()) }
+
+// alive reports whether a container has the endpoint, or is about to.
+func (d *Driver) alive(ep Endpoint) (bool, error) {
+	link, err := findLink(ep.HostEnd)
+	if err != nil || link == nil {
+		return false, err
+	}
+	starting := !hasCarrier(link) && ep.State() != Up && d.docker.mayFollow(ep.Created)
+	return starting || d.inContainer(ep, link), nil
+}
+
+// inContainer reports whether the endpoint, with this host end, is in a container. A carrier alone does not say so: when a
+// container has ended Docker unmounts its sandbox, and the kernel takes its time to remove what was in it.
+func (d *Driver) inContainer(ep Endpoint, hostEnd netlink.Link) bool {
+	if ep.Sandbox == "" {
+		return false
+	}
+	err := d.sandboxError(ep.Sandbox)
+	return err == nil || errors.Is(err, launch.ErrNotVisible) && hasCarrier(hostEnd)
+}
+
+// sandboxError returns nil if the sandbox is there, else why it can't be opened.
+func (d *Driver) sandboxError(sandbox string) error {
+	file, err := d.launcher.Sandboxes().Open(sandbox)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// retireConflicting retires the endpoints that have the new one's MAC or one of its addresses but no living container.
+// A living one is a reason to refuse: ErrConflict.
+func (d *Driver) retireConflicting(ctx context.Context, spec EndpointSpec, others []Endpoint) error {
+	for _, old := range others {
+		claim := sharedClaim(spec, old)
+		if claim == "" {
+			continue
+		}
+		alive, err := d.alive(old)
+		if err != nil {
+			return err
+		}
+		if alive {
+			return fmt.Errorf("%w: %s is in use on this network by endpoint %s (`weave ps` shows whose it is)", ErrConflict, claim, old.ID)
+		}
+		d.logOf(old).Warnf("%s is wanted by endpoint %s: removing this one, which has no living container", claim, spec.ID)
+		if err := d.retire(ctx, old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sharedClaim names what both endpoints claim, "" if nothing.
+func sharedClaim(spec EndpointSpec, old Endpoint) string {
+	if !spec.MAC.IsZero() && spec.MAC == old.MAC {
+		return "MAC " + old.MAC.String()
+	}
+	for _, a := range spec.Addresses {
+		if old.has(a.Addr()) {
+			return "address " + a.Addr().String()
+		}
+	}
+	return ""
+}
+
+// ensureFreePort makes sure that the bridge has a port left: it waits for pairs that are being removed, then retires an
+// endpoint without a living container. ErrFull: there is none.
+func (d *Driver) ensureFreePort(ctx context.Context, nw Network) error {
+	if len(d.tracked.endpointsOf(nw.ID))+d.removals.count(nw.ID) < maxPorts {
+		return nil
+	}
+	if err := d.removals.wait(ctx, nw.ID); err != nil {
+		return err
+	}
+	others := d.tracked.endpointsOf(nw.ID)
+	if len(others) < maxPorts {
+		return nil
+	}
+	for _, old := range others {
+		alive, err := d.alive(old)
+		if err != nil {
+			return err
+		}
+		if !alive {
+			d.logOf(old).Warn("network is full: removing this endpoint, which has no living container")
+			if err := d.retire(ctx, old); err != nil {
+				return err
+			}
+			return d.removals.waitEndpoint(ctx, old.ID)
+		}
+	}
+	return errFull(nw.Bridge)
+}

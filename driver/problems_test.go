@@ -1,0 +1,96 @@
+package driver
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+)
+
+// checkProblems checks that each problem begins with the text at its place.
+func checkProblems(t *testing.T, r *rig, want ...string) {
+	t.Helper()
+	got := r.Problems(t.Context())
+	ok := len(got) == len(want)
+	for i := range min(len(got), len(want)) {
+		ok = ok && strings.HasPrefix(got[i], want[i])
+	}
+	if !ok {
+		t.Errorf("problems %q, want %q", got, want)
+	}
+}
+
+// TestProblemsAreOfNow: what is wrong is told while it is wrong, and not any more once somebody has put it right.
+func TestProblemsAreOfNow(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	id, _ := r.createEndpoint(netID, 1)
+	r.attach(id, nstest.New(t), "eth0")
+	checkProblems(t, r)
+
+	hostEnd := mustLink(t, hostEndName(id))
+	if err := netlink.LinkSetNoMaster(hostEnd); err != nil {
+		t.Fatal(err)
+	}
+	checkProblems(t, r, "host end "+hostEndName(id))
+	if err := netlink.LinkSetMaster(hostEnd, mustLink(t, bridgeName(netID))); err != nil {
+		t.Fatal(err)
+	}
+	checkProblems(t, r)
+
+	if err := netlink.LinkDel(hostEnd); err != nil {
+		t.Fatal(err)
+	}
+	checkProblems(t, r, "endpoint "+string(id))
+	r.delete(id)
+	if err := r.removals.wait(t.Context(), netID); err != nil {
+		t.Fatal(err)
+	}
+	checkProblems(t, r)
+
+	stray := &netlink.Bridge{LinkAttrs: linkNamed("wv-stray")}
+	if err := netlink.LinkAdd(stray); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetAlias(stray, networkAlias(r.stateID, "ffffffffffff").String()); err != nil {
+		t.Fatal(err)
+	}
+	checkProblems(t, r, "link wv-stray")
+}
+
+// TestRepair puts one network right while the driver runs, and touches no other.
+func TestRepair(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	other := NetworkID(strings.Repeat("b", 64))
+	r.createNetwork(newNetwork(netID))
+	r.createNetwork(newNetwork(other))
+	id, _ := r.createEndpoint(netID, 1)
+	for _, name := range []string{bridgeName(netID), bridgeName(other)} {
+		if err := netlink.LinkDel(mustLink(t, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report, err := r.Repair(t.Context(), netID)
+	if err != nil || len(report.Repaired) != 2 || len(report.Problems)+len(report.Removed) != 0 {
+		t.Errorf("report %+v, %v, want the bridge and the host end repaired", report, err)
+	}
+	if mustLink(t, hostEndName(id)).Attrs().MasterIndex != mustLink(t, bridgeName(netID)).Attrs().Index {
+		t.Error("the host end is no port of the bridge")
+	}
+	checkProblems(t, r, "bridge "+bridgeName(other))
+	if report, err := r.Repair(t.Context(), netID); err != nil || len(report.Repaired) != 0 {
+		t.Errorf("again: %+v, %v, want nothing to do", report, err)
+	}
+	if _, err := r.Repair(t.Context(), "ffffffffffff"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an unknown network: %v, want ErrNotFound", err)
+	}
+}

@@ -1,0 +1,133 @@
+package driver
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/weaveplugin/weave/internal/mac"
+)
+
+// NetworkSpec is what Docker asks CreateNetwork for.
+type NetworkSpec struct {
+	Definition // MTU 0: the driver's default
+
+	Bridge    string // name that the user chose for the bridge; empty: weave makes one and names it
+	Announced bool   // Docker itself announces new addresses by ARP and neighbour discovery, as it does from version 28 on
+}
+
+// EndpointSpec is what Docker asks CreateEndpoint for.
+type EndpointSpec struct {
+	ID        EndpointID
+	Network   NetworkID
+	MAC       mac.Address    // zero: the driver makes one
+	Addresses []netip.Prefix // IPv4 first
+}
+
+// Attachment tells Docker which link to move into the sandbox, and what to call it there.
+type Attachment struct {
+	Link   string // name of the container end on the host
+	Prefix string // of its name in the sandbox; Docker appends the next free number
+}
+
+// AdoptedEndpoint is an endpoint that Docker has and the state does not know.
+type AdoptedEndpoint struct {
+	EndpointSpec
+	Sandbox string // Docker's SandboxKey; empty: it is in no container now
+}
+
+// check returns an error for a network that can't be made as asked for.
+func (spec NetworkSpec) check() error {
+	if err := spec.ID.Check(); err != nil {
+		return err
+	}
+	if spec.Bridge != "" {
+		if err := checkBridgeName(spec.Bridge); err != nil {
+			return invalidOption(optionBridge, spec.Bridge, err.Error())
+		}
+	}
+	if spec.MTU < MinMTU || spec.MTU > MaxMTU {
+		return fmt.Errorf("%w: mtu %d: want %d..%d", ErrInvalid, spec.MTU, MinMTU, MaxMTU)
+	}
+	if spec.hasIPv6() && spec.MTU < minMTUIPv6 {
+		return fmt.Errorf("%w: mtu %d: a network with IPv6 needs at least %d", ErrInvalid, spec.MTU, minMTUIPv6)
+	}
+	for _, p := range spec.Pools {
+		if err := p.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p Pool) check() error {
+	if !p.Subnet.IsValid() || p.Subnet.Addr().Is4In6() || p.Subnet != p.Subnet.Masked() {
+		return fmt.Errorf("%w: pool %s: want a subnet such as 10.32.0.0/22", ErrInvalid, p.Subnet)
+	}
+	if p.Gateway.IsValid() && !p.Subnet.Contains(p.Gateway) {
+		return fmt.Errorf("%w: gateway %s: want an address of %s", ErrInvalid, p.Gateway, p.Subnet)
+	}
+	for _, a := range p.Reserved {
+		if !p.Subnet.Contains(a) {
+			return fmt.Errorf("%w: auxiliary address %s: want one of %s", ErrInvalid, a, p.Subnet)
+		}
+	}
+	return nil
+}
+
+// matches reports whether the tracked network is what spec asks for. What spec leaves open is as it was when the network
+// was made, whatever the default is now: Swarm repeats requests.
+func (spec NetworkSpec) matches(nw Network) bool {
+	asked := spec.Definition
+	asked.MTU = cmp.Or(asked.MTU, nw.MTU)
+	if cmp.Or(spec.Bridge, bridgeName(spec.ID)) != nw.Bridge {
+		return false
+	}
+	a, err1 := json.Marshal(asked)
+	b, err2 := json.Marshal(nw.Definition)
+	return err1 == nil && err2 == nil && bytes.Equal(a, b)
+}
+
+// check returns an error for an endpoint that no network could have.
+func (spec EndpointSpec) check() error {
+	if err := checkIDs(spec.Network, spec.ID); err != nil {
+		return err
+	}
+	if !spec.MAC.IsUnicast() {
+		return fmt.Errorf("%w: MAC %s: want a unicast address, whose first byte is even", ErrInvalid, spec.MAC)
+	}
+	for _, a := range spec.Addresses {
+		if !a.IsValid() || a.Addr().Is4In6() {
+			return fmt.Errorf("%w: address %s: want one such as 10.32.0.5/22", ErrInvalid, a)
+		}
+	}
+	return nil
+}
+
+// matches reports whether the tracked endpoint is what spec asks for.
+func (spec EndpointSpec) matches(ep Endpoint) bool {
+	return ep.Network == spec.Network && slices.Equal(ep.Addresses, spec.Addresses) && (spec.MAC.IsZero() || spec.MAC == ep.MAC)
+}
+
+// checkAddresses checks that an endpoint's addresses belong to its network. A network without a subnet of an address's
+// family takes any, and so does one with Docker's null pool (0.0.0.0/0).
+func (def Definition) checkAddresses(addresses []netip.Prefix) error {
+	for _, a := range addresses {
+		family := slices.DeleteFunc(slices.Clone(def.Pools), func(p Pool) bool { return p.Subnet.Addr().Is4() != a.Addr().Is4() })
+		if len(family) > 0 && !slices.ContainsFunc(family, func(p Pool) bool { return p.Subnet.Contains(a.Addr()) }) {
+			return fmt.Errorf("%w: address %s is in no subnet of network %s", ErrInvalid, a, def.ID)
+		}
+	}
+	return nil
+}
+
+// checkIDs checks a network's and an endpoint's id.
+func checkIDs(nw NetworkID, ep EndpointID) error {
+	if err := nw.Check(); err != nil {
+		return err
+	}
+	return ep.Check()
+}

@@ -1,0 +1,219 @@
+package driver
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// tracker holds in memory what the driver tracks: networks, endpoints and their carriers. It is the only writer of these.
+// What it returns are copies, and each change goes to the feed. Its lock is never held while anything waits.
+type tracker struct {
+	mu        sync.RWMutex
+	networks  map[NetworkID]Network
+	endpoints map[EndpointID]Endpoint
+	hostEnds  map[string]EndpointID // by name
+	feed      feed
+}
+
+func newTracker() *tracker {
+	return &tracker{
+		networks:  map[NetworkID]Network{},
+		endpoints: map[EndpointID]Endpoint{},
+		hostEnds:  map[string]EndpointID{},
+		feed:      feed{subscriptions: map[*Subscription]bool{}},
+	}
+}
+
+// load takes what a start has found. It is the beginning and not a change, so the feed does not hear of it.
+func (t *tracker) load(networks []Network, endpoints []Endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, nw := range networks {
+		t.networks[nw.ID] = nw
+	}
+	for _, ep := range endpoints {
+		t.endpoints[ep.ID] = ep
+		t.hostEnds[ep.HostEnd] = ep.ID
+	}
+}
+
+// claimNetwork adds a network that is about to be made, unless another one has its bridge: ErrConflict.
+func (t *tracker) claimNetwork(nw Network) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, other := range t.networks {
+		if other.Bridge == nw.Bridge && other.ID != nw.ID {
+			return fmt.Errorf("%w: bridge %s is that of network %s: networks don't share one", ErrConflict, nw.Bridge, other.ID)
+		}
+	}
+	nw.Phase = Making
+	t.networks[nw.ID] = nw
+	return nil
+}
+
+// setNetwork replaces a tracked network. One that was not made until now is a change.
+func (t *tracker) setNetwork(nw Network) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.networks[nw.ID]
+	t.networks[nw.ID] = nw
+	if nw.Phase == Made && old.Phase != Made {
+		t.feed.publish(Change{Kind: NetworkMade, Network: nw})
+	}
+}
+
+// removeNetwork removes a network. One that was never made is no change.
+func (t *tracker) removeNetwork(id NetworkID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	nw, ok := t.networks[id]
+	if !ok {
+		return
+	}
+	delete(t.networks, id)
+	if nw.Phase != Making {
+		t.feed.publish(Change{Kind: NetworkRemoved, Network: nw})
+	}
+}
+
+// addEndpoint adds an endpoint whose veth pair is there.
+func (t *tracker) addEndpoint(ep Endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.endpoints[ep.ID] = ep
+	t.hostEnds[ep.HostEnd] = ep.ID
+	t.feed.publish(Change{Kind: EndpointCreated, Endpoint: ep})
+}
+
+// removeEndpoint removes an endpoint.
+func (t *tracker) removeEndpoint(id EndpointID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ep, ok := t.endpoints[id]
+	if !ok {
+		return
+	}
+	delete(t.endpoints, id)
+	delete(t.hostEnds, ep.HostEnd)
+	t.feed.publish(Change{Kind: EndpointDeleted, Endpoint: ep})
+}
+
+// setSandbox puts an endpoint into a sandbox or, with an empty path, out of it. It has no carrier then: the container end
+// is moved into the sandbox, or out of it, after that.
+func (t *tracker) setSandbox(id EndpointID, sandbox string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ep, ok := t.endpoints[id]
+	if !ok || ep.Sandbox == sandbox {
+		return
+	}
+	ep.Sandbox, ep.Carrier = sandbox, false
+	t.endpoints[id] = ep
+	kind := EndpointJoined
+	if sandbox == "" {
+		kind = EndpointLeft
+	}
+	t.feed.publish(Change{Kind: kind, Endpoint: ep})
+}
+
+// setCarrier notes whether a host end has its carrier. It means something only while the endpoint is in a sandbox; other
+// links are none of the tracker's.
+func (t *tracker) setCarrier(hostEnd string, up bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ep, ok := t.endpoints[t.hostEnds[hostEnd]]
+	if !ok || ep.Sandbox == "" || ep.Carrier == up {
+		return
+	}
+	ep.Carrier = up
+	t.endpoints[ep.ID] = ep
+	kind := EndpointDown
+	if up {
+		kind = EndpointUp
+	}
+	t.feed.publish(Change{Kind: kind, Endpoint: ep})
+}
+
+// Networks returns the tracked networks, oldest first.
+func (t *tracker) Networks() []Network {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return sortedNetworks(t.networks)
+}
+
+// Endpoints returns the tracked endpoints, oldest first.
+func (t *tracker) Endpoints() []Endpoint {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return sortedEndpoints(t.endpoints)
+}
+
+// network returns the network of this id.
+func (t *tracker) network(id NetworkID) (Network, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	nw, ok := t.networks[id]
+	return nw, ok
+}
+
+// endpoint returns the endpoint of this id.
+func (t *tracker) endpoint(id EndpointID) (Endpoint, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	ep, ok := t.endpoints[id]
+	return ep, ok
+}
+
+// endpointsOf returns the endpoints of a network, in no order.
+func (t *tracker) endpointsOf(id NetworkID) []Endpoint {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var out []Endpoint
+	for _, ep := range t.endpoints {
+		if ep.Network == id {
+			out = append(out, ep)
+		}
+	}
+	return out
+}
+
+// Subscribe returns a subscription to all changes from now on, and what is tracked now. The buffer is how many changes
+// are kept for a subscriber that is busy.
+func (t *tracker) Subscribe(buffer int) (*Subscription, Snapshot) {
+	s := &Subscription{tracker: t, ready: make(chan struct{}, 1), buffer: make([]Change, 0, buffer)}
+	t.feed.mu.Lock()
+	t.feed.subscriptions[s] = true
+	t.feed.mu.Unlock()
+	return s, s.Resync()
+}
+
+// snapshotLocked returns everything that is tracked. The caller holds the lock.
+func (t *tracker) snapshotLocked(seq uint64) Snapshot {
+	return Snapshot{Seq: seq, Networks: sortedNetworks(t.networks), Endpoints: sortedEndpoints(t.endpoints)}
+}
+
+func sortedNetworks(networks map[NetworkID]Network) []Network {
+	out := make([]Network, 0, len(networks))
+	for _, nw := range networks {
+		out = append(out, nw)
+	}
+	slices.SortFunc(out, func(a, b Network) int { return byAge(a.Created, b.Created, a.ID, b.ID) })
+	return out
+}
+
+func sortedEndpoints(endpoints map[EndpointID]Endpoint) []Endpoint {
+	out := make([]Endpoint, 0, len(endpoints))
+	for _, ep := range endpoints {
+		out = append(out, ep)
+	}
+	slices.SortFunc(out, func(a, b Endpoint) int { return byAge(a.Created, b.Created, a.ID, b.ID) })
+	return out
+}
+
+// byAge compares two moments, and two ids where these are the same.
+func byAge[ID cmp.Ordered](a, b time.Time, idA, idB ID) int {
+	return cmp.Or(a.Compare(b), cmp.Compare(idA, idB))
+}

@@ -1,0 +1,182 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func tracked(id EndpointID) Endpoint {
+	return Endpoint{ID: id, Network: netID, HostEnd: hostEndName(id), Created: time.Unix(1, 0)}
+}
+
+// drain returns what the subscription has at this moment, as "SEQ KIND".
+func drain(t *testing.T, s *Subscription) (out []string) {
+	t.Helper()
+	for {
+		c, ok, err := s.take()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return out
+		}
+		out = append(out, fmt.Sprintf("%d %s", c.Seq, c.Kind))
+	}
+}
+
+func TestStateFollowsFromSandboxAndCarrier(t *testing.T) {
+	for want, ep := range map[EndpointState]Endpoint{
+		Created: {Carrier: true}, Joined: {Sandbox: "/run/x"}, Up: {Sandbox: "/run/x", Carrier: true},
+	} {
+		if got := ep.State(); got != want {
+			t.Errorf("%+v is %s, want %s", ep, got, want)
+		}
+	}
+}
+
+// TestFeedTellsEveryChange of a network's and an endpoint's life, in order, and what changes nothing is no change.
+func TestFeedTellsEveryChange(t *testing.T) {
+	tr := newTracker()
+	s, snapshot := tr.Subscribe(100)
+	if snapshot.Seq != 0 || len(snapshot.Networks)+len(snapshot.Endpoints) != 0 {
+		t.Errorf("snapshot %+v of nothing", snapshot)
+	}
+	nw := Network{Definition: Definition{ID: netID}, Local: Local{Bridge: "br0"}}
+	if err := tr.claimNetwork(nw); err != nil {
+		t.Fatal(err)
+	}
+	nw.Phase = Made
+	tr.setNetwork(nw)
+	tr.setNetwork(nw)
+	tr.addEndpoint(tracked(epID))
+	tr.setCarrier(hostEndName(epID), true) // before Join it means nothing
+	tr.setSandbox(epID, "/run/x")
+	tr.setSandbox(epID, "/run/x")
+	for _, up := range []bool{true, true, false, true} {
+		tr.setCarrier(hostEndName(epID), up)
+		tr.setCarrier("wve-unknown", up)
+	}
+	if ep, _ := tr.endpoint(epID); ep.State() != Up {
+		t.Errorf("endpoint %+v, want it up", ep)
+	}
+	tr.setSandbox(epID, "")
+	if ep, _ := tr.endpoint(epID); ep.State() != Created || ep.Carrier {
+		t.Errorf("endpoint %+v after it has left", ep)
+	}
+	tr.removeEndpoint(epID)
+	tr.removeEndpoint(epID)
+	tr.removeNetwork(netID)
+	tr.removeNetwork(netID)
+	want := []string{
+		"1 network-made", "2 endpoint-created", "3 endpoint-joined", "4 endpoint-up", "5 endpoint-down", "6 endpoint-up",
+		"7 endpoint-left", "8 endpoint-deleted", "9 network-removed",
+	}
+	if diff := cmp.Diff(want, drain(t, s)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	s.Close()
+	tr.addEndpoint(tracked(epID))
+	if got := drain(t, s); got != nil {
+		t.Errorf("got %v after the subscription was closed", got)
+	}
+}
+
+// TestFailedNetworkIsNoChange: nobody hears of a network whose making failed.
+func TestFailedNetworkIsNoChange(t *testing.T) {
+	tr := newTracker()
+	s, _ := tr.Subscribe(1)
+	nw := Network{Definition: Definition{ID: netID}, Local: Local{Bridge: "br0"}}
+	if err := tr.claimNetwork(nw); err != nil {
+		t.Fatal(err)
+	}
+	other := nw
+	other.ID = "ffffffffffff"
+	if err := tr.claimNetwork(other); !errors.Is(err, ErrConflict) {
+		t.Errorf("a bridge that is claimed: %v, want ErrConflict", err)
+	}
+	tr.removeNetwork(netID)
+	if got := drain(t, s); got != nil {
+		t.Errorf("got %v", got)
+	}
+}
+
+// TestSlowSubscriber: the writer never waits; the subscriber is told that it missed changes, reads everything anew, and
+// goes on with the change after that.
+func TestSlowSubscriber(t *testing.T) {
+	tr := newTracker()
+	s, _ := tr.Subscribe(2)
+	for n := range 5 {
+		tr.addEndpoint(tracked(endpointID(n)))
+	}
+	if c, err := s.Next(t.Context()); !errors.Is(err, ErrMissed) {
+		t.Fatalf("got %+v, %v, want ErrMissed", c, err)
+	}
+	tr.removeEndpoint(endpointID(0)) // is in the snapshot
+	snapshot := s.Resync()
+	if snapshot.Seq != 6 || len(snapshot.Endpoints) != 4 {
+		t.Errorf("snapshot of change %d with %d endpoints, want 6 and 4", snapshot.Seq, len(snapshot.Endpoints))
+	}
+	tr.removeEndpoint(endpointID(1))
+	if got, want := drain(t, s), []string{"7 endpoint-deleted"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestConcurrentSubscribers: each gets every number once and in order, or is told that it missed some; what it knows is
+// in the end what is tracked.
+func TestConcurrentSubscribers(t *testing.T) {
+	tr := newTracker()
+	const writers, each = 4, 200
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var group sync.WaitGroup
+	for _, buffer := range []int{1, 16, writers * each * 2} {
+		s, snapshot := tr.Subscribe(buffer)
+		group.Go(func() {
+			known, last := map[EndpointID]bool{}, snapshot.Seq
+			for last < writers*each*2 {
+				c, err := s.Next(ctx)
+				switch {
+				case errors.Is(err, ErrMissed):
+					snapshot = s.Resync()
+					known, last = map[EndpointID]bool{}, snapshot.Seq
+					for _, ep := range snapshot.Endpoints {
+						known[ep.ID] = true
+					}
+					continue
+				case err != nil:
+					t.Error(err)
+					return
+				case c.Seq != last+1:
+					t.Errorf("change %d after %d", c.Seq, last)
+				}
+				last = c.Seq
+				if c.Kind == EndpointCreated {
+					known[c.Endpoint.ID] = true
+				} else {
+					delete(known, c.Endpoint.ID)
+				}
+			}
+			if len(known) != 0 {
+				t.Errorf("a subscriber with a buffer of %d believes in %d endpoints", buffer, len(known))
+			}
+		})
+	}
+	for w := range writers {
+		group.Go(func() {
+			for n := range each {
+				id := endpointID(w*each + n)
+				tr.addEndpoint(tracked(id))
+				tr.removeEndpoint(id)
+			}
+		})
+	}
+	group.Wait()
+}

@@ -1,0 +1,73 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/mac"
+)
+
+// maxPorts is the number of ports of a Linux bridge: BR_MAX_PORTS, 1024, without port 0, which is not used.
+const maxPorts = 1023
+
+// groupForwardMask has a port forward the frames to the group addresses that bridges keep for themselves, 01:80:c2:00:00:00
+// to :0f, a bit for each. Without it the kernel gives such a frame to the host, as received on the port, where the bridge's
+// isolation does not apply (br_handle_frame in br_input.c). Bit 1, pause frames, can't be set: those are dropped.
+const groupForwardMask = 0xfffd
+
+// veth says what a veth pair is to be.
+type veth struct {
+	HostEnd      string      // name
+	ContainerEnd string      // name
+	Alias        alias       // the host end's
+	MAC          mac.Address // the container end's
+	MTU          int
+	Bridge       netlink.Link // that the host end is a port of
+}
+
+// makeVeth makes the pair, its host end a port of the bridge and up. When it fails there is no pair, except one of the same
+// name that was there before.
+func (l links) makeVeth(v veth) error {
+	attrs := linkNamed(v.HostEnd)
+	attrs.MTU = v.MTU
+	link := &netlink.Veth{
+		LinkAttrs: attrs, PeerName: v.ContainerEnd, PeerHardwareAddr: net.HardwareAddr(v.MAC[:]), PeerMTU: uint32(v.MTU),
+	}
+	l.step("add veth pair")
+	if err := netlink.LinkAdd(link); err != nil {
+		return fmt.Errorf("make veth pair %s, %s: %w", v.HostEnd, v.ContainerEnd, err)
+	}
+	if err := l.attachHostEnd(link, v); err != nil {
+		return errors.Join(err, l.remove(link))
+	}
+	return nil
+}
+
+// attachHostEnd makes a host end a port of its bridge and sets it up.
+func (l links) attachHostEnd(link netlink.Link, v veth) error {
+	bridge := v.Bridge.Attrs()
+	l.step("make it a bridge port")
+	switch err := netlink.LinkSetMasterByIndex(link, bridge.Index); {
+	case errors.Is(err, unix.EXFULL): // a bridge that others use as well
+		return errFull(bridge.Name)
+	case err != nil:
+		return fmt.Errorf("make host end %s a port of %s: %w", v.HostEnd, bridge.Name, err)
+	}
+	l.step("forward all groups")
+	if err := netlink.LinkSetBRSlaveGroupFwdMask(link, groupForwardMask); err != nil {
+		return fmt.Errorf("host end %s: forward frames to all groups: %w", v.HostEnd, err)
+	}
+	if err := l.setUp(link, v.Alias, v.MTU); err != nil {
+		return fmt.Errorf("host end %s: %w", v.HostEnd, err)
+	}
+	return nil
+}
+
+func errFull(bridge string) error {
+	return fmt.Errorf("%w: bridge %s has its %d ports in use: remove containers from the network or make another one",
+		ErrFull, bridge, maxPorts)
+}

@@ -1,0 +1,170 @@
+package ipam
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/weaveplugin/weave/store"
+)
+
+// The methods in this file change the state: the store first, and then, if that succeeded, the pools in memory. Their
+// callers hold writer.
+
+// addAnyPool adds a pool as r requests it, of a subnet that overlaps neither another pool of the space nor a route.
+func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes []netip.Prefix) (*pool, error) {
+	from := &i.v4
+	if r.IPv6 {
+		from = &i.v6
+	}
+	bits := r.Bits
+	if bits == 0 {
+		bits = from.bits
+	}
+	if bits < from.prefix.Bits() || bits > from.prefix.Addr().BitLen() {
+		return nil, fmt.Errorf("%w: a subnet of /%d: the range %s has none", ErrInvalid, bits, from.prefix)
+	}
+	var used []netip.Prefix
+	for _, p := range i.pools {
+		if p.space == r.Space {
+			used = append(used, p.subnet)
+		}
+	}
+	pools := len(used)
+	used = append(used, routes...)
+	subnet, ok := freeSubnet(from.prefix, bits, from.next, used)
+	if !ok {
+		return nil, fmt.Errorf("%w: no /%d of %s is free beside %d pools and %d routes of the host: "+
+			"name a subnet (docker network create --subnet), or give weave another range",
+			ErrPoolExhausted, bits, from.prefix, pools, len(routes))
+	}
+	p, err := newPool(r.Space, subnet, netip.Prefix{})
+	if err != nil {
+		return nil, err
+	}
+	advance, err := from.advance(subnet)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.addPool(ctx, p, advance); err != nil {
+		return nil, err
+	}
+	from.next = lastOf(subnet).Next()
+	return p, nil
+}
+
+// addNamedPool adds the pool p, or returns the same pool of the global space if it is there already. A route of the
+// host that overlaps it is only logged: the user who names a subnet decides.
+func (i *IPAM) addNamedPool(ctx context.Context, p *pool, routes []netip.Prefix) (*pool, error) {
+	if route, found := overlapping(p.subnet, routes); found {
+		i.log.WithFields(logrus.Fields{"subnet": p.subnet, "route": route}).
+			Warn("the subnet asked for overlaps a route of the host")
+	}
+	if same, ok := i.pools[p.id()]; ok && p.space == GlobalSpace {
+		return same, nil
+	}
+	for _, other := range i.pools {
+		if other.space == p.space && other.subnet.Overlaps(p.subnet) {
+			return nil, fmt.Errorf("%w: %s: name another subnet, or remove the network that has it first",
+				ErrPoolOverlap, other.id())
+		}
+	}
+	return p, i.addPool(ctx, p)
+}
+
+// addPool writes p together with further changes, and adds it.
+func (i *IPAM) addPool(ctx context.Context, p *pool, more ...store.Change) error {
+	r := poolRecord{Created: i.now()}
+	put, err := store.Put(p.key(), r)
+	if err != nil {
+		return err
+	}
+	if err := i.store.Apply(ctx, append(more, put)...); err != nil {
+		return err
+	}
+	p.open(r)
+	i.update(func() { i.pools[p.id()] = p })
+	return nil
+}
+
+// removePool removes p with all its addresses.
+func (i *IPAM) removePool(ctx context.Context, p *pool) error {
+	changes := []store.Change{store.Delete(p.key())}
+	for addr := range p.alloc.held {
+		changes = append(changes, store.Delete(p.addressKey(addr)))
+	}
+	for addr := range p.alloc.freedAt {
+		changes = append(changes, store.Delete(p.addressKey(addr)))
+	}
+	if err := i.store.Apply(ctx, changes...); err != nil {
+		return err
+	}
+	i.update(func() { delete(i.pools, p.id()) })
+	return nil
+}
+
+// holdAddress hands out addr, or the next free address when addr is zero.
+func (i *IPAM) holdAddress(ctx context.Context, p *pool, addr netip.Addr) (netip.Addr, error) {
+	if addr.IsValid() {
+		if err := p.check(addr); err != nil {
+			return addr, err
+		}
+		switch since, held := p.alloc.held[addr]; {
+		case held && p.space == GlobalSpace:
+			return addr, nil
+		case held && !i.reclaimable(p.space, p.subnet, addr, since):
+			return addr, fmt.Errorf("%w: name another one, or remove the endpoint that has it first", ErrAddressInUse)
+		}
+	} else {
+		var ok bool
+		i.update(func() { addr, ok = p.alloc.pick() })
+		if !ok {
+			return addr, fmt.Errorf("%w: all %d addresses are in use: "+
+				"remove endpoints, or make a network with a larger subnet", ErrPoolExhausted, p.alloc.size)
+		}
+	}
+	now := i.now()
+	put, err := store.Put(p.addressKey(addr), addressRecord{Held: now})
+	if err != nil {
+		return addr, err
+	}
+	if err := i.store.Apply(ctx, put); err != nil {
+		return addr, err
+	}
+	i.update(func() { p.alloc.hold(addr, now) })
+	return addr, nil
+}
+
+// freeAddress takes back addr, which is held.
+func (i *IPAM) freeAddress(ctx context.Context, p *pool, addr netip.Addr) error {
+	changes, err := p.freeing(addr)
+	if err != nil {
+		return err
+	}
+	if err := i.store.Apply(ctx, changes...); err != nil {
+		return err
+	}
+	i.update(func() { p.alloc.release(addr) })
+	return nil
+}
+
+// freeing returns the changes of the records when addr is released.
+func (p *pool) freeing(addr netip.Addr) ([]store.Change, error) {
+	if !p.alloc.inside(addr) {
+		return []store.Change{store.Delete(p.addressKey(addr))}, nil
+	}
+	put, err := store.Put(p.addressKey(addr), addressRecord{Sequence: p.alloc.sequence})
+	if err != nil {
+		return nil, err
+	}
+	evicted, full := p.alloc.nextEviction()
+	if !full {
+		return []store.Change{put}, nil
+	}
+	// As long as every address that the cursor has passed has a record, the records tell where the cursor is. The
+	// evicted address has none any more.
+	cursor, err := store.Put(p.key(), poolRecord{Created: p.created, Cursor: p.alloc.cursor})
+	return []store.Change{put, store.Delete(p.addressKey(evicted)), cursor}, err
+}

@@ -1,0 +1,10 @@
+package netnsid
+
+import (
+	"os"
+	"testing"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+)
+
+func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weaveplugin/weave/api"
+)
+
+// newNetworksCommand returns `weave networks`.
+func newNetworksCommand() *cobra.Command {
+	var noTrunc bool
+	cmd := &cobra.Command{
+		Use:   "networks",
+		Short: "List weave networks with their bridges and subnets",
+		Args:  cobra.NoArgs,
+	}
+	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "print ids in full")
+	format := addFormatFlag(cmd, "")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		networks, err := newClient(cmd).Networks(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return listing[api.Network]{networks, networkColumns(noTrunc), networkHeads}.print(cmd.OutOrStdout(), *format)
+	}
+	return cmd
+}
+
+func networkColumns(noTrunc bool) []column[api.Network] {
+	short := shortener(noTrunc)
+	return []column[api.Network]{
+		{"NETWORK", func(n api.Network) string { return short(n.ID) }},
+		{"NAME", func(n api.Network) string { return n.Name }},
+		{"SUBNET", func(n api.Network) string { return spaced(n.Subnets) }},
+		{"BRIDGE", func(n api.Network) string { return n.Bridge }},
+		{"MTU", func(n api.Network) string { return strconv.Itoa(n.MTU) }},
+		{"ENDPOINTS", func(n api.Network) string { return strconv.Itoa(n.Endpoints) }},
+		{"NOTES", notes},
+	}
+}
+
+// notes returns what is special about a network.
+func notes(n api.Network) string {
+	var list []string
+	if n.Internal {
+		list = append(list, "internal")
+	}
+	if n.Multicast {
+		list = append(list, "multicast")
+	}
+	if n.Foreign {
+		list = append(list, "foreign bridge")
+	}
+	return strings.Join(list, ", ")
+}
+
+// networkHeads are the heads of the columns that a template makes.
+var networkHeads = map[string]any{
+	"ID":        "NETWORK",
+	"Name":      "NAME",
+	"Bridge":    "BRIDGE",
+	"Foreign":   "FOREIGN",
+	"MTU":       "MTU",
+	"Internal":  "INTERNAL",
+	"Multicast": "MULTICAST",
+	"Subnets":   []string{"SUBNET"},
+	"Endpoints": "ENDPOINTS",
+	"Created":   "CREATED",
+}

@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/weaveplugin/weave/api"
+	apiserver "github.com/weaveplugin/weave/api/server"
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/inspect"
+	"github.com/weaveplugin/weave/internal/mac"
+	"github.com/weaveplugin/weave/nsproc/netstate"
+)
+
+var updateScripts = flag.Bool("update", false, "write what the scripts' commands print into the scripts")
+
+func TestMain(m *testing.M) {
+	run := func() { os.Exit(Run(context.Background(), os.Args, os.Stderr, Build{Version: "(devel)"})) }
+	testscript.Main(m, map[string]func(){"weave": run, dockerName: run})
+}
+
+// TestScripts runs the scripts in testdata/script against a server of the API that answers for a made-up town.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           filepath.Join("testdata", "script"),
+		UpdateScripts: *updateScripts,
+		Setup:         serveTown,
+	})
+}
+
+// serveTown serves the API at weave.sock in the script's directory.
+func serveTown(env *testscript.Env) error {
+	socket := filepath.Join(env.WorkDir, "weave.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: apiserver.New(apiserver.Options{
+		Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus,
+	})}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	env.Defer(func() {
+		server.Close()
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			env.T().Fatal(err)
+		}
+	})
+	env.Setenv("WEAVE_SOCKET", socket)
+	return nil
+}
+
+var townDay = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+
+// town is a Tracker of two networks with four endpoints, and the Inspector of their host.
+type town struct{}
+
+func townID(begin string) string { return begin + strings.Repeat("0", 64-len(begin)) }
+
+func (town) Networks() []driver.Network {
+	return []driver.Network{
+		{
+			Definition: driver.Definition{ID: driver.NetworkID(townID("aaaa1")), MTU: 1500, Pools: []driver.Pool{
+				{Subnet: netip.MustParsePrefix("10.32.0.0/22")},
+				{Subnet: netip.MustParsePrefix("fd00:1::/64"), Gateway: netip.MustParseAddr("fd00:1::1")},
+			}},
+			Local: driver.Local{Bridge: "wv-aaaa10000000", Created: townDay},
+		},
+		{
+			Definition: driver.Definition{
+				ID: driver.NetworkID(townID("aaaa2")), MTU: 9000, Internal: true, Multicast: true,
+				Pools: []driver.Pool{{Subnet: netip.MustParsePrefix("10.32.8.0/24")}},
+			},
+			Local: driver.Local{Bridge: "br-db", Foreign: true, Created: townDay},
+		},
+	}
+}
+
+func (town) Endpoints() []driver.Endpoint {
+	endpoint := func(n int, network string, state driver.EndpointState, addresses ...string) driver.Endpoint {
+		e := driver.Endpoint{
+			ID: driver.EndpointID(townID(fmt.Sprintf("eeee%d", n))), Network: driver.NetworkID(townID(network)),
+			HostEnd: fmt.Sprintf("wve-eeee%d000000", n), MAC: mac.Address{0: 2, 5: byte(n)},
+			Carrier: state == driver.Up, Created: townDay,
+		}
+		if state != driver.Created {
+			e.Sandbox = fmt.Sprintf("/var/run/docker/netns/%012d", n)
+		}
+		for _, a := range addresses {
+			e.Addresses = append(e.Addresses, netip.MustParsePrefix(a))
+		}
+		return e
+	}
+	return []driver.Endpoint{
+		endpoint(1, "aaaa1", driver.Up, "10.32.0.2/22", "fd00:1::2/64"),
+		endpoint(2, "aaaa1", driver.Up, "10.32.0.3/22"),
+		endpoint(3, "aaaa1", driver.Created, "10.32.0.4/22"),
+		endpoint(4, "aaaa2", driver.Up, "10.32.8.2/24"),
+	}
+}
+
+// Observe finds everything as it should be, except that the second endpoint has another address than its own.
+func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s api.Source) (
+	observed map[driver.EndpointID]inspect.Observation,
+) {
+	bridges := map[driver.NetworkID]string{}
+	for _, n := range t.Networks() {
+		bridges[n.ID] = n.Bridge
+	}
+	observed = map[driver.EndpointID]inspect.Observation{}
+	for _, e := range endpoints {
+		o := inspect.Observation{Source: s, Bridge: bridges[e.Network], Host: &netstate.Link{Name: e.HostEnd, Up: true}}
+		if e.State() != driver.Created {
+			o.Inside = &netstate.Link{Name: "eth0", MAC: e.MAC, Up: true, Addresses: e.Addresses}
+		}
+		if strings.HasPrefix(string(e.ID), "eeee2") {
+			o.Inside.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}
+		}
+		observed[e.ID] = o
+	}
+	return observed
+}
+
+// townNames has names for all but the endpoint that no container has yet; that of the network db is malicious.
+type townNames struct{}
+
+func (townNames) Refresh(context.Context) {}
+
+func (townNames) NetworkName(id string) string {
+	return map[string]string{townID("aaaa1"): "app", townID("aaaa2"): "db\x1b[2J"}[id]
+}
+
+func (townNames) Container(endpoint string) (id, name string) {
+	c := map[string][2]string{
+		townID("eeee1"): {townID("cccc1"), "web"},
+		townID("eeee2"): {townID("cccc2"), "worker"},
+		townID("eeee4"): {townID("cccc1"), "web"},
+	}[endpoint]
+	return c[0], c[1]
+}
+
+func townStatus(context.Context) api.Status {
+	return api.Status{
+		Version: "1.0.0", Commit: "abcdef", StateID: "0123456789abcdef", PID: 42, Started: townDay, Uptime: 5400,
+		Store: "/var/lib/weave/weave.db", Ranges: []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12")},
+		Docker:    api.Docker{Error: "connection refused"},
+		Reconcile: &api.Reconcile{Ended: townDay, Took: 0.0123, Actions: []string{"bridge wv-aaaa10000000: recreated"}},
+		Warnings:  []string{"firewall: no iptables here"},
+	}
+}

@@ -1,0 +1,151 @@
+package daemon
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/pflag"
+)
+
+// parseConfig is newConfig of a command line and an environment, with an nsproc that exists.
+func parseConfig(t *testing.T, args []string, env map[string]string) (Config, error) {
+	t.Helper()
+	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	addSettings(flags)
+	if err := flags.Parse(append([]string{"--nsproc=" + executable(t)}, args...)); err != nil {
+		t.Fatal(err)
+	}
+	return newConfig(flags, func(name string) string { return env[name] })
+}
+
+// executable is the path of a program, which is never run.
+func executable(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "nsproc")
+	if err := os.WriteFile(path, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var comparePrefix = cmpopts.EquateComparable(netip.Prefix{})
+
+func TestDefaultConfig(t *testing.T) {
+	got, err := parseConfig(t, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		PluginSockets:  []string{"/run/docker/plugins/weave.sock"},
+		DriverNames:    []string{"weave"},
+		APISocket:      "/run/weave/weave.sock",
+		APIGroup:       -1,
+		State:          "/var/lib/weave/weave.db",
+		RuntimeDir:     "/run/weave",
+		Nsproc:         got.Nsproc,
+		DockerSocket:   "/var/run/docker.sock",
+		DockerInterval: time.Minute,
+		Range:          netip.MustParsePrefix("10.32.0.0/12"),
+		SubnetBits:     22,
+		MTU:            1500,
+		Scope:          "local",
+		LogLevel:       logrus.InfoLevel,
+		LogFormat:      "text",
+	}
+	if diff := cmp.Diff(want, got, comparePrefix); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestFlagBeatsEnvironmentBeatsDefault(t *testing.T) {
+	got, err := parseConfig(t, []string{"--mtu=9000", "--docker-socket="}, map[string]string{
+		"WEAVE_MTU": "1400", "WEAVE_LOG_LEVEL": "debug", "WEAVE_DOCKER_INTERVAL": "5s",
+		"WEAVE_RANGE": "", "WEAVE_RANGE6": "fd12:3456:789a::/48", "WEAVE_DOCKER_SOCKET": "/run/d.sock",
+		"WEAVE_PLUGIN_SOCKET": "/run/docker/plugins/weave.sock,/host/run/docker/plugins/weave.sock",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.MTU != 9000 || got.LogLevel != logrus.DebugLevel || got.DockerInterval != 5*time.Second ||
+		got.DockerSocket != "" || len(got.PluginSockets) != 2 {
+		t.Errorf("got %+v", got)
+	}
+	want := []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("fd12:3456:789a::/48")}
+	if diff := cmp.Diff(want, got.Ranges(), comparePrefix); diff != "" {
+		t.Errorf("ranges (-want +got):\n%s", diff)
+	}
+}
+
+func TestBadSettingIsRefused(t *testing.T) {
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	long := "/" + strings.Repeat("a", 105)
+	for _, c := range []struct{ arg, want string }{
+		{"--plugin-socket=weave.sock", `--plugin-socket "weave.sock": want an absolute path of at most 105 bytes`},
+		{"--plugin-socket=", `--plugin-socket "": want an absolute path`},
+		{"--plugin-socket=/a,/a", `--plugin-socket "/a,/a": want`},
+		{"--plugin-socket=" + long, "want an absolute path of at most 105 bytes"},
+		{
+			"--plugin-socket=/run/weave/weave.sock",
+			`--api-socket "/run/weave/weave.sock": want another path than --plugin-socket's`,
+		},
+		{"--driver-names=weave,", `--driver-names "weave,": want`},
+		{"--api-socket=x", `--api-socket "x": want`},
+		{"--api-group=no-such-group", `--api-group "no-such-group": want a group of this machine`},
+		{"--api-group=-1", `--api-group "-1": want`},
+		{"--state=weave.db", `--state "weave.db": want an absolute path`},
+		{"--nsproc=/gone/nsproc", `--nsproc "/gone/nsproc": want the absolute path of an executable file`},
+		{"--nsproc=/tmp", `--nsproc "/tmp": want`},
+		{"--nsproc=" + plain, "want the absolute path of an executable file"},
+		{"--docker-socket=docker.sock", `--docker-socket "docker.sock": want an absolute path or none`},
+		{"--docker-interval=60", `--docker-interval "60": want a duration of at least 1s, such as 90s or 5m`},
+		{"--docker-interval=999ms", `--docker-interval "999ms": want`},
+		{"--docker-interval=-1m", `--docker-interval "-1m": want`},
+		{"--sandbox-root=host", `--sandbox-root "host": want`},
+		{"--range=10.32.0.0", `--range "10.32.0.0": want an IPv4 prefix`},
+		{"--range=10.32.0.1/12", `--range "10.32.0.1/12": want`},
+		{"--range=fd00::/48", `--range "fd00::/48": want`},
+		{"--range=10.32.0.0/24", `--range 10.32.0.0/24: want one that holds subnets of --subnet-bits 22`},
+		{"--range=224.0.0.0/4", `--range "224.0.0.0/4": want an IPv4 prefix`},
+		{"--range6=fe80::/10", `--range6 "fe80::/10": want an IPv6 prefix`},
+		{"--range6=10.0.0.0/8", `--range6 "10.0.0.0/8": want an IPv6 prefix`},
+		{"--range6=fd00::/65", `--range6 "fd00::/65": want`},
+		{"--subnet-bits=30", `--subnet-bits "30": want 8..29`},
+		{"--mtu=big", `--mtu "big": want 68..65535`},
+		{"--mtu=67", `--mtu "67": want`},
+		{"--mtu=65536", `--mtu "65536": want`},
+		{"--scope=swarm", `--scope "swarm": want local or global`},
+		{"--log-level=trace", `--log-level "trace": want error, warning, info or debug`},
+		{"--log-format=xml", `--log-format "xml": want text or json`},
+	} {
+		t.Run(c.arg, func(t *testing.T) {
+			_, err := parseConfig(t, []string{c.arg}, nil)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+	_, err := parseConfig(t, []string{"--scope=x"}, map[string]string{"WEAVE_MTU": "big"})
+	if err == nil || !strings.Contains(err.Error(), `WEAVE_MTU "big": want 68..65535`) ||
+		!strings.Contains(err.Error(), "--scope") {
+		t.Errorf("%v, want both the variable and the flag", err)
+	}
+}
+
+func TestGroupByNameOrNumber(t *testing.T) {
+	for v, want := range map[string]int{"root": 0, "4711": 4711, "": -1} {
+		got, err := parseConfig(t, []string{"--api-group=" + v}, nil)
+		if err != nil || got.APIGroup != want {
+			t.Errorf("%q: %d, %v; want %d", v, got.APIGroup, err, want)
+		}
+	}
+}

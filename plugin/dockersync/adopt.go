@@ -1,0 +1,119 @@
+package dockersync
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/ipam"
+)
+
+// adopt adds to weave what Docker has and weave does not, if it is among untracked, which is what weave did not have
+// before Docker was read. What weave had then and has no more was removed meanwhile.
+func (c *Comparison) adopt(ctx context.Context, latest *reading, untracked contents) {
+	for _, n := range latest.Networks {
+		if err := c.adoptPools(ctx, n, latest, untracked); err != nil {
+			c.log.WithError(err).WithField("network", n.ID).Error("take up pools that docker knows")
+		}
+		if err := c.adoptNetwork(ctx, n, latest, untracked); err != nil {
+			c.log.WithError(err).WithField("network", n.ID).Error("take up a network that docker knows")
+		}
+	}
+}
+
+func (c *Comparison) adoptNetwork(ctx context.Context, n Network, latest *reading, untracked contents) error {
+	tracked := c.tracked()
+	if !tracked.networks[n.ID] && !untracked.networks[n.ID] {
+		return nil
+	}
+	endpoints := slices.DeleteFunc(latest.endpointsOf(n.ID), func(ep driver.AdoptedEndpoint) bool {
+		return tracked.endpoints[ep.ID] || !untracked.endpoints[ep.ID]
+	})
+	// Swarm makes its networks again by itself, but not the endpoints that they have now.
+	if !slices.Contains(latest.Drivers, n.Driver) || n.Scope != "local" && len(endpoints) == 0 {
+		return nil
+	}
+	if tracked.networks[n.ID] && len(endpoints) == 0 {
+		return nil
+	}
+	spec, err := n.spec(latest.Drivers)
+	if err != nil {
+		return err
+	}
+	return c.networks.Adopt(ctx, spec, endpoints)
+}
+
+// spec returns what Docker asked weave for when it made n; drivers are the names of weave's.
+func (n Network) spec(drivers []string) (driver.NetworkSpec, error) {
+	options, err := driver.ParseNetworkOptions(n.Options)
+	if err != nil {
+		return driver.NetworkSpec{}, err
+	}
+	space := ""
+	if slices.Contains(drivers, n.IPAMDriver) {
+		space = ipam.LocalSpace
+	}
+	spec := driver.NetworkSpec{
+		Definition: driver.Definition{ID: n.ID, MTU: options.MTU, Internal: n.Internal, Multicast: options.Multicast},
+		Bridge:     options.Bridge,
+	}
+	for _, s := range n.Subnets {
+		pool := driver.Pool{Subnet: s.Subnet, Gateway: s.Gateway, Space: space}
+		for _, name := range slices.Sorted(maps.Keys(s.Aux)) {
+			pool.Reserved = append(pool.Reserved, s.Aux[name])
+		}
+		spec.Pools = append(spec.Pools, pool)
+	}
+	// IPv4 first, as in a request.
+	slices.SortStableFunc(spec.Pools, func(a, b driver.Pool) int {
+		return cmp.Compare(a.Subnet.Addr().BitLen(), b.Subnet.Addr().BitLen())
+	})
+	return spec, nil
+}
+
+// adoptPools adds the pools of n that weave does not have, with their addresses in use.
+func (c *Comparison) adoptPools(ctx context.Context, n Network, latest *reading, untracked contents) error {
+	if !slices.Contains(latest.Drivers, n.IPAMDriver) || n.Scope != "local" {
+		return nil
+	}
+	tracked := c.tracked()
+	var errs []error
+	for _, s := range n.Subnets {
+		if !tracked.subnets[s.Subnet] && untracked.subnets[s.Subnet] {
+			errs = append(errs, c.adoptPool(ctx, s, latest.inUse(n.ID, s)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Comparison) adoptPool(ctx context.Context, s Subnet, inUse []netip.Addr) error {
+	pool, err := c.pools.RequestPool(ctx, ipam.PoolRequest{Space: ipam.LocalSpace, Subnet: s.Subnet, Range: s.Range})
+	if err != nil {
+		return err
+	}
+	c.log.WithField("pool", pool.ID).Warn("taking up a pool that docker knows and the state does not")
+	var errs []error
+	for _, addr := range inUse {
+		_, err := c.pools.RequestAddress(ctx, pool.ID, addr)
+		if err != nil && !errors.Is(err, ipam.ErrAddressInUse) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// endpointsOf returns the endpoints on a network as the driver adopts them.
+func (r *reading) endpointsOf(id driver.NetworkID) []driver.AdoptedEndpoint {
+	var out []driver.AdoptedEndpoint
+	for _, ep := range r.Endpoints {
+		if ep.Network == id {
+			spec := driver.EndpointSpec{ID: ep.ID, Network: id, MAC: ep.MAC, Addresses: ep.Addresses}
+			out = append(out, driver.AdoptedEndpoint{EndpointSpec: spec, Sandbox: ep.Sandbox})
+		}
+	}
+	return out
+}

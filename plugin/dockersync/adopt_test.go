@@ -1,0 +1,88 @@
+package dockersync
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/mac"
+	"github.com/weaveplugin/weave/ipam"
+)
+
+// TestEmptyStateTakesUpWhatDockerHas: the plugin was removed and installed again beside running containers.
+func TestEmptyStateTakesUpWhatDockerHas(t *testing.T) {
+	c, docker, tracker, pools := newComparison(t)
+	n := localNetwork(networkID,
+		Subnet{
+			Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.254"), Range: netip.MustParsePrefix("10.40.0.0/25"),
+		},
+		Subnet{Subnet: netip.MustParsePrefix("fd00:40::/64")})
+	n.Internal, n.Options = true, map[string]string{"works.weave.mtu": "1400"}
+	docker.known = Known{
+		Networks: []Network{n,
+			{ID: "swarmnetwork0000000000000", Driver: "weave", IPAMDriver: "weave", Scope: "swarm"},
+			{
+				ID: "macvlan000000", Driver: "macvlan", IPAMDriver: "weave", Scope: "local",
+				Subnets: []Subnet{{Subnet: subnetB}},
+			},
+		},
+		Endpoints: []Endpoint{{
+			ID: endpointID, Network: networkID, MAC: mac.MustParse("02:00:00:00:00:01"),
+			Addresses: prefixes("10.40.0.3/24", "fd00:40::3/64"), Sandbox: "/var/run/docker/netns/1bcf64dc8437",
+		}},
+	}
+	compareTwice(t, c)
+	want := []driver.NetworkSpec{{Definition: driver.Definition{
+		ID: networkID, MTU: 1400, Internal: true,
+		Pools: []driver.Pool{
+			{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.254"), Space: ipam.LocalSpace},
+			{Subnet: netip.MustParsePrefix("fd00:40::/64"), Space: ipam.LocalSpace},
+		},
+	}}}
+	if diff := cmp.Diff(want, tracker.adopted, equalAddresses); diff != "" {
+		t.Errorf("adopted (-want +got):\n%s", diff)
+	}
+	if len(tracker.with) != 1 || tracker.with[0].ID != endpointID || tracker.with[0].Sandbox == "" ||
+		len(tracker.with[0].Addresses) != 2 {
+		t.Errorf("endpoints %+v", tracker.with)
+	}
+	wantHeld := map[string][]string{
+		"weavelocal/10.40.0.0/24/10.40.0.0/25": {"10.40.0.3", "10.40.0.254"},
+		"weavelocal/10.41.0.0/24":              {},
+		"weavelocal/fd00:40::/64":              {"fd00:40::3"},
+	}
+	if diff := cmp.Diff(wantHeld, held(pools)); diff != "" {
+		t.Errorf("held (-want +got):\n%s", diff)
+	}
+}
+
+func TestEndpointOfSwarmsNetworkIsTakenUp(t *testing.T) {
+	c, docker, tracker, _ := newComparison(t)
+	docker.known = Known{
+		Networks:  []Network{{ID: networkID, Driver: "weave", Scope: "swarm"}},
+		Endpoints: []Endpoint{{ID: endpointID, Network: networkID}},
+	}
+	compareTwice(t, c)
+	if len(tracker.adopted) != 1 || len(tracker.with) != 1 {
+		t.Errorf("adopted %d networks, %d endpoints; want one each", len(tracker.adopted), len(tracker.with))
+	}
+}
+
+// TestLateNetworkNeedsTwoReadings: it may have been removed since Docker was read.
+func TestLateNetworkNeedsTwoReadings(t *testing.T) {
+	c, docker, tracker, _ := newComparison(t)
+	first, err := c.compare(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docker.known.Networks = []Network{localNetwork(networkID)}
+	second, err := c.compare(t.Context(), first)
+	if err != nil || len(tracker.adopted) != 0 {
+		t.Fatalf("after one reading: adopted %v, %v", tracker.adopted, err)
+	}
+	if _, err := c.compare(t.Context(), second); err != nil || len(tracker.adopted) != 1 {
+		t.Errorf("after two: adopted %v, %v", tracker.adopted, err)
+	}
+}

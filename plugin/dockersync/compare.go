@@ -1,0 +1,201 @@
+// Package dockersync keeps weave in line with Docker. A Watcher reads from Docker's API what Docker calls networks and
+// containers, and which networks and endpoints it holds weave responsible for. A Comparison acts on the differences: it
+// adds to weave what only Docker has, and releases what Docker has forgotten.
+//
+// It runs in the host's network namespace, in the background. Of Docker it only reads.
+package dockersync
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/wait"
+	"github.com/weaveplugin/weave/ipam"
+)
+
+// Docker is what a Comparison reads. Watcher is one.
+type Docker interface {
+	Known(context.Context) (Known, error)
+	NetworkName(id string) string
+	Reachable() error
+}
+
+// Networks are the networks and endpoints that weave tracks. driver.Driver is one.
+type Networks interface {
+	Networks() []driver.Network
+	Endpoints() []driver.Endpoint
+	Adopt(context.Context, driver.NetworkSpec, []driver.AdoptedEndpoint) error
+	Forget(ctx context.Context, known map[driver.EndpointID]bool, before time.Time) ([]driver.EndpointID, error)
+	DeleteNetwork(context.Context, driver.NetworkID) error
+}
+
+// Pools are the pools and addresses that weave tracks. ipam.IPAM is one.
+type Pools interface {
+	Pools() []ipam.Pool
+	Addresses(ipam.PoolID) []ipam.Address
+	Forget(ctx context.Context, space string, known ipam.Known, before time.Time) ([]ipam.Forgotten, error)
+	RequestPool(context.Context, ipam.PoolRequest) (ipam.Pool, error)
+	RequestAddress(context.Context, ipam.PoolID, netip.Addr) (netip.Prefix, error)
+}
+
+// Timing says when Docker is read.
+type Timing struct {
+	Interval time.Duration // between two readings
+	Retry    time.Duration // in its place after a reading that failed, and after the first of the two that are needed
+	Grace    time.Duration // what is younger than this at the earlier reading may still be in the making
+	Deadline time.Duration // of one comparison
+}
+
+// NewTiming returns the Timing for an interval.
+func NewTiming(interval time.Duration) Timing {
+	return Timing{
+		Interval: interval,
+		Retry:    interval / 6,
+		Grace:    interval,
+		Deadline: max(interval*3/4, callDeadline),
+	}
+}
+
+// ComparisonOptions are what a Comparison works with; all are required.
+type ComparisonOptions struct {
+	Docker   Docker
+	Networks Networks
+	Pools    Pools
+	Timing   Timing
+	Log      *logrus.Entry
+}
+
+// Comparison compares what weave tracks with what Docker has, and brings weave in line: a Docker that was killed, or
+// that made calls while weave was away, forgets networks and endpoints without a call; and a weave whose state is new
+// does not know those that are there.
+//
+// Docker's answers can be incomplete while it starts, and what is being made is not in them yet. So the comparison acts
+// only on what two readings in a row agree upon.
+type Comparison struct {
+	docker   Docker
+	networks Networks
+	pools    Pools
+	timing   Timing
+	log      *logrus.Entry
+}
+
+// NewComparison returns a Comparison. It reads nothing yet.
+func NewComparison(o ComparisonOptions) *Comparison {
+	return &Comparison{docker: o.Docker, networks: o.Networks, pools: o.Pools, timing: o.Timing, log: o.Log}
+}
+
+// reading is what Docker answered, in full.
+type reading struct {
+	Known
+	begun     time.Time
+	untracked contents // what weave did not have then
+}
+
+// Run compares until ctx ends.
+func (c *Comparison) Run(ctx context.Context) {
+	var earlier *reading
+	for {
+		latest, err := c.compare(ctx, earlier)
+		pause := c.timing.Interval
+		if err != nil || earlier == nil {
+			pause = c.timing.Retry
+		}
+		if err != nil && ctx.Err() == nil {
+			c.log.WithError(err).Debug("compare with docker: will be tried again")
+		}
+		earlier = latest
+		if !wait.For(ctx, pause) {
+			return
+		}
+	}
+}
+
+// compare reads Docker and acts on what this reading and the earlier one agree upon. It returns this reading, or nil if
+// it failed: two new ones are needed then.
+func (c *Comparison) compare(ctx context.Context, earlier *reading) (*reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timing.Deadline)
+	defer cancel()
+	begun := time.Now()
+	known, err := c.docker.Known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tracked := c.tracked()
+	latest := &reading{Known: known, begun: begun, untracked: known.contents().without(tracked)}
+	switch {
+	case earlier != nil:
+		c.adopt(ctx, latest, earlier.untracked)
+		c.forget(ctx, earlier, latest)
+	case tracked.empty(): // weave is new here: nothing can have been removed through it while Docker was read
+		c.adopt(ctx, latest, latest.untracked)
+	}
+	return latest, nil
+}
+
+// contents are networks, endpoints and subnets.
+type contents struct {
+	networks  map[driver.NetworkID]bool
+	endpoints map[driver.EndpointID]bool
+	subnets   map[netip.Prefix]bool
+}
+
+func newContents() contents {
+	return contents{map[driver.NetworkID]bool{}, map[driver.EndpointID]bool{}, map[netip.Prefix]bool{}}
+}
+
+// tracked returns what weave has now.
+func (c *Comparison) tracked() contents {
+	out := newContents()
+	for _, nw := range c.networks.Networks() {
+		out.networks[nw.ID] = true
+	}
+	for _, ep := range c.networks.Endpoints() {
+		out.endpoints[ep.ID] = true
+	}
+	for _, p := range c.pools.Pools() {
+		if p.Space == ipam.LocalSpace {
+			out.subnets[p.Subnet] = true
+		}
+	}
+	return out
+}
+
+// contents returns what Docker has.
+func (k Known) contents() contents {
+	out := newContents()
+	for _, n := range k.Networks {
+		out.networks[n.ID] = true
+		for _, s := range n.Subnets {
+			out.subnets[s.Subnet] = true
+		}
+	}
+	for _, ep := range k.Endpoints {
+		out.endpoints[ep.ID] = true
+	}
+	return out
+}
+
+// without returns what is in c and not in other.
+func (c contents) without(other contents) contents {
+	return contents{
+		difference(c.networks, other.networks),
+		difference(c.endpoints, other.endpoints),
+		difference(c.subnets, other.subnets),
+	}
+}
+
+func difference[K comparable](a, b map[K]bool) map[K]bool {
+	out := map[K]bool{}
+	for k := range a {
+		if !b[k] {
+			out[k] = true
+		}
+	}
+	return out
+}
+
+func (c contents) empty() bool { return len(c.networks)+len(c.endpoints)+len(c.subnets) == 0 }

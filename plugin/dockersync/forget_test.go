@@ -1,0 +1,157 @@
+package dockersync
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/ipam"
+)
+
+func TestOneReadingForgetsNothing(t *testing.T) {
+	c, _, tracker, pools := newComparison(t)
+	requestPool(t, pools, ipam.LocalSpace, subnetA)
+	if _, err := c.compare(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if len(tracker.known) != 0 || len(held(pools)) != 1 {
+		t.Errorf("forget %v, pools %v", tracker.known, held(pools))
+	}
+}
+
+func TestFailedReadingForgetsNothing(t *testing.T) {
+	c, docker, tracker, pools := newComparison(t)
+	requestPool(t, pools, ipam.LocalSpace, subnetA)
+	first, err := c.compare(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docker.err = errors.New("inspect: broken off")
+	latest, err := c.compare(t.Context(), first)
+	if !errors.Is(err, docker.err) || latest != nil {
+		t.Errorf("%v, %v; want the error, and no reading", latest, err)
+	}
+	if len(tracker.known) != 0 || len(held(pools)) != 1 {
+		t.Errorf("forget %v, pools %v", tracker.known, held(pools))
+	}
+}
+
+func TestKnownInEitherReadingIsKept(t *testing.T) {
+	c, docker, tracker, _ := newComparison(t)
+	c.timing.Grace = time.Minute
+	docker.known.Endpoints = []Endpoint{{ID: "old"}, {ID: "both"}}
+	first, err := c.compare(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	docker.known.Endpoints = []Endpoint{{ID: "both"}, {ID: "new"}}
+	if _, err := c.compare(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	want := []map[driver.EndpointID]bool{{"old": true, "both": true, "new": true}}
+	if diff := cmp.Diff(want, tracker.known); diff != "" {
+		t.Errorf("known (-want +got):\n%s", diff)
+	}
+	if got := tracker.before[0]; !got.Equal(first.begun.Add(-time.Minute)) {
+		t.Errorf("before %v, want a minute before the first reading, %v", got, first.begun)
+	}
+}
+
+func TestNetworkThatDockerForgotIsRemoved(t *testing.T) {
+	old := time.Now().Add(-time.Hour)
+	for _, tt := range []struct {
+		name   string
+		change func(*Comparison, *fakeReader, *fakeTracker)
+		gone   bool
+	}{
+		{"forgotten", func(*Comparison, *fakeReader, *fakeTracker) {}, true},
+		{"known", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
+			d.known.Networks = []Network{localNetwork(networkID, Subnet{Subnet: subnetA})}
+		}, false},
+		{"has an endpoint that lives", func(_ *Comparison, _ *fakeReader, f *fakeTracker) {
+			f.endpoints = []driver.Endpoint{{ID: endpointID, Network: networkID}}
+		}, false},
+		{"of another driver name", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
+			d.names[networkID] = "app"
+		}, false},
+		{"names not to be had", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
+			d.unreach = errors.New("refused")
+		}, false},
+		{"too young", func(c *Comparison, _ *fakeReader, f *fakeTracker) {
+			c.timing.Grace = time.Minute
+			f.networks[0].Created = time.Now()
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, docker, tracker, pools := newComparison(t)
+			id := requestPool(t, pools, ipam.LocalSpace, subnetA, "10.40.0.1")
+			pool := driver.Pool{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.1")}
+			tracker.networks = []driver.Network{{
+				Definition: driver.Definition{ID: networkID, Pools: []driver.Pool{pool}},
+				Local:      driver.Local{Created: old},
+			}}
+			tt.change(c, docker, tracker)
+			compareTwice(t, c)
+			if gone := len(tracker.deleted) == 1; gone != tt.gone {
+				t.Errorf("deleted %v, want %v", tracker.deleted, tt.gone)
+			}
+			if _, ok := held(pools)[id]; ok == tt.gone {
+				t.Errorf("pools %v; gone: want %v", held(pools), tt.gone)
+			}
+		})
+	}
+}
+
+// TestOnlyForgottenAddressesAreReleased has a case for each thing that may hold an address.
+func TestOnlyForgottenAddressesAreReleased(t *testing.T) {
+	full := Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.1"),
+		Aux: map[string]netip.Addr{"nas": netip.MustParseAddr("10.40.0.2")}}
+	endpoint := Endpoint{ID: endpointID, Network: networkID, Addresses: prefixes("10.40.0.3/24")}
+	addresses := []string{"10.40.0.1", "10.40.0.2", "10.40.0.3", "10.40.0.4"}
+	for _, tt := range []struct {
+		name    string
+		space   string
+		network func(*Network)
+		tracked []driver.Endpoint
+		want    []string
+	}{
+		{"Docker knows three", ipam.LocalSpace, nil, nil, addresses[:3]},
+		{"the driver knows the fourth", ipam.LocalSpace, nil,
+			[]driver.Endpoint{{ID: "f", Network: networkID, Addresses: prefixes("10.40.0.4/24")}}, addresses},
+		{"network of another driver", ipam.LocalSpace, func(n *Network) { n.Driver = "macvlan" }, nil, addresses},
+		{"network of Swarm's", ipam.LocalSpace, func(n *Network) { n.Scope = "swarm" }, nil, addresses},
+		{"Swarm's address space", ipam.GlobalSpace, nil, nil, addresses},
+		{"no network", ipam.LocalSpace, func(n *Network) { n.Subnets = nil }, nil, addresses},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, docker, tracker, pools := newComparison(t)
+			id := requestPool(t, pools, tt.space, subnetA, addresses...)
+			n := localNetwork(networkID, full)
+			if tt.network != nil {
+				tt.network(&n)
+			}
+			docker.known = Known{Networks: []Network{n}, Endpoints: []Endpoint{endpoint}}
+			tracker.networks = []driver.Network{{Definition: driver.Definition{ID: networkID}}}
+			tracker.endpoints = append(tt.tracked, driver.Endpoint{ID: endpointID, Network: networkID})
+			compareTwice(t, c)
+			got := held(pools)[id]
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("held (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEmptyPoolWithoutNetworkIsReleased(t *testing.T) {
+	c, _, _, pools := newComparison(t)
+	requestPool(t, pools, ipam.LocalSpace, subnetA)
+	swarm := requestPool(t, pools, ipam.GlobalSpace, subnetB)
+	compareTwice(t, c)
+	if diff := cmp.Diff(map[string][]string{swarm: {}}, held(pools)); diff != "" {
+		t.Errorf("pools (-want +got):\n%s", diff)
+	}
+}

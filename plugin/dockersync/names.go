@@ -1,0 +1,238 @@
+package dockersync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/weaveplugin/weave/internal/wait"
+)
+
+// ErrNotRead is the result of Reachable before the first attempt to read Docker's API has ended.
+var ErrNotRead = errors.New("not read yet")
+
+// WatcherOptions are what a Watcher works with.
+type WatcherOptions struct {
+	Socket   string        // required: path of the socket of Docker's API
+	Drivers  []string      // for Known: driver names under which Docker knows weave
+	PluginID string        // optional: id of the managed plugin that weave is; its name is then also a driver name
+	Log      *logrus.Entry // required
+}
+
+// Watcher follows the names of Docker's networks and containers while Run runs. While Docker's API can't be read it
+// keeps the names that it has; it has none until it could read them once.
+type Watcher struct {
+	client   client
+	drivers  []string
+	pluginID string
+	log      *logrus.Entry
+	timing   watchTiming
+	names    atomic.Pointer[names]
+	reach    atomic.Pointer[error] // why Docker's API can't be read; points to nil if it can
+	requests chan chan struct{}    // for a new reading, from Refresh; each is closed after the reading
+}
+
+// names is one reading of Docker's names. It is never changed.
+type names struct {
+	networks   map[string]string    // by network id
+	containers map[string]container // by endpoint id
+	plugin     string               // full name of the managed plugin that weave is; empty: it is none
+	plugins    []string             // full names of all managed plugins
+}
+
+type container struct{ id, name string }
+
+// watchTiming says when a Watcher reads.
+type watchTiming struct {
+	spacing  time.Duration // the least time between two readings
+	resync   time.Duration // the most time: Docker drops events for a subscriber that it finds slow
+	retry    time.Duration // the first wait before another attempt; doubled each time
+	maxRetry time.Duration
+}
+
+// NewWatcher returns a Watcher. It does not connect.
+func NewWatcher(o WatcherOptions) *Watcher {
+	w := &Watcher{
+		client:   newClient(o.Socket),
+		drivers:  o.Drivers,
+		pluginID: o.PluginID,
+		log:      o.Log.WithField("docker", o.Socket),
+		requests: make(chan chan struct{}),
+		timing: watchTiming{
+			spacing:  250 * time.Millisecond,
+			resync:   5 * time.Minute,
+			retry:    250 * time.Millisecond,
+			maxRetry: 5 * time.Second,
+		},
+	}
+	w.names.Store(&names{})
+	w.reach.Store(&ErrNotRead)
+	return w
+}
+
+// NetworkName returns what Docker calls the network of this id; empty: not known.
+func (w *Watcher) NetworkName(id string) string { return w.names.Load().networks[id] }
+
+// Container returns the id and the name of the container that the endpoint of this id belongs to; empty: not known.
+func (w *Watcher) Container(endpoint string) (id, name string) {
+	c := w.names.Load().containers[endpoint]
+	return c.id, c.name
+}
+
+// Reachable returns nil if Docker's API could be read when it was last tried, else the reason: ErrNotRead at first.
+func (w *Watcher) Reachable() error { return *w.reach.Load() }
+
+// Refresh has the names read anew and waits until they are as new as the call, or until ctx ends. While Docker's API
+// can't be read it returns at once.
+func (w *Watcher) Refresh(ctx context.Context) {
+	if w.Reachable() != nil {
+		return
+	}
+	done := make(chan struct{})
+	select {
+	case w.requests <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// Run keeps the names up to date until ctx ends.
+func (w *Watcher) Run(ctx context.Context) {
+	defer w.client.close()
+	pause := w.timing.retry
+	for {
+		started := time.Now()
+		established, err := w.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if !established {
+			w.setReachable(err)
+		}
+		w.log.WithError(err).Debug("docker's API: start again")
+		if established && time.Since(started) > w.timing.maxRetry {
+			pause = w.timing.retry
+		}
+		if !wait.For(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, w.timing.maxRetry)
+	}
+}
+
+// follow reads the names and reads them again after each change, until something fails. Established reports whether
+// only the stream of events failed, while the names themselves could be read.
+func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := w.client.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	stream, err := s.events(ctx) // before the first reading, so that no change falls between
+	if err != nil {
+		return false, err
+	}
+	changed, broken := make(chan struct{}, 1), make(chan error, 1)
+	go func() { broken <- readEvents(stream, changed) }()
+	ended := false
+	defer func() {
+		stream.Close()
+		if !ended {
+			<-broken
+		}
+	}()
+	var waiting []chan struct{}
+	defer func() { release(waiting) }()
+	for {
+		waiting = append(waiting, w.takeRequests()...)
+		n, err := s.readNames(ctx, w.pluginID)
+		if err != nil {
+			return false, err
+		}
+		w.names.Store(n)
+		w.setReachable(nil)
+		release(waiting)
+		waiting = nil
+		if !wait.For(ctx, w.timing.spacing) {
+			return true, ctx.Err()
+		}
+		resync := time.NewTimer(w.timing.resync)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case done := <-w.requests:
+			waiting = append(waiting, done)
+		case <-resync.C:
+		case err = <-broken:
+			ended = true
+		}
+		resync.Stop()
+		if err != nil || ctx.Err() != nil {
+			return true, errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+// takeRequests takes the requests for a new reading that wait now.
+func (w *Watcher) takeRequests() (waiting []chan struct{}) {
+	for {
+		select {
+		case done := <-w.requests:
+			waiting = append(waiting, done)
+		default:
+			return waiting
+		}
+	}
+}
+
+func release(waiting []chan struct{}) {
+	for _, done := range waiting {
+		close(done)
+	}
+}
+
+// setReachable records whether Docker's API can be read, and logs a change.
+func (w *Watcher) setReachable(err error) {
+	was := *w.reach.Swap(&err)
+	switch {
+	case err == nil && was != nil:
+		w.log.Info("docker's API can be read: names are up to date")
+	case err != nil && (was == nil || errors.Is(was, ErrNotRead)):
+		w.log.WithError(err).Warn("docker's API can't be read: listings lack names or have old ones until it can")
+	}
+}
+
+// eventFilter selects the events of what can change a name or the container of an endpoint.
+var eventFilter = url.Values{"filters": {`{"type":{"container":true,"network":true},"event":{"create":true,` +
+	`"rename":true,"start":true,"die":true,"destroy":true,"remove":true,"connect":true,"disconnect":true}}`}}
+
+const maxEvent = 1 << 20 // bytes
+
+// readEvents sends to changed after each event, unless a signal still waits there, until the stream fails.
+func readEvents(stream io.Reader, changed chan<- struct{}) error {
+	limited := &io.LimitedReader{R: stream, N: maxEvent}
+	events := json.NewDecoder(limited)
+	for {
+		var event struct{ Type string }
+		if err := events.Decode(&event); err != nil {
+			return fmt.Errorf("read docker's events: %w", err)
+		}
+		limited.N = maxEvent
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+}

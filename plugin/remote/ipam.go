@@ -1,0 +1,69 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+
+	dockeripam "github.com/docker/go-plugins-helpers/ipam"
+	"github.com/sirupsen/logrus"
+
+	"github.com/weaveplugin/weave/ipam"
+)
+
+// ipamCalls are Docker's IPAM calls.
+type ipamCalls struct{ pools Pools }
+
+// addPools adds the calls that pools does the work of.
+func (r routes) addPools(pools Pools) {
+	c := ipamCalls{pools}
+	handle(r, logrus.InfoLevel, "IpamDriver.RequestPool", c.requestPool)
+	handle(r, logrus.InfoLevel, "IpamDriver.ReleasePool", c.releasePool)
+	handle(r, logrus.InfoLevel, "IpamDriver.RequestAddress", c.requestAddress)
+	handle(r, logrus.InfoLevel, "IpamDriver.ReleaseAddress", c.releaseAddress)
+}
+
+func (c ipamCalls) requestPool(ctx context.Context, req *dockeripam.RequestPoolRequest) (
+	*dockeripam.RequestPoolResponse, error,
+) {
+	request, err := poolRequest(req)
+	if err != nil {
+		return nil, fmt.Errorf("request pool %s in %s: %w", cmp.Or(req.Pool, "of any subnet"), req.AddressSpace, err)
+	}
+	p, err := c.pools.RequestPool(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return &dockeripam.RequestPoolResponse{PoolID: string(p.ID), Pool: p.Subnet.String(), Data: map[string]string{}}, nil
+}
+
+func (c ipamCalls) releasePool(ctx context.Context, req *dockeripam.ReleasePoolRequest) (empty, error) {
+	return empty{}, c.pools.ReleasePool(ctx, ipam.PoolID(req.PoolID))
+}
+
+// requestAddress passes over the request's options, which are Docker's own: a gateway is an address like any other.
+func (c ipamCalls) requestAddress(ctx context.Context, req *dockeripam.RequestAddressRequest) (
+	*dockeripam.RequestAddressResponse, error,
+) {
+	var addr netip.Addr // any
+	if req.Address != "" {
+		var err error
+		if addr, err = parseAddress(req.Address); err != nil {
+			return nil, fmt.Errorf("request address %s of pool %s: %w", req.Address, req.PoolID, err)
+		}
+	}
+	got, err := c.pools.RequestAddress(ctx, ipam.PoolID(req.PoolID), addr)
+	if err != nil {
+		return nil, err
+	}
+	return &dockeripam.RequestAddressResponse{Address: got.String(), Data: map[string]string{}}, nil
+}
+
+func (c ipamCalls) releaseAddress(ctx context.Context, req *dockeripam.ReleaseAddressRequest) (empty, error) {
+	addr, err := parseAddress(req.Address)
+	if err != nil {
+		return empty{}, fmt.Errorf("release address %s of pool %s: %w", req.Address, req.PoolID, err)
+	}
+	return empty{}, c.pools.ReleaseAddress(ctx, ipam.PoolID(req.PoolID), addr)
+}

@@ -1,0 +1,115 @@
+package remote
+
+import (
+	"context"
+
+	"github.com/docker/go-plugins-helpers/network"
+	"github.com/sirupsen/logrus"
+
+	"github.com/weaveplugin/weave/driver"
+)
+
+// networkCalls are Docker's network calls.
+type networkCalls struct{ networks Networks }
+
+// addNetworks adds the calls that networks does the work of.
+func (r routes) addNetworks(networks Networks) {
+	c := networkCalls{networks}
+	handle(r, logrus.InfoLevel, "NetworkDriver.CreateNetwork", c.createNetwork)
+	handle(r, logrus.InfoLevel, "NetworkDriver.DeleteNetwork", c.deleteNetwork)
+	handle(r, logrus.InfoLevel, "NetworkDriver.CreateEndpoint", c.createEndpoint)
+	handle(r, logrus.InfoLevel, "NetworkDriver.DeleteEndpoint", c.deleteEndpoint)
+	handle(r, logrus.InfoLevel, "NetworkDriver.Join", c.join)
+	handle(r, logrus.InfoLevel, "NetworkDriver.Leave", c.leave)
+}
+
+func (c networkCalls) createNetwork(ctx context.Context, req *network.CreateNetworkRequest) (empty, error) {
+	if _, err := networkID(req.NetworkID); err != nil {
+		return empty{}, err
+	}
+	spec, err := networkSpec(req)
+	if err != nil {
+		return empty{}, err
+	}
+	return empty{}, c.networks.CreateNetwork(ctx, spec)
+}
+
+func (c networkCalls) deleteNetwork(ctx context.Context, req *network.DeleteNetworkRequest) (empty, error) {
+	nw, err := networkID(req.NetworkID)
+	if err != nil {
+		return empty{}, err
+	}
+	return empty{}, c.networks.DeleteNetwork(ctx, nw)
+}
+
+// createEndpoint answers only what the request left open, the MAC: Docker refuses to be told what it has said itself.
+func (c networkCalls) createEndpoint(ctx context.Context, req *network.CreateEndpointRequest) (
+	*network.CreateEndpointResponse, error,
+) {
+	if _, _, err := endpointIDs(req.NetworkID, req.EndpointID); err != nil {
+		return nil, err
+	}
+	spec, err := endpointSpec(req)
+	if err != nil {
+		return nil, err
+	}
+	ep, err := c.networks.CreateEndpoint(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	answer := &network.EndpointInterface{}
+	if spec.MAC.IsZero() {
+		answer.MacAddress = ep.MAC.String()
+	}
+	return &network.CreateEndpointResponse{Interface: answer}, nil
+}
+
+func (c networkCalls) deleteEndpoint(ctx context.Context, req *network.DeleteEndpointRequest) (empty, error) {
+	nw, ep, err := endpointIDs(req.NetworkID, req.EndpointID)
+	if err != nil {
+		return empty{}, err
+	}
+	return empty{}, c.networks.DeleteEndpoint(ctx, nw, ep)
+}
+
+func (c networkCalls) join(ctx context.Context, req *network.JoinRequest) (*network.JoinResponse, error) {
+	nw, ep, err := endpointIDs(req.NetworkID, req.EndpointID)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.networks.Join(ctx, nw, ep, req.SandboxKey)
+	if err != nil {
+		return nil, err
+	}
+	return &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: a.Link, DstPrefix: a.Prefix}}, nil
+}
+
+func (c networkCalls) leave(ctx context.Context, req *network.LeaveRequest) (empty, error) {
+	nw, ep, err := endpointIDs(req.NetworkID, req.EndpointID)
+	if err != nil {
+		return empty{}, err
+	}
+	return empty{}, c.networks.Leave(ctx, nw, ep)
+}
+
+// networkID checks the id of a network. The error is a badRequest.
+func networkID(text string) (driver.NetworkID, error) {
+	id := driver.NetworkID(text)
+	if err := id.Check(); err != nil {
+		return "", badRequest{err}
+	}
+	return id, nil
+}
+
+// endpointIDs checks the ids of a network and of an endpoint. The error is a badRequest.
+func endpointIDs(networkText, endpointText string) (driver.NetworkID, driver.EndpointID, error) {
+	nw, err := networkID(networkText)
+	if err != nil {
+		return "", "", err
+	}
+	ep := driver.EndpointID(endpointText)
+	if err := ep.Check(); err != nil {
+		return "", "", badRequest{err}
+	}
+	return nw, ep, nil
+}

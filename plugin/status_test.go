@@ -1,0 +1,50 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/nsproc/sandbox"
+)
+
+// TestUnseenWarning: there is a warning for a sandbox that is no mount of a namespace, except if a later one is
+// visible, or if it is gone.
+func TestUnseenWarning(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "plain"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const visible = "/proc/self/ns/net"
+	for _, c := range []struct {
+		name      string
+		root      sandbox.Root
+		sandboxes []string
+		warned    bool
+	}{
+		{"none", "", []string{""}, false},
+		{"visible", "", []string{visible}, false},
+		{"plain file", sandbox.Root(root), []string{"/plain"}, true},
+		{"plain file after one that is gone", sandbox.Root(root), []string{"/gone", "/plain"}, true},
+		{"plain file, then a visible one", "", []string{filepath.Join(root, "plain"), visible}, false},
+		{"a visible one, then a plain file", "", []string{visible, filepath.Join(root, "plain")}, true},
+		{"gone", sandbox.Root(root), []string{"/gone"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var endpoints []driver.Endpoint
+			for i, path := range c.sandboxes {
+				created := time.Unix(int64(i), 0)
+				endpoints = append(endpoints, driver.Endpoint{Sandbox: path, Carrier: true, Created: created})
+			}
+			slices.Reverse(endpoints)
+			ended := driver.Endpoint{Sandbox: "/plain"} // of a container that has ended
+			endpoints = append(endpoints, ended)
+			if got := unseenWarning(endpoints, c.root); (got != "") != c.warned {
+				t.Errorf("warning %q, want one: %v", got, c.warned)
+			}
+		})
+	}
+}
