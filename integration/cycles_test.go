@@ -34,7 +34,7 @@ func TestCycles(t *testing.T) {
 			t.Fatalf("WEAVE_CYCLES=%q: want a number of cycles", text)
 		}
 	}
-	h, p := startHost(t, "cycles")
+	h, p := startHost(t, "cycles", compareOften)
 	c := &cycler{t: t, host: h, plugin: p,
 		containers: []string{"c0", "c1", "c2"}, networks: []string{"ours", "dockers"}}
 	ipamNetwork(t, h, "home", "--subnet", "10.74.0.0/24")
@@ -67,7 +67,7 @@ func TestCycles(t *testing.T) {
 	// weave finds endpoints that Docker has lost in a comparison that it makes now and then.
 	started = time.Now()
 	var diff string
-	err := lab.Poll(6*time.Minute, func() error {
+	err := lab.Poll(2*time.Minute, func() error {
 		if diff = cmp.Diff(before, c.footprint()); diff != "" {
 			return errors.New("not as it was")
 		}

@@ -66,13 +66,17 @@ func sharedHost(t testing.TB) *lab.Host {
 	return shared.host
 }
 
-// startHost starts a host with a plugin for t alone, which runs in parallel with other tests.
-func startHost(t *testing.T, name string) (*lab.Host, *lab.Plugin) {
+// startHost starts a host with a plugin, with further arguments of `weave serve`, for t alone, which runs in parallel
+// with other tests.
+func startHost(t *testing.T, name string, args ...string) (*lab.Host, *lab.Plugin) {
 	t.Helper()
 	t.Parallel()
 	h := lab.Start(t, lab.Options{Name: name})
-	return h, h.StartPlugin(t)
+	return h, h.StartPlugin(t, args...)
 }
+
+// compareOften makes the plugin compare its endpoints and pools with Docker's every 15 s, instead of once a minute.
+const compareOften = "--docker-interval=15s"
 
 // weaveNetwork creates a weave network with the given options of `docker network create`. It is removed at the end of
 // t.

@@ -49,7 +49,7 @@ func inBackground(h *lab.Host, args ...string) <-chan error {
 // request or with an empty body, which weave refuses. In both cases Docker gets a reply, and nothing is left of a
 // refused call.
 func TestPluginIsKilledWhileDockerWaits(t *testing.T) {
-	h, p := startHost(t, "midcall")
+	h, p := startHost(t, "midcall", compareOften)
 	ipamNetwork(t, h, "ours", "--internal")
 	weaveNetwork(t, h, "dockers", "--internal")
 	h.Run(t, "--network", "ours", "--name", "dockers-guest") // named after the network that it is connected to below
@@ -101,7 +101,7 @@ func TestPluginIsKilledWhileDockerWaits(t *testing.T) {
 	}
 	// Docker 28 ignores errors when it releases a pool. weave finds such a pool in a comparison that it makes now and
 	// then.
-	lab.Eventually(t, 4*time.Minute, "the state as before the calls", func() error {
+	lab.Eventually(t, time.Minute, "the state as before the calls", func() error {
 		now, err := recordsNow(t, h)
 		if diff := cmp.Diff(before, now); err == nil && diff != "" {
 			err = fmt.Errorf("(-before +after):\n%s", diff)
