@@ -9,9 +9,9 @@ import (
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
-// After a crash Docker forgets its endpoints without a call to a plugin on a legacy socket (except one whose IPAM driver
-// it has already used). weave compares its endpoints with Docker's and releases those that Docker has not known for some
-// time.
+// After a crash Docker forgets its endpoints without a call to a plugin on a legacy socket (except one whose IPAM
+// driver it has already used). weave compares its endpoints with Docker's and releases those that Docker has not
+// known for some time.
 func TestEndpointsThatDockerForgotAreReleased(t *testing.T) {
 	h, _ := startHost(t, "forget", "--docker-interval=6s")
 	weaveNetwork(t, h, "app")

@@ -39,8 +39,9 @@ func compare(w io.Writer, dir string) error {
 		if b == nil {
 			continue // a question that is new
 		}
+		vb, va := median(b.values), median(a.values)
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.2f\t%s", l.question, l.measured,
-			quantity(median(b.values), b.unit), quantity(median(a.values), a.unit), median(a.values)/median(b.values), l.against)
+			quantity(vb, b.unit), quantity(va, a.unit), va/vb, l.against)
 		if l.against != "" {
 			rb, ra := median(b.ratios), median(a.ratios)
 			fmt.Fprintf(table, "\t%.2f\t%.2f\t%.2f", rb, ra, ra/rb)
@@ -86,13 +87,14 @@ func readReports(pattern string) (map[line]*series, []line, error) {
 
 func TestCompare(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{
-		"before-0": `{"results":[{"question":"q","case":"c","unit":"ms","value":2,"against":"x","ratio":{"median":0.5}}]}`,
-		"before-1": `{"results":[{"question":"q","case":"c","unit":"ms","value":4,"against":"x","ratio":{"median":0.7}}]}`,
-		"after-0": `{"results":[{"question":"q","case":"c","unit":"ms","value":6,"against":"x","ratio":{"median":0.9}},
-			{"question":"new","case":"c","unit":"ms","value":1}]}`,
+	const result = `{"question":"q","case":"c","unit":"ms","value":%g,"against":"x","ratio":{"median":%g}}`
+	for name, results := range map[string]string{
+		"before-0": fmt.Sprintf(result, 2.0, 0.5),
+		"before-1": fmt.Sprintf(result, 4.0, 0.7),
+		"after-0":  fmt.Sprintf(result, 6.0, 0.9) + `,{"question":"new","case":"c","unit":"ms","value":1}`,
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name+".json"), []byte(text), 0o600); err != nil {
+		report := []byte(`{"results":[` + results + `]}`)
+		if err := os.WriteFile(filepath.Join(dir, name+".json"), report, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
