@@ -110,7 +110,9 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pools, err := ipam.New(ipam.Options{Store: st, Log: quiet(), Routes: driver.HostRoutes, Reclaimable: networks.Reclaimable})
+	pools, err := ipam.New(ipam.Options{
+		Store: st, Log: quiet(), Routes: driver.HostRoutes, Reclaimable: networks.Reclaimable,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +224,8 @@ func checkCrash(t *testing.T, state string, printed []string) {
 	for _, ep := range networks.Endpoints() {
 		hostEnd, bridge := mustLink(t, ep.HostEnd), mustLink(t, networks.Networks()[0].Bridge)
 		if hostEnd.MasterIndex != bridge.Index {
-			t.Errorf("host end %s is a port of link %d, want the bridge, %d", ep.HostEnd, hostEnd.MasterIndex, bridge.Index)
+			t.Errorf("host end %s is a port of link %d, want the bridge, %d",
+				ep.HostEnd, hostEnd.MasterIndex, bridge.Index)
 		}
 	}
 
