@@ -119,7 +119,9 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 				t.Fatal(err)
 			}
 			l.SetUnlinkOnClose(false)
-			l.Close()
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
 			return socket
 		}, []string{"weave is not running", "nobody listens", "dead.sock", "docker plugin enable"}},
 		{"not JSON", answer(200, "<html>"), []string{"is not one of weave's", "same version"}},

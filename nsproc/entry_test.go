@@ -78,8 +78,12 @@ func TestThreadsAreBornInside(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
+	defer func() {
+		if err := cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = cmd.Wait() // it says that the process was killed
+	}()
 	want, err := os.Readlink(ns.Path())
 	if err != nil {
 		t.Fatal(err)

@@ -80,7 +80,11 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { bolt.Close() })
+	t.Cleanup(func() {
+		if err := bolt.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	id, err := store.Identity(t.Context(), bolt)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +97,11 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { endpoints.Close() })
+	t.Cleanup(func() {
+		if err := endpoints.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	st := steppingStore{bolt, step}
 	networks, err := driver.New(driver.Options{
 		Store: st, Endpoints: steppingStore{endpoints, step}, StateID: id, Launcher: launcher, Log: quiet(), MTU: 1500,
@@ -102,7 +110,9 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pools, err := ipam.New(ipam.Options{Store: st, Log: quiet(), Routes: driver.HostRoutes, Reclaimable: networks.Reclaimable})
+	pools, err := ipam.New(ipam.Options{
+		Store: st, Log: quiet(), Routes: driver.HostRoutes, Reclaimable: networks.Reclaimable,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +141,9 @@ func TestCrashedCalls(t *testing.T) {
 	step := func(name string) {
 		if n.Add(1) == int64(last) {
 			fmt.Printf("killed before: %s\n", name)
-			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+				panic(err)
+			}
 		}
 	}
 	core := openCrashCore(t, state, step)
@@ -212,7 +224,8 @@ func checkCrash(t *testing.T, state string, printed []string) {
 	for _, ep := range networks.Endpoints() {
 		hostEnd, bridge := mustLink(t, ep.HostEnd), mustLink(t, networks.Networks()[0].Bridge)
 		if hostEnd.MasterIndex != bridge.Index {
-			t.Errorf("host end %s is a port of link %d, want the bridge, %d", ep.HostEnd, hostEnd.MasterIndex, bridge.Index)
+			t.Errorf("host end %s is a port of link %d, want the bridge, %d",
+				ep.HostEnd, hostEnd.MasterIndex, bridge.Index)
 		}
 	}
 

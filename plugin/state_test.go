@@ -48,7 +48,11 @@ func TestUnusableStateIsRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { st.Close() })
+			t.Cleanup(func() {
+				if err := st.Close(); err != nil {
+					t.Error(err)
+				}
+			})
 		}, store.ErrLocked},
 	} {
 		t.Run(c.name, func(t *testing.T) {

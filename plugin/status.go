@@ -34,7 +34,7 @@ func fixedStatus(cfg daemon.Config, stateID string, started time.Time, r driver.
 	}
 }
 
-// currentStatus returns the fixed part of the status with what is so now. What was wrong and is not any more is not in it.
+// currentStatus returns the fixed part of the status with what is so now. A problem that is over is not in it.
 func currentStatus(ctx context.Context, s api.Status, p parts, sockets daemon.Sockets) api.Status {
 	s.Uptime = time.Since(s.Started).Seconds()
 	s.Warnings = p.networks.Problems(ctx)

@@ -85,13 +85,17 @@ func web() (driver.Network, driver.Endpoint, inspect.Observation) {
 			ID: driver.NetworkID(id("aaaa1")), MTU: 1500, Multicast: true,
 			Pools: []driver.Pool{
 				{Subnet: netip.MustParsePrefix("10.32.0.0/22"), Space: "local"},
-				{Subnet: netip.MustParsePrefix("fd00:1::/64"), Gateway: netip.MustParseAddr("fd00:1::1"), Space: "local"},
+				{
+					Subnet: netip.MustParsePrefix("fd00:1::/64"), Gateway: netip.MustParseAddr("fd00:1::1"),
+					Space: "local",
+				},
 			},
 		},
 		Local: driver.Local{Bridge: "wv-aaaa10000000", Created: day},
 	}
 	e := driver.Endpoint{
-		ID: driver.EndpointID(id("eeee1")), Network: n.ID, HostEnd: "wve-eeee1000000", MAC: mac.MustParse("02:00:00:00:00:01"),
+		ID: driver.EndpointID(id("eeee1")), Network: n.ID, HostEnd: "wve-eeee1000000",
+		MAC:       mac.MustParse("02:00:00:00:00:01"),
 		Addresses: prefixes("10.32.0.2/22", "fd00:1::2/64"), Sandbox: "/var/run/docker/netns/0123456789ab",
 		Created: day,
 	}
@@ -101,7 +105,8 @@ func web() (driver.Network, driver.Endpoint, inspect.Observation) {
 		Bridge: n.Bridge,
 		Host:   &netstate.Link{Index: 7, Name: e.HostEnd, Kind: "veth", Up: true, Carrier: true},
 		Inside: &netstate.Link{
-			Index: 6, Name: "eth0", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:01"), MTU: 1500, Up: true, Carrier: true, Peer: 7,
+			Index: 6, Name: "eth0", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:01"), MTU: 1500,
+			Up: true, Carrier: true, Peer: 7,
 			Addresses: append(e.Addresses[:2:2], netip.MustParsePrefix("fe80::ff:fe00:1/64")),
 		},
 	}

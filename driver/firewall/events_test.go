@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -138,7 +137,7 @@ func TestKernelReportsLostEvents(t *testing.T) {
 	go func() { ended <- receive(ctx, events, changed) }()
 	<-changed // of the subscription
 	eventually(t, "a change of FORWARD is reported", func() bool {
-		exec.Command("iptables-nft", "-A", "FORWARD", "-j", "OTHER").Run()
+		run(t, "", "iptables-nft", "-A", "FORWARD", "-j", "OTHER")
 		select {
 		case <-changed:
 			return true

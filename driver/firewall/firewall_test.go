@@ -71,8 +71,10 @@ func TestConcurrentSets(t *testing.T) {
 		var other sync.WaitGroup
 		other.Go(func() {
 			for ctx.Err() == nil {
-				exec.Command("iptables-"+backend, "-w", "-I", "FORWARD", "-s", "10.0.0.1", "-j", "DROP").Run()
-				exec.Command("iptables-"+backend, "-w", "-D", "FORWARD", "-s", "10.0.0.1", "-j", "DROP").Run()
+				// Each may fail: the chain may change while the command reads and writes it.
+				for _, verb := range []string{"-I", "-D"} {
+					_ = exec.Command("iptables-"+backend, "-w", verb, "FORWARD", "-s", "10.0.0.1", "-j", "DROP").Run()
+				}
 			}
 		})
 		var all sync.WaitGroup

@@ -120,7 +120,7 @@ func kinds() []string {
 func (w *wire) passes(t *testing.T, kind string) bool {
 	t.Helper()
 	conn := w.receivers[kind]
-	drain(conn)
+	drain(t, conn)
 	var sender net.Conn
 	w.sender.Do(t, func() (err error) {
 		address := fmt.Sprintf("[%s]:%d", destinations[kind], port+slices.Index(kinds(), kind))
@@ -137,7 +137,9 @@ func (w *wire) passes(t *testing.T, kind string) bool {
 				return false // an earlier packet was answered with an ICMP error
 			}
 		}
-		conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
 		_, _, err := conn.ReadFrom(make([]byte, 1))
 		arrived = err == nil
 		return arrived || w.refused(t) >= refused+burst
@@ -146,18 +148,22 @@ func (w *wire) passes(t *testing.T, kind string) bool {
 }
 
 // drain throws away what arrived before.
-func drain(conn *net.UDPConn) {
+func drain(t *testing.T, conn *net.UDPConn) {
+	t.Helper()
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return
+		t.Fatal(err)
 	}
-	raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		for {
 			if _, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_DONTWAIT); err != nil {
 				return
 			}
 		}
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // refused returns how many packets reached the end of FORWARD or were dropped in DOCKER-USER.

@@ -30,7 +30,10 @@ func Main(m *testing.M) int {
 	}
 	flag.Parse()
 	if dir := coverDir(); dir != "" {
-		os.Setenv("GOCOVERDIR", dir) // for programs that the tests start
+		if err := os.Setenv("GOCOVERDIR", dir); err != nil { // for programs that the tests start
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
 	builds, err := os.MkdirTemp("", "weave-builds")
 	if err != nil {
@@ -38,7 +41,10 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(builds)
-	os.Setenv(buildsEnv, builds)
+	if err := os.Setenv(buildsEnv, builds); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return m.Run()
 }
 

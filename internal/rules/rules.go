@@ -74,7 +74,7 @@ func Check(tree fs.FS) ([]string, error) {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && name != "." && (d.Name() == "testdata" || d.Name() == "bin" || strings.HasPrefix(d.Name(), ".")):
+		case d.IsDir() && skipped(name):
 			return fs.SkipDir
 		case d.IsDir() || path.Ext(name) != ".go":
 			return nil
@@ -105,6 +105,12 @@ func Check(tree fs.FS) ([]string, error) {
 	return found, nil
 }
 
+// skipped reports whether a folder holds no sources of the project.
+func skipped(folder string) bool {
+	base := path.Base(folder)
+	return folder != "." && (base == "testdata" || base == "bin" || strings.HasPrefix(base, "."))
+}
+
 // file is a parsed Go file.
 type file struct {
 	folder  string // that it is in, from the top of the tree
@@ -115,7 +121,10 @@ type file struct {
 }
 
 func parse(name string, src []byte) (file, error) {
-	f := file{folder: path.Dir(name), test: strings.HasSuffix(name, "_test.go"), fset: token.NewFileSet(), imports: map[string]string{}}
+	f := file{
+		folder: path.Dir(name), test: strings.HasSuffix(name, "_test.go"), fset: token.NewFileSet(),
+		imports: map[string]string{},
+	}
 	var err error
 	f.syntax, err = parser.ParseFile(f.fset, name, src, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {

@@ -33,7 +33,8 @@ func TestEachRuleCanFail(t *testing.T) {
 		"api/api.go:7: api imports github.com/sirupsen/logrus, want the standard library only",
 		"api/api.go:8: api imports github.com/weaveplugin/weave/internal/mac, want the standard library only",
 		"api/server/server.go:5: api/server imports github.com/vishvananda/netlink, " + netlink,
-		"api/server/server.go:6: api/server imports github.com/weaveplugin/weave/internal/nstest, which is for internal/nstest",
+		"api/server/server.go:6: api/server imports github.com/weaveplugin/weave/internal/nstest, " +
+			"which is for internal/nstest",
 		"api/server/server.go:7: api/server imports plugin, against the direction",
 		"driver/driver.go:13: unix.Setns" + enters,
 		"driver/driver.go:14: sys.Unshare" + enters,

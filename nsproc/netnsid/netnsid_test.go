@@ -157,8 +157,12 @@ func TestListErrors(t *testing.T) {
 	if _, err := q.List(ctx, path); !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want the context's", err)
 	}
+	broken := errors.New("broken")
 	for range connections { // each connection breaks once and is replaced by a new one
-		q.query(t.Context(), func(*rtnl.Conn) ([]netstate.Link, error) { return nil, errors.New("broken") })
+		_, err := q.query(t.Context(), func(*rtnl.Conn) ([]netstate.Link, error) { return nil, broken })
+		if !errors.Is(err, broken) {
+			t.Errorf("got error %v, want that of the query", err)
+		}
 	}
 	for range connections {
 		if _, err := q.List(t.Context(), path); err != nil {

@@ -30,7 +30,8 @@ func Run(ctx context.Context, args []string, stderr io.Writer, build Build, more
 		err = root.ExecuteContext(ctx)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "weave: %s\n", printable(err.Error(), "\n\t"))
+		// The status says it too, if nobody reads stderr.
+		_, _ = fmt.Fprintf(stderr, "weave: %s\n", printable(err.Error(), "\n\t"))
 		return 1
 	}
 	return 0

@@ -53,7 +53,9 @@ func serveTown(env *testscript.Env) error {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	env.Defer(func() {
-		server.Close()
+		if err := server.Close(); err != nil {
+			env.T().Fatal(err)
+		}
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 			env.T().Fatal(err)
 		}

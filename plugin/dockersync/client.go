@@ -74,10 +74,10 @@ func agree(version string) (int, error) {
 }
 
 // get decodes the answer to a GET of path into v. The error is errGone if Docker answers that it does not exist.
-func (s session) get(ctx context.Context, path string, query url.Values, v any) error {
+func (s session) get(ctx context.Context, path string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, callDeadline)
 	defer cancel()
-	resp, err := do(ctx, s.http, s.prefix+path, query)
+	resp, err := do(ctx, s.http, s.prefix+path, nil)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (s session) readNames(ctx context.Context, pluginID string) (*names, error)
 		ID   string `json:"Id"`
 		Name string
 	}
-	if err := s.get(ctx, "/networks", nil, &networks); err != nil {
+	if err := s.get(ctx, "/networks", &networks); err != nil {
 		return nil, err
 	}
 	var containers []struct { // running and paused ones: no other has endpoints
@@ -147,7 +147,7 @@ func (s session) readNames(ctx context.Context, pluginID string) (*names, error)
 			Networks map[string]struct{ EndpointID string }
 		}
 	}
-	if err := s.get(ctx, "/containers/json", nil, &containers); err != nil {
+	if err := s.get(ctx, "/containers/json", &containers); err != nil {
 		return nil, err
 	}
 	plugin, plugins, err := s.pluginNames(ctx, pluginID)
@@ -179,7 +179,7 @@ func (s session) pluginNames(ctx context.Context, id string) (own string, all []
 		ID   string `json:"Id"`
 		Name string
 	}
-	if err := s.get(ctx, "/plugins", nil, &plugins); err != nil {
+	if err := s.get(ctx, "/plugins", &plugins); err != nil {
 		if id == "" {
 			err = nil // only a warning depends on it
 		}

@@ -112,7 +112,11 @@ func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { st.Close() })
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	routes := func(context.Context) ([]netip.Prefix, error) { return nil, nil }
 	pools, err := ipam.New(ipam.Options{Store: st, Log: quiet(), Routes: routes})
 	if err != nil {

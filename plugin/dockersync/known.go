@@ -67,7 +67,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 		return Known{}, err
 	}
 	var list []wireNetwork
-	if err := s.get(ctx, "/networks", nil, &list); err != nil {
+	if err := s.get(ctx, "/networks", &list); err != nil {
 		return Known{}, err
 	}
 	known := Known{Drivers: w.drivers}
@@ -99,7 +99,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 // addNetwork reads the network of this id and adds it with its endpoints, unless it was removed meanwhile.
 func (s session) addNetwork(ctx context.Context, known *Known, id string) error {
 	var wire wireNetwork
-	err := s.get(ctx, "/networks/"+url.PathEscape(id), nil, &wire)
+	err := s.get(ctx, "/networks/"+url.PathEscape(id), &wire)
 	if errors.Is(err, errGone) {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (s session) addSandboxes(ctx context.Context, endpoints []Endpoint) error {
 			var c struct {
 				NetworkSettings struct{ SandboxKey string }
 			}
-			err := s.get(ctx, "/containers/"+url.PathEscape(e.Container)+"/json", nil, &c)
+			err := s.get(ctx, "/containers/"+url.PathEscape(e.Container)+"/json", &c)
 			if err != nil && !errors.Is(err, errGone) {
 				return err
 			}

@@ -99,7 +99,8 @@ func TestKnown(t *testing.T) {
 				Addresses: prefixes("10.32.0.2/22", "fd00:1::2/64"), Sandbox: "/var/run/docker/netns/0123456789ab",
 			},
 			{
-				ID: "e2", Network: "n1", Container: "c2", ContainerName: "gone", MAC: mac.MustParse("02:00:00:00:00:02"),
+				ID: "e2", Network: "n1", Container: "c2", ContainerName: "gone",
+				MAC:       mac.MustParse("02:00:00:00:00:02"),
 				Addresses: prefixes("10.32.0.3/22"),
 			},
 			{ID: "e3", Network: "n1", Addresses: prefixes("10.32.0.4/22")},

@@ -145,13 +145,14 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 		return false, err
 	}
 	changed, broken := make(chan struct{}, 1), make(chan error, 1)
-	go func() { broken <- readEvents(stream, changed) }()
-	ended := false
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		broken <- readEvents(stream, changed)
+	}()
 	defer func() {
 		stream.Close()
-		if !ended {
-			<-broken
-		}
+		<-done
 	}()
 	var waiting []chan struct{}
 	defer func() { release(waiting) }()
@@ -172,11 +173,10 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 		select {
 		case <-ctx.Done():
 		case <-changed:
-		case done := <-w.requests:
-			waiting = append(waiting, done)
+		case request := <-w.requests:
+			waiting = append(waiting, request)
 		case <-resync.C:
 		case err = <-broken:
-			ended = true
 		}
 		resync.Stop()
 		if err != nil || ctx.Err() != nil {
@@ -189,8 +189,8 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 func (w *Watcher) takeRequests() (waiting []chan struct{}) {
 	for {
 		select {
-		case done := <-w.requests:
-			waiting = append(waiting, done)
+		case request := <-w.requests:
+			waiting = append(waiting, request)
 		default:
 			return waiting
 		}

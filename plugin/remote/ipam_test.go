@@ -23,7 +23,11 @@ func newIPAMCalls(t testing.TB) ipamCalls {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { st.Close() })
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	pools, err := ipam.New(ipam.Options{
 		Store: st, Log: quiet(), RangeV6: netip.MustParsePrefix("fd00:32::/48"),
 		Routes: func(context.Context) ([]netip.Prefix, error) { return nil, nil },
