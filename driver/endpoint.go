@@ -82,7 +82,7 @@ func newMAC(others []Endpoint) mac.Address {
 	}
 }
 
-// makeEndpoint makes the veth pair, the record first. What a failure leaves is taken back.
+// makeEndpoint writes the record, then makes the veth pair. If a step fails, those before it are undone.
 func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err error) {
 	bridge, err := d.ensureNetworkBridge(nw)
 	if err != nil {
@@ -90,7 +90,8 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 	}
 	var u undo
 	defer u.onError(&err)
-	u.push(func() error { return d.eraseEndpoint(context.WithoutCancel(ctx), ep) })
+	undoRecord := d.eraseEndpoint
+	u.push(func() error { return undoRecord(context.WithoutCancel(ctx), ep) })
 	if err := d.writeEndpoint(ctx, ep, Making); err != nil {
 		return err
 	}
@@ -98,10 +99,14 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 		HostEnd: ep.HostEnd, ContainerEnd: containerEndName(ep.ID), Alias: endpointAlias(d.stateID, ep.ID),
 		MAC: ep.MAC, MTU: nw.MTU, Bridge: bridge,
 	}
-	if err := d.links.makeVeth(pair); err != nil {
+	link, err := d.links.addVeth(pair)
+	if err != nil {
 		return err
 	}
-	u.push(func() error { return d.links.removeOurs(pair.HostEnd, "veth", pair.Alias) })
+	undoRecord = d.removeEndpoint // the pair first, since the record names it
+	if err := d.links.attachHostEnd(link, pair); err != nil {
+		return err
+	}
 	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
 		return err
 	}

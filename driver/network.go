@@ -37,9 +37,11 @@ func (d *Driver) withDefaults(spec NetworkSpec) NetworkSpec {
 	return spec
 }
 
-// createNetwork makes what the network needs in the kernel, the record first. What a failure leaves is taken back.
+// createNetwork writes the record, then makes what the network needs in the kernel. If a step fails, those before it are
+// undone.
 func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error) {
-	nw, err := d.newNetwork(spec)
+	own := networkAlias(d.stateID, spec.ID)
+	nw, err := d.newNetwork(spec, func(a alias) bool { return a == own })
 	if err != nil {
 		return err
 	}
@@ -50,11 +52,10 @@ func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error
 		return err
 	}
 	u.push(func() error { d.tracked.removeNetwork(nw.ID); return nil })
-	u.push(func() error { return d.eraseNetwork(cleanup, nw) })
+	u.push(func() error { return d.removeNetwork(cleanup, nw) })
 	if err := d.writeNetwork(ctx, nw); err != nil {
 		return err
 	}
-	u.push(func() error { return d.removeNetworkBridge(nw) })
 	u.push(func() error {
 		d.tracked.removeNetwork(nw.ID) // so that its rule is not wanted any more
 		return d.setForwarding(cleanup)
@@ -62,9 +63,10 @@ func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error
 	return d.completeNetwork(ctx, nw)
 }
 
-// newNetwork returns the network that spec asks for, about to be made. It finds out whose the bridge is: one that is there
-// already is used if the user named it and refused if it only has the name that weave would give.
-func (d *Driver) newNetwork(spec NetworkSpec) (Network, error) {
+// newNetwork returns the network that spec asks for, about to be made. It finds out whether a bridge that is there already
+// is weave's; isOurs says so of its alias. Somebody else's bridge is used if the user has named it, and is a conflict if it
+// has the name that weave gives by itself.
+func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network, error) {
 	spec = d.withDefaults(spec)
 	own := bridgeName(spec.ID)
 	nw := Network{
@@ -77,14 +79,15 @@ func (d *Driver) newNetwork(spec NetworkSpec) (Network, error) {
 	if err != nil || link == nil {
 		return nw, err
 	}
-	mine := link.Attrs().Alias == networkAlias(d.stateID, nw.ID).String()
+	a, ok := parseAlias(link.Attrs().Alias)
+	ours := ok && isOurs(a)
 	switch {
-	case nw.Bridge == own && link.Attrs().Alias != "" && !mine:
+	case nw.Bridge == own && link.Attrs().Alias != "" && !ours:
 		return nw, fmt.Errorf("%w: bridge %s belongs to somebody else (alias %q)", ErrConflict, own, link.Attrs().Alias)
 	case nw.Bridge != own && link.Type() != "bridge":
 		return nw, fmt.Errorf("%w: option %s: %s is a %s, not a bridge", ErrConflict, optionBridge, nw.Bridge, link.Type())
 	}
-	nw.Foreign = nw.Bridge != own && !mine
+	nw.Foreign = nw.Bridge != own && !ours
 	return nw, nil
 }
 
@@ -154,7 +157,8 @@ func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
 	return nil
 }
 
-// removeNetwork removes what the network has in the kernel, then its record.
+// removeNetwork removes what the network has in the kernel, then its record. If the first fails the record stays, so that
+// Reconcile removes both.
 func (d *Driver) removeNetwork(ctx context.Context, nw Network) error {
 	if err := d.removeNetworkBridge(nw); err != nil {
 		return err

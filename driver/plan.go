@@ -1,11 +1,10 @@
 package driver
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 )
@@ -109,11 +108,15 @@ func (w world) isPresent(ep Endpoint) bool {
 	return w.links[ep.HostEnd] != nil || ep.Sandbox != "" && w.alive(ep.Sandbox)
 }
 
-// claimed returns the names of the links that records name.
+// claimed returns the names of the links that records name. A bridge that the user has named is made under weave's own
+// name for it; until it is renamed, that name is claimed, too.
 func (w world) claimed() map[string]bool {
 	names := map[string]bool{}
 	for _, nw := range w.networks {
 		names[nw.Bridge] = true
+		if w.links[nw.Bridge] == nil {
+			names[bridgeName(nw.ID)] = true
+		}
 	}
 	for _, r := range w.endpoints {
 		names[r.HostEnd] = true
@@ -121,26 +124,61 @@ func (w world) claimed() map[string]bool {
 	return names
 }
 
-// planUnclaimed plans for links that carry this state's alias though no record names them: host ends first, so that no
-// bridge is removed while it has ports. A host end with a carrier is in use; its record was lost, and it stays.
+// planUnclaimed plans for links that carry this state's alias though no record names them. Host ends are removed first,
+// so that no bridge is removed while it has ports. What a container uses stays, as a problem: a host end that has a
+// carrier, and a bridge that has ports which no step removes. Their records were lost, or an adoption failed.
 func (w world) planUnclaimed(p *plan, claimed map[string]bool) {
-	var unclaimed []step
-	for name, link := range w.links {
-		a, ok := parseAlias(link.Attrs().Alias)
-		switch {
-		case claimed[name] || !ok || a.State != w.stateID:
-		case link.Type() == "veth" && hasCarrier(link):
-			p.problems = append(p.problems, problem{"link " + name, errors.New(
-				"a container uses it, and its record is gone: it is left alone, and taken up if Docker knows its endpoint")})
-		default:
-			unclaimed = append(unclaimed, step{action: removeLink, link: link})
+	removed := map[string]bool{} // names of links that steps remove
+	for _, s := range p.steps {
+		if s.action == removeEndpoint {
+			removed[s.endpoint.HostEnd] = true
 		}
 	}
-	slices.SortFunc(unclaimed, func(a, b step) int {
-		x, y := a.link, b.link
-		return strings.Compare(y.Type()+y.Attrs().Name, x.Type()+x.Attrs().Name) // "veth" before "bridge"
-	})
-	p.steps = append(p.steps, unclaimed...)
+	for _, link := range w.unclaimed("veth", claimed) {
+		name := link.Attrs().Name
+		if hasCarrier(link) {
+			p.problems = append(p.problems, inUse(link, "endpoint"))
+			continue
+		}
+		removed[name] = true
+		p.steps = append(p.steps, step{action: removeLink, link: link})
+	}
+	for _, link := range w.unclaimed("bridge", claimed) {
+		if w.hasPort(link, removed) {
+			p.problems = append(p.problems, inUse(link, "network"))
+			continue
+		}
+		p.steps = append(p.steps, step{action: removeLink, link: link})
+	}
+}
+
+// unclaimed returns the links of a kind that carry this state's alias and have no claimed name, in the order of names.
+func (w world) unclaimed(kind string, claimed map[string]bool) []netlink.Link {
+	var out []netlink.Link
+	for _, name := range slices.Sorted(maps.Keys(w.links)) {
+		link := w.links[name]
+		a, ok := parseAlias(link.Attrs().Alias)
+		if ok && a.State == w.stateID && link.Type() == kind && !claimed[name] {
+			out = append(out, link)
+		}
+	}
+	return out
+}
+
+// hasPort reports whether a bridge has a port that is not among the removed links.
+func (w world) hasPort(bridge netlink.Link, removed map[string]bool) bool {
+	for name, link := range w.links {
+		if link.Attrs().MasterIndex == bridge.Attrs().Index && !removed[name] {
+			return true
+		}
+	}
+	return false
+}
+
+// inUse is the problem of a link that containers use though no record names it.
+func inUse(link netlink.Link, kind string) problem {
+	return problem{"link " + link.Attrs().Name, fmt.Errorf(
+		"a container uses it, and its record is gone: it is left alone, and taken over if Docker knows its %s", kind)}
 }
 
 // planNetwork plans for a network that is kept, with its endpoints that are. It looks at nothing else, so it can be used

@@ -29,22 +29,19 @@ type veth struct {
 	Bridge       netlink.Link // that the host end is a port of
 }
 
-// makeVeth makes the pair, its host end a port of the bridge and up. When it fails there is no pair, except one of the same
-// name that was there before.
-func (l links) makeVeth(v veth) error {
+// addVeth makes the pair, not yet a port of the bridge, and returns its host end.
+func (l links) addVeth(v veth) (netlink.Link, error) {
 	attrs := linkNamed(v.HostEnd)
 	attrs.MTU = v.MTU
 	link := &netlink.Veth{
-		LinkAttrs: attrs, PeerName: v.ContainerEnd, PeerHardwareAddr: net.HardwareAddr(v.MAC[:]), PeerMTU: uint32(v.MTU),
+		LinkAttrs: attrs,
+		PeerName:  v.ContainerEnd, PeerHardwareAddr: net.HardwareAddr(v.MAC[:]), PeerMTU: uint32(v.MTU),
 	}
 	l.step("add veth pair")
 	if err := netlink.LinkAdd(link); err != nil {
-		return fmt.Errorf("make veth pair %s, %s: %w", v.HostEnd, v.ContainerEnd, err)
+		return nil, fmt.Errorf("make veth pair %s, %s: %w", v.HostEnd, v.ContainerEnd, err)
 	}
-	if err := l.attachHostEnd(link, v); err != nil {
-		return errors.Join(err, l.remove(link))
-	}
-	return nil
+	return link, nil
 }
 
 // attachHostEnd makes a host end a port of its bridge and sets it up.
