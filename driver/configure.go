@@ -33,12 +33,14 @@ type configurator struct {
 	slots   *semaphore.Weighted
 	group   sync.WaitGroup
 	mu      sync.Mutex
-	jobs    map[EndpointID]bool // those at work; true: the endpoint has come up again, so the job has to be done again
+	jobs    map[EndpointID]*Endpoint // those at work; not nil: the endpoint has come up again, as it is then
 }
 
 func newConfigurator(d *Driver) *configurator {
 	changes, _ := d.Subscribe(configureBuffer)
-	return &configurator{d: d, changes: changes, slots: semaphore.NewWeighted(configureAtOnce), jobs: map[EndpointID]bool{}}
+	return &configurator{
+		d: d, changes: changes, slots: semaphore.NewWeighted(configureAtOnce), jobs: map[EndpointID]*Endpoint{},
+	}
 }
 
 // run configures the endpoints that are up now and those that come up, until ctx ends.
@@ -75,28 +77,28 @@ func (c *configurator) start(ctx context.Context, ep Endpoint) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, atWork := c.jobs[ep.ID]
-	c.jobs[ep.ID] = atWork
-	if atWork {
+	if _, atWork := c.jobs[ep.ID]; atWork {
+		c.jobs[ep.ID] = &ep
 		return
 	}
+	c.jobs[ep.ID] = nil
 	c.group.Go(func() {
-		for again := true; again; again = c.again(ctx, ep.ID) {
-			c.work(ctx, nw, ep)
+		for next := &ep; next != nil; next = c.next(ctx, ep.ID) {
+			c.work(ctx, nw, *next)
 		}
 	})
 }
 
-// again reports whether the job has to be done once more; if not, it ends.
-func (c *configurator) again(ctx context.Context, id EndpointID) bool {
+// next returns the endpoint if its job has to be done once more, since it has come up again. Otherwise the job ends.
+func (c *configurator) next(ctx context.Context, id EndpointID) *Endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.jobs[id] && ctx.Err() == nil {
-		c.jobs[id] = false
-		return true
+	if ep := c.jobs[id]; ep != nil && ctx.Err() == nil {
+		c.jobs[id] = nil
+		return ep
 	}
 	delete(c.jobs, id)
-	return false
+	return nil
 }
 
 // work configures the container end, a few times if that fails.
