@@ -36,7 +36,12 @@ func (d *Driver) CreateEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoint, error) {
 	nw, ok := d.tracked.network(spec.Network)
 	if !ok {
-		return Endpoint{}, fmt.Errorf("%w: network %s is unknown to this plugin: remove it and create it again, or see `weave networks`",
+		return Endpoint{}, fmt.Errorf(
+			"%w: network %s is unknown to this plugin: remove it and create it again, or see `weave networks`",
+			ErrNotFound, spec.Network)
+	}
+	if nw.Phase == Going { // the next start would remove the endpoint with it
+		return Endpoint{}, fmt.Errorf("%w: network %s is removed only in part: create it again first",
 			ErrNotFound, spec.Network)
 	}
 	if old, ok := d.tracked.endpoint(spec.ID); ok {
