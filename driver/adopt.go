@@ -9,9 +9,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Adopt tracks a network that Docker says is this plugin's, and its endpoints, if the state does not know them: the plugin
-// was installed again while containers run. Links that an earlier state made for them are taken over as they are, so no
-// traffic is lost; an endpoint without a host end is left out. What is tracked already stays as it is.
+// Adopt tracks a network that Docker says is this plugin's, and its endpoints, if the state does not know them: the
+// plugin was installed again while containers run. Links that an earlier state made for them are taken over as they
+// are, so no traffic is lost; an endpoint without a host end is left out. What is tracked already stays as it is.
 func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []AdoptedEndpoint) error {
 	if err := d.withDefaults(spec).check(); err != nil {
 		return err
@@ -44,8 +44,8 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 }
 
 // adoptNetwork writes the record as made at once, and before the bridge gets this state's alias: a crash then leaves a
-// network for Reconcile to complete, and nothing that it would remove. When it fails the network is not tracked, so that
-// it can be tried again; its links stay.
+// network for Reconcile to complete, and nothing that it would remove. When it fails the network is not tracked, so
+// that it can be tried again; its links stay.
 func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network, err error) {
 	nw, err := d.newNetwork(spec, networkAlias(d.stateID, spec.ID).sameSubject)
 	if err != nil {

@@ -24,9 +24,9 @@ const (
 	configureBuffer = 1024
 )
 
-// configurator has nsproc do in a sandbox what Docker leaves undone there, each time a container end comes up. It follows
-// the feed. What happens in one container, such as a link that goes up and down all the time, costs the others nothing:
-// each endpoint has one job at most, and that uses a slot once in configurePause at most.
+// configurator runs nsproc in a sandbox each time a container end comes up there, for what Docker does not configure.
+// It follows the feed. A container whose link goes up and down all the time does not delay the others: each endpoint
+// has at most one job, which uses a slot at most once in configurePause.
 type configurator struct {
 	d       *Driver
 	changes *Subscription
@@ -60,7 +60,7 @@ func (c *configurator) run(ctx context.Context) {
 	}
 }
 
-// startAll configures every endpoint that is up. To do it again does no harm.
+// startAll configures every endpoint that is up. Doing it again does no harm.
 func (c *configurator) startAll(ctx context.Context) {
 	for _, ep := range c.changes.Resync().Endpoints {
 		if ep.State() == Up {
@@ -114,7 +114,8 @@ func (c *configurator) work(ctx context.Context, nw Network, ep Endpoint) {
 		case attempt < configureAttempts:
 			log.WithError(err).Debug("container end not configured: trying again")
 		default:
-			log.WithError(err).Warn("container end not configured: it works, but neighbours may take a while to notice it")
+			log.WithError(err).Warn(
+				"container end not configured: it works, but neighbours may take a while to notice it")
 		}
 		wait.For(ctx, configurePause)
 		if err == nil || attempt == configureAttempts {

@@ -14,9 +14,9 @@ import (
 // insidePrefix begins the name of the container end in the sandbox; Docker appends the next free number.
 const insidePrefix = "eth"
 
-// CreateEndpoint makes the endpoint's veth pair, the host end a port of the bridge and up, and returns the endpoint. The
-// same request again gets the same answer. Errors are ErrInvalid, ErrNotFound (the network), ErrConflict (the address or
-// the MAC is in use, or the endpoint is there with others) and ErrFull.
+// CreateEndpoint makes the endpoint's veth pair, the host end a port of the bridge and up, and returns the endpoint.
+// The same request again gets the same answer. Errors are ErrInvalid, ErrNotFound (the network), ErrConflict (the
+// address or the MAC is in use, or the endpoint is there with others) and ErrFull.
 func (d *Driver) CreateEndpoint(ctx context.Context, spec EndpointSpec) (Endpoint, error) {
 	if err := spec.check(); err != nil {
 		return Endpoint{}, err
@@ -74,8 +74,8 @@ func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 	return ep, d.makeEndpoint(ctx, nw, ep)
 }
 
-// newMAC returns a random MAC, locally administered, that none of the others has. It is not derived from the address: an
-// address that is used again comes with another MAC, so that no stale neighbour entry seems right.
+// newMAC returns a random MAC, locally administered, that none of the others has. It is not derived from the address:
+// when an address is used again its MAC is another one, so a stale neighbour entry is never mistaken for a valid one.
 func newMAC(others []Endpoint) mac.Address {
 	for {
 		var a mac.Address
@@ -119,8 +119,9 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 	return nil
 }
 
-// Join notes the sandbox, Docker's SandboxKey, and tells Docker which link to move into it. Up to Docker 27 the sandbox
-// does not exist yet. Docker then gives the container its way out over docker_gwbridge, since no gateway is answered.
+// Join records the sandbox, Docker's SandboxKey, and returns the link that Docker is to move into it. Up to Docker 27
+// the sandbox does not exist yet. The answer names no gateway, so Docker connects the container to the outside over
+// docker_gwbridge.
 func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox string) (Attachment, error) {
 	if !filepath.IsAbs(sandbox) || filepath.Clean(sandbox) != sandbox {
 		return Attachment{}, fmt.Errorf("%w: sandbox key %q: want the path of a sandbox", ErrInvalid, sandbox)
@@ -154,7 +155,9 @@ func (d *Driver) writeSandbox(ctx context.Context, ep Endpoint, sandbox string) 
 }
 
 // lockEndpoint checks the ids, locks the network and finds the endpoint on it; ok is false if there is none.
-func (d *Driver) lockEndpoint(ctx context.Context, nw NetworkID, id EndpointID) (ep Endpoint, ok bool, unlock func(), err error) {
+func (d *Driver) lockEndpoint(ctx context.Context, nw NetworkID, id EndpointID) (
+	ep Endpoint, ok bool, unlock func(), err error,
+) {
 	if err := checkIDs(nw, id); err != nil {
 		return ep, false, nil, err
 	}
@@ -166,8 +169,9 @@ func (d *Driver) lockEndpoint(ctx context.Context, nw NetworkID, id EndpointID) 
 	return ep, ok && ep.Network == nw, unlock, nil
 }
 
-// Leave takes the endpoint out of its sandbox. The link stays: Docker moves it out after the answer, and would keep the
-// interface on its lists if it could not. An unknown endpoint is no error: Docker has forgotten it whatever the answer.
+// Leave records that the endpoint is in no sandbox any more. The link stays: Docker moves it out after the answer, and
+// if it can't it keeps the interface on its lists. An unknown endpoint is no error, since Docker forgets it whatever
+// weave answers.
 func (d *Driver) Leave(ctx context.Context, nw NetworkID, id EndpointID) error {
 	ep, ok, unlock, err := d.lockEndpoint(ctx, nw, id)
 	if err != nil {
@@ -183,8 +187,8 @@ func (d *Driver) Leave(ctx context.Context, nw NetworkID, id EndpointID) error {
 	return nil
 }
 
-// DeleteEndpoint removes the endpoint. Its veth pair is removed after the answer, since the kernel takes its time for
-// that. An unknown endpoint is no error.
+// DeleteEndpoint removes the endpoint. Its veth pair is removed after the answer, since that takes the kernel some 15
+// ms. An unknown endpoint is no error.
 func (d *Driver) DeleteEndpoint(ctx context.Context, nw NetworkID, id EndpointID) error {
 	ep, ok, unlock, err := d.lockEndpoint(ctx, nw, id)
 	if err != nil {
@@ -194,7 +198,7 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, nw NetworkID, id EndpointID
 	if !ok {
 		return nil
 	}
-	d.deleted.add(ep, d.docker) // before it is untracked, when its addresses begin to look like nobody's
+	d.deleted.add(ep, d.docker) // before it is untracked: then its addresses seem free
 	if err := d.retire(ctx, ep); err != nil {
 		return fmt.Errorf("delete endpoint %s: %w", id, err)
 	}

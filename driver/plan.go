@@ -9,8 +9,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// plan is what has to be done so that the kernel has what the records say. Making a plan changes nothing, and applying it
-// does not change the plan.
+// plan is what has to be done so that the kernel has what the records say. Making a plan changes nothing, and applying
+// it does not change the plan.
 type plan struct {
 	networks  []Network  // those that are kept
 	endpoints []Endpoint // likewise
@@ -101,9 +101,9 @@ func (w world) plan() plan {
 	return p
 }
 
-// isPresent reports whether an endpoint is more than a record. After a reboot every pair is gone and so is every sandbox:
-// Docker makes new endpoints. Where somebody deleted the pair of a container that runs on, the endpoint is present, for
-// the listing to tell of it.
+// isPresent reports whether more of an endpoint is left than its record. After a reboot its pair and its sandbox are
+// gone, and Docker makes new endpoints. If somebody has deleted the pair of a running container, the sandbox is still
+// there: the endpoint is kept, so that listings show what it lacks.
 func (w world) isPresent(ep Endpoint) bool {
 	return w.links[ep.HostEnd] != nil || ep.Sandbox != "" && w.alive(ep.Sandbox)
 }
@@ -181,8 +181,8 @@ func inUse(link netlink.Link, kind string) problem {
 		"a container uses it, and its record is gone: it is left alone, and taken over if Docker knows its %s", kind)}
 }
 
-// planNetwork plans for a network that is kept, with its endpoints that are. It looks at nothing else, so it can be used
-// at any time, under the network's lock.
+// planNetwork plans for a network that is kept, with its endpoints that are. It looks at nothing else, so it can be
+// used at any time, under the network's lock.
 func (w world) planNetwork(p *plan, nw Network, endpoints []Endpoint) {
 	if !nw.Foreign && w.becameForeign(nw) {
 		nw.Foreign = true
@@ -196,8 +196,9 @@ func (w world) planNetwork(p *plan, nw Network, endpoints []Endpoint) {
 	}
 }
 
-// becameForeign reports whether a bridge that the user has named, and weave has made, is somebody else's by now: after a
-// reboot the host's own configuration was faster. A bridge of weave's own never has that name without its alias.
+// becameForeign reports whether a bridge that the user has named, and weave has made, now belongs to somebody else:
+// after a reboot the host's own configuration may make it before weave does. A bridge of weave's own never has that
+// name without its alias.
 func (w world) becameForeign(nw Network) bool {
 	link := w.links[nw.Bridge]
 	return link != nil && nw.Bridge != bridgeName(nw.ID) && link.Attrs().Alias == ""
@@ -213,8 +214,8 @@ func (w world) planBridge(p *plan, nw Network) {
 	}
 }
 
-// planHostEnd plans for an endpoint's host end. One that is missing can't be made again, since the container end is gone
-// with it.
+// planHostEnd plans for an endpoint's host end. One that is missing can't be made again, since the container end is
+// gone with it.
 func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
 	link, bridge := w.links[ep.HostEnd], w.links[nw.Bridge]
 	want := endpointAlias(w.stateID, ep.ID)
@@ -236,9 +237,10 @@ func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
 	p.steps = append(p.steps, step{action: ensureHostEnd, network: nw, endpoint: ep, link: link})
 }
 
-// inOrder reports whether a link is as weave makes it. The MTU of a host end is its network's, whatever the bridge has: a
-// port of somebody else's may have lowered that. So a host end's is not looked at.
+// inOrder reports whether a link is as weave makes it. The MTU of a host end is not compared: it is the network's,
+// while the bridge may have a lower one because of a port that somebody else has added.
 func inOrder(link netlink.Link, alias alias, mtu, master int) bool {
 	a := link.Attrs()
-	return a.Alias == alias.String() && a.Flags&net.FlagUp != 0 && a.MasterIndex == master && (master != 0 || a.MTU == mtu)
+	isUp, isPort := a.Flags&net.FlagUp != 0, master != 0
+	return a.Alias == alias.String() && isUp && a.MasterIndex == master && (isPort || a.MTU == mtu)
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Problems returns what is wrong now, a line for each: what the kernel lacks of what is tracked, what is left over from
-// removals that failed, and rules that the firewall could not set. What was put right since it was last called is not in
-// it. It changes nothing.
+// Problems returns what is wrong now, one line for each problem: what the kernel lacks of what is tracked, what is
+// left over from removals that failed, and rules that the firewall could not set. What has been put right is not among
+// them. It changes nothing.
 func (d *Driver) Problems(ctx context.Context) []string {
 	found, err := d.findProblems(ctx)
 	if err != nil {
@@ -26,10 +26,11 @@ func (d *Driver) Problems(ctx context.Context) []string {
 	return out
 }
 
-// findProblems looks at the kernel twice and at memory and the records before, between and after. Requests run meanwhile:
-// they record a link before they make it and erase the record after they have removed the link, and they track what is
-// complete. So a link that is there both times was left over if no record named it in between; and what was tracked
-// before and after the first look, and was not removed and made again, is missing if that look does not show it.
+// findProblems looks at the kernel twice and at memory and the records before, between and after. Requests run
+// meanwhile: they record a link before they make it and erase the record after they have removed the link, and they
+// track what is complete. So a link that is there both times was left over if no record named it in between; and what
+// was tracked before and after the first look, and was not removed and made again, is missing if that look does not
+// show it.
 func (d *Driver) findProblems(ctx context.Context) ([]problem, error) {
 	before := d.recall()
 	w, err := d.look(ctx, nil, nil)

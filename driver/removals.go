@@ -94,7 +94,8 @@ func await(ctx context.Context, rs []removal) error {
 }
 
 // retire marks the endpoint as going and has its veth pair removed in the background. If weave ends before that,
-// Reconcile removes it. The removal is pending before the endpoint is untracked: at no time does the pair look forgotten.
+// Reconcile removes it. The removal is pending before the endpoint is untracked: at no time does the pair look
+// forgotten.
 func (d *Driver) retire(ctx context.Context, ep Endpoint) error {
 	if err := d.writeEndpoint(ctx, ep, Going); err != nil {
 		return err
@@ -109,8 +110,8 @@ func (d *Driver) retire(ctx context.Context, ep Endpoint) error {
 	return nil
 }
 
-// removeEndpoint removes the endpoint's veth pair, then its record. If the first fails the record stays, so that Reconcile
-// removes both.
+// removeEndpoint removes the endpoint's veth pair, then its record. If the first fails the record stays, so that
+// Reconcile removes both.
 func (d *Driver) removeEndpoint(ctx context.Context, ep Endpoint) error {
 	if err := d.links.removeOurs(ep.HostEnd, "veth", endpointAlias(d.stateID, ep.ID)); err != nil {
 		return err

@@ -14,12 +14,13 @@ import (
 // maxPorts is the number of ports of a Linux bridge: BR_MAX_PORTS, 1024, without port 0, which is not used.
 const maxPorts = 1023
 
-// groupForwardMask has a port forward the frames to the group addresses that bridges keep for themselves, 01:80:c2:00:00:00
-// to :0f, a bit for each. Without it the kernel gives such a frame to the host, as received on the port, where the bridge's
-// isolation does not apply (br_handle_frame in br_input.c). Bit 1, pause frames, can't be set: those are dropped.
+// groupForwardMask makes a port forward frames to the group addresses that are reserved for bridges, 01:80:c2:00:00:00
+// to :0f, a bit for each. Without it the host receives such a frame as one of the port, where the isolation of the
+// bridge does not apply (br_handle_frame in br_input.c). Bit 1, for pause frames, can't be set; the kernel drops
+// those.
 const groupForwardMask = 0xfffd
 
-// veth says what a veth pair is to be.
+// veth describes a veth pair.
 type veth struct {
 	HostEnd      string      // name
 	ContainerEnd string      // name

@@ -22,8 +22,8 @@ const (
 	labelEnableIPv4 = labelPrefix + "enable_ipv4"
 )
 
-// networkSpec returns the network that Docker asks for. Unknown options are refused, except those of Docker's own prefix:
-// Docker adds such from its configuration.
+// networkSpec returns the network that Docker asks for. Unknown options are ErrInvalid, except those with Docker's
+// prefix, since Docker adds some from its configuration.
 func networkSpec(req *network.CreateNetworkRequest) (driver.NetworkSpec, error) {
 	spec := driver.NetworkSpec{Definition: driver.Definition{ID: driver.NetworkID(req.NetworkID)}}
 	for _, key := range slices.Sorted(maps.Keys(req.Options)) {
@@ -92,14 +92,16 @@ func boolLabel(key string, value any) (bool, error) {
 	return false, invalidLabel(key, value, "true or false")
 }
 
-// networkPool reads a subnet of the request. Docker leaves the pool out where a network has none: the Pool is then zero.
+// networkPool reads a subnet of the request. Docker leaves the pool out where a network has none: the Pool is then
+// zero.
 func networkPool(data *network.IPAMData) (driver.Pool, error) {
 	if data == nil || data.Pool == "" {
 		return driver.Pool{}, nil
 	}
 	subnet, err := netip.ParsePrefix(data.Pool)
 	if err != nil || subnet.Addr().Is4In6() {
-		return driver.Pool{}, fmt.Errorf("%w: pool %q: want a subnet such as 10.32.0.0/22", driver.ErrInvalid, data.Pool)
+		return driver.Pool{}, fmt.Errorf("%w: pool %q: want a subnet such as 10.32.0.0/22",
+			driver.ErrInvalid, data.Pool)
 	}
 	pool := driver.Pool{Subnet: subnet.Masked(), Space: data.AddressSpace}
 	if data.Gateway != "" {
@@ -144,7 +146,8 @@ func endpointSpec(req *network.CreateEndpointRequest) (driver.EndpointSpec, erro
 		}
 		a, err := netip.ParsePrefix(text)
 		if err != nil || a.Addr().Is4In6() {
-			return driver.EndpointSpec{}, fmt.Errorf("%w: address %q: want one such as 10.32.0.5/22", driver.ErrInvalid, text)
+			return driver.EndpointSpec{}, fmt.Errorf("%w: address %q: want one such as 10.32.0.5/22",
+				driver.ErrInvalid, text)
 		}
 		spec.Addresses = append(spec.Addresses, a)
 	}
@@ -165,6 +168,7 @@ func endpointMAC(text string) (mac.Address, error) {
 			return a, nil
 		}
 	}
-	return mac.Address{}, fmt.Errorf("%w: MAC %q: want six bytes such as 02:42:0a:20:00:05, not all zero, the first one even",
+	return mac.Address{}, fmt.Errorf(
+		"%w: MAC %q: want six bytes such as 02:42:0a:20:00:05, not all zero, the first one even",
 		driver.ErrInvalid, text)
 }
