@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +9,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Adopt takes up a network that Docker says is this plugin's, and its endpoints, where the state does not know them: the
-// plugin was installed anew beside running containers. Links that an earlier state made for them are taken over as they
+// Adopt tracks a network that Docker says is this plugin's, and its endpoints, if the state does not know them: the
+// plugin was installed again while containers run. Links that an earlier state made for them are taken over as they
 // are, so no traffic is lost; an endpoint without a host end is left out. What is tracked already stays as it is.
 func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []AdoptedEndpoint) error {
 	if err := d.withDefaults(spec).check(); err != nil {
@@ -44,14 +43,11 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 	return errors.Join(errs...)
 }
 
-// adoptNetwork writes the record as made at once: a crash then leaves it to Reconcile to complete, never to remove. When it
-// fails the network is not tracked, so that it can be tried again; its links stay as they are.
+// adoptNetwork writes the record as made at once, and before the bridge gets this state's alias: a crash then leaves a
+// network for Reconcile to complete, and nothing that it would remove. When it fails the network is not tracked, so
+// that it can be tried again; its links stay.
 func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network, err error) {
-	name := cmp.Or(spec.Bridge, bridgeName(spec.ID))
-	if _, err := d.takeOver(name, networkAlias(d.stateID, spec.ID)); err != nil {
-		return Network{}, err
-	}
-	nw, err := d.newNetwork(spec)
+	nw, err := d.newNetwork(spec, networkAlias(d.stateID, spec.ID).sameSubject)
 	if err != nil {
 		return Network{}, err
 	}
@@ -68,7 +64,7 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 	if err := d.writeNetwork(ctx, nw); err != nil {
 		return nw, err
 	}
-	d.log.WithField("network", nw.ID).Warn("taking up a network that Docker knows and the state does not")
+	d.log.WithField("network", nw.ID).Warn("adopting a network that Docker knows and the state does not")
 	if _, err := d.ensureNetworkBridge(nw); err != nil {
 		return nw, err
 	}
@@ -76,6 +72,7 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 	return nw, nil
 }
 
+// adoptEndpoint tracks an endpoint whose host end is there; without one it does nothing.
 func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) error {
 	if err := adopted.check(); err != nil {
 		return err
@@ -83,24 +80,24 @@ func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) err
 	if adopted.MAC.IsZero() {
 		return fmt.Errorf("%w: Docker tells no MAC", ErrInvalid)
 	}
-	// It may be that Docker has had it deleted since Docker's list was read.
+	// Docker may have had it deleted since Docker's list was read.
 	if err := d.removals.waitEndpoint(ctx, adopted.ID); err != nil {
 		return err
 	}
 	ep := Endpoint{
-		ID: adopted.ID, Network: adopted.Network, HostEnd: hostEndName(adopted.ID), MAC: adopted.MAC, Addresses: adopted.Addresses,
-		Sandbox: adopted.Sandbox, Created: time.Now().UTC(),
+		ID: adopted.ID, Network: adopted.Network, HostEnd: hostEndName(adopted.ID),
+		MAC: adopted.MAC, Addresses: adopted.Addresses, Sandbox: adopted.Sandbox, Created: time.Now().UTC(),
 	}
-	link, err := d.takeOver(ep.HostEnd, endpointAlias(d.stateID, ep.ID))
+	link, err := findLink(ep.HostEnd)
 	if err != nil || link == nil {
 		return err
 	}
-	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
+	if err := d.takeOver(ctx, ep, link); err != nil {
 		return err
 	}
 	d.tracked.addEndpoint(ep)
-	d.logOf(ep).Warn("taking up an endpoint that Docker knows and the state does not")
-	link, err = findLink(ep.HostEnd) // again, since its carrier may have come before it was tracked
+	d.logOf(ep).Warn("adopting an endpoint that Docker knows and the state does not")
+	link, err = findLink(ep.HostEnd) // again: its carrier may have come up before it was tracked
 	if err != nil {
 		return err
 	}
@@ -108,19 +105,23 @@ func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) err
 	return nil
 }
 
-// takeOver gives a link that an earlier state made for the same network or endpoint this state's alias. It returns the
-// link of that name, whoever's it is, nil if there is none.
-func (d *Driver) takeOver(name string, want alias) (netlink.Link, error) {
-	link, err := findLink(name)
-	if err != nil || link == nil {
-		return nil, err
+// takeOver records the endpoint and gives its host end, which an earlier state may have made, this state's alias. The
+// record comes first, for the same reason as a network's.
+func (d *Driver) takeOver(ctx context.Context, ep Endpoint, hostEnd netlink.Link) (err error) {
+	var u undo
+	defer u.onError(&err)
+	u.push(func() error { return d.eraseEndpoint(context.WithoutCancel(ctx), ep) })
+	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
+		return err
 	}
-	old, ok := parseAlias(link.Attrs().Alias)
-	if ok && old != want && old.sameSubject(want) {
-		d.step("take over link")
-		if err := netlink.LinkSetAlias(link, want.String()); err != nil {
-			return nil, fmt.Errorf("take over %s: %w", name, err)
-		}
+	old, ok := parseAlias(hostEnd.Attrs().Alias)
+	want := endpointAlias(d.stateID, ep.ID)
+	if !ok || old == want || !old.sameSubject(want) {
+		return nil
 	}
-	return link, nil
+	d.step("take over link")
+	if err := netlink.LinkSetAlias(hostEnd, want.String()); err != nil {
+		return fmt.Errorf("take over %s: %w", ep.HostEnd, err)
+	}
+	return nil
 }

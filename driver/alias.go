@@ -35,8 +35,8 @@ func (a alias) String() string {
 	return aliasPrefix + a.State + ":" + string(a.Kind) + ":" + a.ID
 }
 
-// sameSubject reports whether both aliases are for the same network or endpoint, whatever their states. Docker's ids are
-// unique, so a link that another state made for it is the same one.
+// sameSubject reports whether both aliases are for the same network or endpoint, whatever their states. Docker's ids
+// are unique, so it does not matter which state made a link for an id.
 func (a alias) sameSubject(b alias) bool { return a.Kind == b.Kind && a.ID == b.ID }
 
 func networkAlias(stateID string, id NetworkID) alias {

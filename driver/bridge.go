@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// bridge says what a network's bridge is to be.
+// bridge describes a network's bridge.
 type bridge struct {
 	Name    string
 	OwnName string // the name that weave gives by itself; Name may be the user's choice
@@ -82,8 +82,8 @@ func (l links) ensureBridge(b bridge) (netlink.Link, error) {
 	return link, nil
 }
 
-// addBridge makes a bridge. A bridge that the user has named gets that name last: then it never has this name without the
-// alias that tells it from a bridge of the user's own, whenever a crash comes.
+// addBridge makes a bridge. A bridge that the user has named gets that name last, after its alias. So even after a
+// crash a bridge with that name and no alias is the user's own.
 func (l links) addBridge(b bridge) (netlink.Link, error) {
 	link, err := findLink(b.OwnName) // a crash may have left it
 	if err != nil {
@@ -112,8 +112,8 @@ func (l links) addBridge(b bridge) (netlink.Link, error) {
 	return netlink.LinkByIndex(link.Attrs().Index)
 }
 
-// hostIsolation are the settings of a bridge by which the host itself takes nothing from its network: no router
-// advertisement, no ARP request, no packet. Frames from port to port pass all the same.
+// hostIsolation are the settings of a bridge that keep the host itself apart from its network: the host accepts no
+// router advertisement, answers no ARP request and receives no packet. Frames from port to port still pass.
 var hostIsolation = []struct{ path, value string }{
 	{"/proc/sys/net/ipv6/conf/%s/accept_ra", "0"},
 	{"/proc/sys/net/ipv6/conf/%s/disable_ipv6", "1"},
@@ -121,9 +121,9 @@ var hostIsolation = []struct{ path, value string }{
 	{"/proc/sys/net/ipv4/conf/%s/rp_filter", "1"}, // drops every packet, since no route leads back
 }
 
-// isolateHost keeps containers from the host: they could give it addresses and a default route by a router advertisement,
-// and reach its addresses. A host without IPv6 has no such settings and needs none. In a managed plugin /proc/sys is
-// read-only; the host's root has a /proc that is not.
+// isolateHost keeps containers from reaching the host's addresses, and from giving it addresses and a default route by
+// a router advertisement. A host without IPv6 has no settings for that and needs none. In a managed plugin /proc/sys
+// is read-only, so the settings are written in the /proc of the host's root.
 func (l links) isolateHost(bridge string) error {
 	for _, s := range hostIsolation {
 		path := filepath.Join("/", l.root, fmt.Sprintf(s.path, bridge))

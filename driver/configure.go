@@ -24,21 +24,23 @@ const (
 	configureBuffer = 1024
 )
 
-// configurator has nsproc do in a sandbox what Docker leaves undone there, each time a container end comes up. It follows
-// the feed. What happens in one container, such as a link that goes up and down all the time, costs the others nothing:
-// each endpoint has one job at most, and that uses a slot once in configurePause at most.
+// configurator runs nsproc in a sandbox each time a container end comes up there, for what Docker does not configure.
+// It follows the feed. A container whose link goes up and down all the time does not delay the others: each endpoint
+// has at most one job, which uses a slot at most once in configurePause.
 type configurator struct {
 	d       *Driver
 	changes *Subscription
 	slots   *semaphore.Weighted
 	group   sync.WaitGroup
 	mu      sync.Mutex
-	jobs    map[EndpointID]bool // those at work; true: the endpoint has come up again, so the job has to be done again
+	jobs    map[EndpointID]*Endpoint // those at work; not nil: the endpoint has come up again, as it is then
 }
 
 func newConfigurator(d *Driver) *configurator {
 	changes, _ := d.Subscribe(configureBuffer)
-	return &configurator{d: d, changes: changes, slots: semaphore.NewWeighted(configureAtOnce), jobs: map[EndpointID]bool{}}
+	return &configurator{
+		d: d, changes: changes, slots: semaphore.NewWeighted(configureAtOnce), jobs: map[EndpointID]*Endpoint{},
+	}
 }
 
 // run configures the endpoints that are up now and those that come up, until ctx ends.
@@ -58,7 +60,7 @@ func (c *configurator) run(ctx context.Context) {
 	}
 }
 
-// startAll configures every endpoint that is up. To do it again does no harm.
+// startAll configures every endpoint that is up. Doing it again does no harm.
 func (c *configurator) startAll(ctx context.Context) {
 	for _, ep := range c.changes.Resync().Endpoints {
 		if ep.State() == Up {
@@ -75,28 +77,28 @@ func (c *configurator) start(ctx context.Context, ep Endpoint) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, atWork := c.jobs[ep.ID]
-	c.jobs[ep.ID] = atWork
-	if atWork {
+	if _, atWork := c.jobs[ep.ID]; atWork {
+		c.jobs[ep.ID] = &ep
 		return
 	}
+	c.jobs[ep.ID] = nil
 	c.group.Go(func() {
-		for again := true; again; again = c.again(ctx, ep.ID) {
-			c.work(ctx, nw, ep)
+		for next := &ep; next != nil; next = c.next(ctx, ep.ID) {
+			c.work(ctx, nw, *next)
 		}
 	})
 }
 
-// again reports whether the job has to be done once more; if not, it ends.
-func (c *configurator) again(ctx context.Context, id EndpointID) bool {
+// next returns the endpoint if its job has to be done once more, since it has come up again. Otherwise the job ends.
+func (c *configurator) next(ctx context.Context, id EndpointID) *Endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.jobs[id] && ctx.Err() == nil {
-		c.jobs[id] = false
-		return true
+	if ep := c.jobs[id]; ep != nil && ctx.Err() == nil {
+		c.jobs[id] = nil
+		return ep
 	}
 	delete(c.jobs, id)
-	return false
+	return nil
 }
 
 // work configures the container end, a few times if that fails.
@@ -112,7 +114,8 @@ func (c *configurator) work(ctx context.Context, nw Network, ep Endpoint) {
 		case attempt < configureAttempts:
 			log.WithError(err).Debug("container end not configured: trying again")
 		default:
-			log.WithError(err).Warn("container end not configured: it works, but neighbours may take a while to notice it")
+			log.WithError(err).Warn(
+				"container end not configured: it works, but neighbours may take a while to notice it")
 		}
 		wait.For(ctx, configurePause)
 		if err == nil || attempt == configureAttempts {

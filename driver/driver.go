@@ -1,6 +1,5 @@
-// Package driver is what weave does for Docker's NetworkDriver calls: networks, each with a bridge of its own, and
-// endpoints, each with a veth pair. All of it runs in the host's network namespace; what has to happen in a container's
-// is left to nsproc.
+// Package driver implements Docker's network driver: networks, each with a bridge of its own, and endpoints, each with
+// a veth pair. All of it runs in the host's network namespace; what has to be done in a container's is done by nsproc.
 package driver
 
 import (
@@ -19,8 +18,8 @@ import (
 // Options are what a Driver works with. All but Endpoints and Step are required.
 type Options struct {
 	Store     store.Store // of networks
-	Endpoints store.Store // of endpoints, which live no longer than the host is up; nil: Store
-	StateID   string      // the state's own id, which the aliases of its kernel objects carry
+	Endpoints store.Store // of endpoints, which a reboot ends; nil: Store
+	StateID   string      // id of the state, which the aliases of its links contain
 	Launcher  *launch.Launcher
 	Log       *logrus.Entry
 	MTU       int // bytes; of networks that are made without the option
@@ -82,7 +81,7 @@ func (d *Driver) Networks() []Network { return d.tracked.Networks() }
 func (d *Driver) Endpoints() []Endpoint { return d.tracked.Endpoints() }
 
 // Subscribe returns a subscription to every change of networks and endpoints from now on, and what is tracked now. The
-// buffer is how many changes are kept for a subscriber that is busy; one that is slower than that is told so (ErrMissed).
+// buffer is how many changes are kept for a subscriber that is busy; a slower one gets ErrMissed.
 func (d *Driver) Subscribe(buffer int) (*Subscription, Snapshot) { return d.tracked.Subscribe(buffer) }
 
 // Close waits for the veth pairs that are being removed. No other method may run or be called then.
@@ -91,8 +90,8 @@ func (d *Driver) Close() error {
 	return nil
 }
 
-// Run does what the kernel asks for until ctx ends: it follows the carrier of the host ends, has sandboxes configured, and
-// keeps the firewall's rules in place.
+// Run follows the carrier of the host ends, has sandboxes configured and keeps the firewall's rules in place, until
+// ctx ends.
 func (d *Driver) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

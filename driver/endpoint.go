@@ -14,9 +14,9 @@ import (
 // insidePrefix begins the name of the container end in the sandbox; Docker appends the next free number.
 const insidePrefix = "eth"
 
-// CreateEndpoint makes the endpoint's veth pair, the host end a port of the bridge and up, and returns the endpoint. The
-// same request again gets the same answer. Errors are ErrInvalid, ErrNotFound (the network), ErrConflict (the address or
-// the MAC is in use, or the endpoint is there with others) and ErrFull.
+// CreateEndpoint makes the endpoint's veth pair, the host end a port of the bridge and up, and returns the endpoint.
+// The same request again gets the same answer. Errors are ErrInvalid, ErrNotFound (the network), ErrConflict (the
+// address or the MAC is in use, or the endpoint is there with others) and ErrFull.
 func (d *Driver) CreateEndpoint(ctx context.Context, spec EndpointSpec) (Endpoint, error) {
 	if err := spec.check(); err != nil {
 		return Endpoint{}, err
@@ -36,7 +36,12 @@ func (d *Driver) CreateEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoint, error) {
 	nw, ok := d.tracked.network(spec.Network)
 	if !ok {
-		return Endpoint{}, fmt.Errorf("%w: network %s is unknown to this plugin: remove it and create it again, or see `weave networks`",
+		return Endpoint{}, fmt.Errorf(
+			"%w: network %s is unknown to this plugin: remove it and create it again, or see `weave networks`",
+			ErrNotFound, spec.Network)
+	}
+	if nw.Phase == Going { // the next start would remove the endpoint with it
+		return Endpoint{}, fmt.Errorf("%w: network %s is removed only in part: create it again first",
 			ErrNotFound, spec.Network)
 	}
 	if old, ok := d.tracked.endpoint(spec.ID); ok {
@@ -69,8 +74,8 @@ func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 	return ep, d.makeEndpoint(ctx, nw, ep)
 }
 
-// newMAC returns a random MAC, locally administered, that none of the others has. It is not derived from the address: an
-// address that is used again comes with another MAC, so that no stale neighbour entry seems right.
+// newMAC returns a random MAC, locally administered, that none of the others has. It is not derived from the address:
+// when an address is used again its MAC is another one, so a stale neighbour entry is never mistaken for a valid one.
 func newMAC(others []Endpoint) mac.Address {
 	for {
 		var a mac.Address
@@ -82,7 +87,7 @@ func newMAC(others []Endpoint) mac.Address {
 	}
 }
 
-// makeEndpoint makes the veth pair, the record first. What a failure leaves is taken back.
+// makeEndpoint writes the record, then makes the veth pair. If a step fails, those before it are undone.
 func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err error) {
 	bridge, err := d.ensureNetworkBridge(nw)
 	if err != nil {
@@ -90,7 +95,8 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 	}
 	var u undo
 	defer u.onError(&err)
-	u.push(func() error { return d.eraseEndpoint(context.WithoutCancel(ctx), ep) })
+	undoRecord := d.eraseEndpoint
+	u.push(func() error { return undoRecord(context.WithoutCancel(ctx), ep) })
 	if err := d.writeEndpoint(ctx, ep, Making); err != nil {
 		return err
 	}
@@ -98,10 +104,14 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 		HostEnd: ep.HostEnd, ContainerEnd: containerEndName(ep.ID), Alias: endpointAlias(d.stateID, ep.ID),
 		MAC: ep.MAC, MTU: nw.MTU, Bridge: bridge,
 	}
-	if err := d.links.makeVeth(pair); err != nil {
+	link, err := d.links.addVeth(pair)
+	if err != nil {
 		return err
 	}
-	u.push(func() error { return d.links.removeOurs(pair.HostEnd, "veth", pair.Alias) })
+	undoRecord = d.removeEndpoint // the pair first, since the record names it
+	if err := d.links.attachHostEnd(link, pair); err != nil {
+		return err
+	}
 	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
 		return err
 	}
@@ -109,8 +119,9 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 	return nil
 }
 
-// Join notes the sandbox, Docker's SandboxKey, and tells Docker which link to move into it. Up to Docker 27 the sandbox
-// does not exist yet. Docker then gives the container its way out over docker_gwbridge, since no gateway is answered.
+// Join records the sandbox, Docker's SandboxKey, and returns the link that Docker is to move into it. Up to Docker 27
+// the sandbox does not exist yet. The answer names no gateway, so Docker connects the container to the outside over
+// docker_gwbridge.
 func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox string) (Attachment, error) {
 	if !filepath.IsAbs(sandbox) || filepath.Clean(sandbox) != sandbox {
 		return Attachment{}, fmt.Errorf("%w: sandbox key %q: want the path of a sandbox", ErrInvalid, sandbox)
@@ -144,7 +155,9 @@ func (d *Driver) writeSandbox(ctx context.Context, ep Endpoint, sandbox string) 
 }
 
 // lockEndpoint checks the ids, locks the network and finds the endpoint on it; ok is false if there is none.
-func (d *Driver) lockEndpoint(ctx context.Context, nw NetworkID, id EndpointID) (ep Endpoint, ok bool, unlock func(), err error) {
+func (d *Driver) lockEndpoint(ctx context.Context, nw NetworkID, id EndpointID) (
+	ep Endpoint, ok bool, unlock func(), err error,
+) {
 	if err := checkIDs(nw, id); err != nil {
 		return ep, false, nil, err
 	}
@@ -156,8 +169,9 @@ func (d *Driver) lockEndpoint(ctx context.Context, nw NetworkID, id EndpointID) 
 	return ep, ok && ep.Network == nw, unlock, nil
 }
 
-// Leave takes the endpoint out of its sandbox. The link stays: Docker moves it out after the answer, and would keep the
-// interface on its lists if it could not. An unknown endpoint is no error: Docker has forgotten it whatever the answer.
+// Leave records that the endpoint is in no sandbox any more. The link stays: Docker moves it out after the answer, and
+// if it can't it keeps the interface on its lists. An unknown endpoint is no error, since Docker forgets it whatever
+// weave answers.
 func (d *Driver) Leave(ctx context.Context, nw NetworkID, id EndpointID) error {
 	ep, ok, unlock, err := d.lockEndpoint(ctx, nw, id)
 	if err != nil {
@@ -173,8 +187,8 @@ func (d *Driver) Leave(ctx context.Context, nw NetworkID, id EndpointID) error {
 	return nil
 }
 
-// DeleteEndpoint removes the endpoint. Its veth pair is removed after the answer, since the kernel takes its time for
-// that. An unknown endpoint is no error.
+// DeleteEndpoint removes the endpoint. Its veth pair is removed after the answer, since that takes the kernel some 15
+// ms. An unknown endpoint is no error.
 func (d *Driver) DeleteEndpoint(ctx context.Context, nw NetworkID, id EndpointID) error {
 	ep, ok, unlock, err := d.lockEndpoint(ctx, nw, id)
 	if err != nil {
@@ -184,7 +198,7 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, nw NetworkID, id EndpointID
 	if !ok {
 		return nil
 	}
-	d.deleted.add(ep, d.docker) // before it is untracked, when its addresses begin to look like nobody's
+	d.deleted.add(ep, d.docker) // before it is untracked: then its addresses seem free
 	if err := d.retire(ctx, ep); err != nil {
 		return fmt.Errorf("delete endpoint %s: %w", id, err)
 	}

@@ -2,14 +2,14 @@ package driver
 
 import "errors"
 
-// Kinds of refusal. The message says what was asked and what to do.
+// Kinds of errors. The message says what is wrong with the request and what to do.
 var (
-	// ErrInvalid: the request is malformed or asks for what weave does not know.
+	// ErrInvalid means that the request is malformed, or asks for something that weave does not know.
 	ErrInvalid = errors.New("invalid request")
-	// ErrNotFound: the network or endpoint is unknown.
+	// ErrNotFound means that the network or endpoint is unknown.
 	ErrNotFound = errors.New("not found")
-	// ErrConflict: the request contradicts what is there.
+	// ErrConflict means that the request contradicts what is there.
 	ErrConflict = errors.New("conflict")
-	// ErrFull: the bridge has no port left.
+	// ErrFull means that the bridge has no port left.
 	ErrFull = errors.New("network is full")
 )

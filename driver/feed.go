@@ -48,8 +48,8 @@ type feed struct {
 	subscriptions map[*Subscription]bool
 }
 
-// publish numbers the change and hands it to every subscriber. The tracker calls it while it holds its lock, so the order
-// of the numbers is the order of the changes.
+// publish numbers the change and hands it to every subscriber. The tracker calls it while it holds its lock, so the
+// order of the numbers is the order of the changes.
 func (f *feed) publish(c Change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// Forget removes the endpoints that Docker no longer knows: made before the given moment, not among the known, and
-// without a living container. Docker forgets endpoints without a word when it was killed, or when a call to a plugin that
-// was not there timed out. The caller vouches that known is Docker's whole and present list.
+// Forget removes the endpoints that Docker no longer knows, and returns them: those made before the given time, not
+// among the known, and without a living container. Docker forgets endpoints without telling the plugin when it is
+// killed, or when a call times out because the plugin is not running. The caller must make sure that known is
+// complete.
 func (d *Driver) Forget(ctx context.Context, known map[EndpointID]bool, before time.Time) ([]EndpointID, error) {
 	var removed []EndpointID
 	var errs []error
@@ -27,7 +28,7 @@ func (d *Driver) Forget(ctx context.Context, known map[EndpointID]bool, before t
 	return removed, errors.Join(errs...)
 }
 
-// forget removes the endpoint unless it is in a container, and reports whether it did.
+// forget removes the endpoint if it is in no container, and reports whether it did.
 func (d *Driver) forget(ctx context.Context, ep Endpoint) (bool, error) {
 	ep, ok, unlock, err := d.lockEndpoint(ctx, ep.Network, ep.ID)
 	if err != nil {

@@ -13,15 +13,15 @@ import (
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
-// On a busy host the kernel may say that a dump changed while it was read. It is then asked for again after dumpPause,
+// On a busy host the kernel may say that a dump changed while it was read. The dump is then repeated after dumpPause,
 // for dumpTime at most.
 const (
 	dumpTime  = 5 * time.Second
 	dumpPause = 10 * time.Millisecond
 )
 
-// dump runs list until the kernel has told everything without an interruption. An incomplete listing is an error, since
-// nothing must be deleted because it is missing from one.
+// dump runs list until a listing was not interrupted. An incomplete listing is an error, since nothing must be deleted
+// because it is missing from one.
 func dump[T any](ctx context.Context, what string, list func() ([]T, error)) ([]T, error) {
 	ctx, cancel := context.WithTimeout(ctx, dumpTime)
 	defer cancel()
@@ -69,7 +69,7 @@ func linkNamed(name string) netlink.LinkAttrs {
 // links makes, repairs and removes links.
 type links struct {
 	step func(name string) // called before each change of the kernel
-	root string            // where the host's /proc is, as its sandboxes are
+	root string            // root directory of the host, for its /proc
 }
 
 // checkOurs returns ErrConflict for a link of another kind, and for one whose alias says that it is for something else.
@@ -83,7 +83,8 @@ func checkOurs(link netlink.Link, kind string, want alias) error {
 		return nil
 	}
 	if got, ok := parseAlias(a.Alias); !ok || !got.sameSubject(want) {
-		return fmt.Errorf("%w: link %s belongs to somebody else (alias %q): remove or rename it", ErrConflict, a.Name, a.Alias)
+		return fmt.Errorf("%w: link %s belongs to somebody else (alias %q): remove or rename it",
+			ErrConflict, a.Name, a.Alias)
 	}
 	return nil
 }
@@ -124,9 +125,9 @@ func (l links) setUp(link netlink.Link, alias alias, mtu int) error {
 	return nil
 }
 
-// removeOurs removes the link of that name if checkOurs says that it is weave's. Somebody else's link stays, and a name
-// that no link has is no error. Removing one end of a veth pair removes both, and waits some 15 ms for the kernel's grace
-// period.
+// removeOurs removes the link of that name if checkOurs says that it is weave's. Somebody else's link stays, and a
+// name that no link has is no error. Removing one end of a veth pair removes both, and waits some 15 ms for the
+// kernel's grace period.
 func (l links) removeOurs(name, kind string, alias alias) error {
 	link, err := findLink(name)
 	if err != nil || link == nil || checkOurs(link, kind, alias) != nil {

@@ -12,12 +12,12 @@ import (
 	"github.com/weaveplugin/weave/nsproc/launch"
 )
 
-// startGrace is how long Docker may take from one call to what follows it. For that long an endpoint without carrier and
-// sandbox counts as alive, since a container is being started with it: up to Docker 27 the sandbox is made only after
-// Join.
+// startGrace is how long Docker may take from one call to the next one that belongs to it. For that long an endpoint
+// without carrier and sandbox counts as alive, since a container is being started with it: up to Docker 27 the sandbox
+// is made only after Join.
 const startGrace = 10 * time.Second
 
-// dockerRun knows since when the present Docker daemon has been calling.
+// dockerRun holds when the present Docker daemon began to call.
 type dockerRun struct {
 	mu      sync.RWMutex
 	started time.Time // zero: before weave started
@@ -29,14 +29,14 @@ func (r *dockerRun) begin(now time.Time) {
 	r.started = now
 }
 
-// mayFollow reports whether what follows a call that Docker made at t may still be to come.
+// mayFollow reports whether the next call may still follow one that Docker made at t.
 func (r *dockerRun) mayFollow(t time.Time) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return time.Since(t) < startGrace && t.After(r.started)
 }
 
-// DockerStarted notes that a Docker daemon begins to call: what an earlier one had under way it will not finish.
+// DockerStarted records that another Docker daemon begins to call. It will not finish what an earlier one has begun.
 func (d *Driver) DockerStarted() { d.docker.begin(time.Now()) }
 
 // alive reports whether a container has the endpoint, or is about to.
@@ -49,8 +49,8 @@ func (d *Driver) alive(ep Endpoint) (bool, error) {
 	return starting || d.inContainer(ep, link), nil
 }
 
-// inContainer reports whether the endpoint, with this host end, is in a container. A carrier alone does not say so: when a
-// container has ended Docker unmounts its sandbox, and the kernel takes its time to remove what was in it.
+// inContainer reports whether the endpoint, with this host end, is in a container. A carrier alone does not say so:
+// when a container has ended Docker unmounts its sandbox, and the kernel removes what was in it only later.
 func (d *Driver) inContainer(ep Endpoint, hostEnd netlink.Link) bool {
 	if ep.Sandbox == "" {
 		return false
@@ -69,7 +69,7 @@ func (d *Driver) sandboxError(sandbox string) error {
 }
 
 // retireConflicting retires the endpoints that have the new one's MAC or one of its addresses but no living container.
-// A living one is a reason to refuse: ErrConflict.
+// If one of them has a living container, it returns ErrConflict.
 func (d *Driver) retireConflicting(ctx context.Context, spec EndpointSpec, others []Endpoint) error {
 	for _, old := range others {
 		claim := sharedClaim(spec, old)
@@ -81,9 +81,11 @@ func (d *Driver) retireConflicting(ctx context.Context, spec EndpointSpec, other
 			return err
 		}
 		if alive {
-			return fmt.Errorf("%w: %s is in use on this network by endpoint %s (`weave ps` shows whose it is)", ErrConflict, claim, old.ID)
+			return fmt.Errorf("%w: %s is in use on this network by endpoint %s (`weave ps` shows whose it is)",
+				ErrConflict, claim, old.ID)
 		}
-		d.logOf(old).Warnf("%s is wanted by endpoint %s: removing this one, which has no living container", claim, spec.ID)
+		d.logOf(old).Warnf("removing this endpoint, which has no living container: endpoint %s needs its %s",
+			spec.ID, claim)
 		if err := d.retire(ctx, old); err != nil {
 			return err
 		}
@@ -104,8 +106,8 @@ func sharedClaim(spec EndpointSpec, old Endpoint) string {
 	return ""
 }
 
-// ensureFreePort makes sure that the bridge has a port left: it waits for pairs that are being removed, then retires an
-// endpoint without a living container. ErrFull: there is none.
+// ensureFreePort makes sure that the bridge has a port left: it waits for pairs that are being removed, then retires
+// an endpoint without a living container. It returns ErrFull if there is none.
 func (d *Driver) ensureFreePort(ctx context.Context, nw Network) error {
 	if len(d.tracked.endpointsOf(nw.ID))+d.removals.count(nw.ID) < maxPorts {
 		return nil

@@ -16,14 +16,14 @@ const (
 	containerEndPrefix = "wvc-"
 )
 
-// idPattern is what an id of Docker's (64 hexadecimal digits) and of Swarm's (25 letters and digits) have in common. Links
-// are named after the first characters of an id, so it must not be shorter.
+// idPattern matches the ids of Docker (64 hexadecimal digits) and of Swarm (25 letters and digits). Links are named
+// after the first characters of an id, so it must not be shorter.
 var idPattern = regexp.MustCompile(`^[a-zA-Z0-9]{12,64}$`)
 
-// Check returns ErrInvalid unless the id is one that Docker could give.
+// Check returns ErrInvalid if Docker could not give such an id.
 func (id NetworkID) Check() error { return checkID("network", string(id)) }
 
-// Check returns ErrInvalid unless the id is one that Docker could give.
+// Check returns ErrInvalid if Docker could not give such an id.
 func (id EndpointID) Check() error { return checkID("endpoint", string(id)) }
 
 func checkID(what, id string) error {
@@ -51,8 +51,9 @@ var dockerBridge = regexp.MustCompile(`^br-[0-9a-f]{12}$`)
 
 const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-// checkBridgeName checks a bridge name that the user chose. It follows the rules of the kernel (dev_valid_name), refuses
-// names that weave makes itself, and those that iptables would take for an option or, with a final +, for a wildcard.
+// checkBridgeName checks a bridge name that the user chose. It follows the rules of the kernel (dev_valid_name),
+// refuses names that weave makes itself, and those that iptables would read as an option or, with a final +, as a
+// wildcard.
 func checkBridgeName(name string) error {
 	switch {
 	case name == "" || len(name) > maxName:

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// CreateNetwork makes the network's bridge. Docker sends no DeleteNetwork when this fails, and Swarm repeats the request
-// for a network that is there: the same request again is no error, another one with the same id is ErrConflict.
+// CreateNetwork makes the network's bridge. Docker sends no DeleteNetwork when this fails. Swarm repeats requests, so
+// the same request for a network that is there is no error; another one with the same id is ErrConflict.
 func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 	if err := d.withDefaults(spec).check(); err != nil {
 		return err
@@ -20,7 +20,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 	defer unlock()
 	if old, ok := d.tracked.network(spec.ID); ok {
 		if spec.matches(old) {
-			return d.completeNetwork(ctx, old) // its removal may have failed half way
+			return d.completeNetwork(ctx, old) // its removal may have failed
 		}
 		return fmt.Errorf("%w: network %s is there already, made with other options or subnets: remove it first",
 			ErrConflict, spec.ID)
@@ -37,9 +37,11 @@ func (d *Driver) withDefaults(spec NetworkSpec) NetworkSpec {
 	return spec
 }
 
-// createNetwork makes what the network needs in the kernel, the record first. What a failure leaves is taken back.
+// createNetwork writes the record, then makes what the network needs in the kernel. If a step fails, those before it
+// are undone.
 func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error) {
-	nw, err := d.newNetwork(spec)
+	own := networkAlias(d.stateID, spec.ID)
+	nw, err := d.newNetwork(spec, func(a alias) bool { return a == own })
 	if err != nil {
 		return err
 	}
@@ -50,11 +52,10 @@ func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error
 		return err
 	}
 	u.push(func() error { d.tracked.removeNetwork(nw.ID); return nil })
-	u.push(func() error { return d.eraseNetwork(cleanup, nw) })
+	u.push(func() error { return d.removeNetwork(cleanup, nw) })
 	if err := d.writeNetwork(ctx, nw); err != nil {
 		return err
 	}
-	u.push(func() error { return d.removeNetworkBridge(nw) })
 	u.push(func() error {
 		d.tracked.removeNetwork(nw.ID) // so that its rule is not wanted any more
 		return d.setForwarding(cleanup)
@@ -62,9 +63,10 @@ func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error
 	return d.completeNetwork(ctx, nw)
 }
 
-// newNetwork returns the network that spec asks for, about to be made. It finds out whose the bridge is: one that is there
-// already is used if the user named it and refused if it only has the name that weave would give.
-func (d *Driver) newNetwork(spec NetworkSpec) (Network, error) {
+// newNetwork returns the network that spec asks for, about to be made. It finds out whether a bridge that is there
+// already is weave's; isOurs says so of its alias. Somebody else's bridge is used if the user has named it, and is a
+// conflict if it has the name that weave gives by itself.
+func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network, error) {
 	spec = d.withDefaults(spec)
 	own := bridgeName(spec.ID)
 	nw := Network{
@@ -77,14 +79,16 @@ func (d *Driver) newNetwork(spec NetworkSpec) (Network, error) {
 	if err != nil || link == nil {
 		return nw, err
 	}
-	mine := link.Attrs().Alias == networkAlias(d.stateID, nw.ID).String()
+	a, ok := parseAlias(link.Attrs().Alias)
+	ours := ok && isOurs(a)
 	switch {
-	case nw.Bridge == own && link.Attrs().Alias != "" && !mine:
+	case nw.Bridge == own && link.Attrs().Alias != "" && !ours:
 		return nw, fmt.Errorf("%w: bridge %s belongs to somebody else (alias %q)", ErrConflict, own, link.Attrs().Alias)
 	case nw.Bridge != own && link.Type() != "bridge":
-		return nw, fmt.Errorf("%w: option %s: %s is a %s, not a bridge", ErrConflict, optionBridge, nw.Bridge, link.Type())
+		return nw, fmt.Errorf("%w: option %s: %s is a %s, not a bridge",
+			ErrConflict, optionBridge, nw.Bridge, link.Type())
 	}
-	nw.Foreign = nw.Bridge != own && !mine
+	nw.Foreign = nw.Bridge != own && !ours
 	return nw, nil
 }
 
@@ -108,8 +112,8 @@ func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 	return nil
 }
 
-// DeleteNetwork removes the network and what is left on it. Docker forgets the network whatever the answer, so an unknown
-// network is no error, and endpoints that are still on it are such that Docker has forgotten.
+// DeleteNetwork removes the network and what is left on it. Docker forgets the network whatever weave answers. So an
+// unknown network is no error, and Docker has forgotten any endpoints that are still on it.
 func (d *Driver) DeleteNetwork(ctx context.Context, id NetworkID) error {
 	if err := id.Check(); err != nil {
 		return err
@@ -154,7 +158,8 @@ func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
 	return nil
 }
 
-// removeNetwork removes what the network has in the kernel, then its record.
+// removeNetwork removes what the network has in the kernel, then its record. If the first fails the record stays, so
+// that Reconcile removes both.
 func (d *Driver) removeNetwork(ctx context.Context, nw Network) error {
 	if err := d.removeNetworkBridge(nw); err != nil {
 		return err

@@ -19,7 +19,7 @@ type networkLock struct {
 	users int // who holds it or waits for it; the last one removes it from the map
 }
 
-// lock waits for the network's lock until ctx ends. The function that it returns gives the lock back.
+// lock waits for the network's lock until ctx ends. The function that it returns releases the lock.
 func (n *networkLocks) lock(ctx context.Context, id NetworkID) (unlock func(), err error) {
 	l := n.enter(id)
 	if err := l.Acquire(ctx, 1); err != nil {

@@ -17,14 +17,15 @@ const (
 	optionDockerMTU = dockerPrefix + "driver.mtu" // Docker's own name for optionMTU
 )
 
-// dockerPrefix begins the names of Docker's own options. They pass, known or not: Docker adds such from its
-// configuration.
+// dockerPrefix begins the names of Docker's own options. They are accepted whether weave knows them or not, since
+// Docker adds some from its configuration.
 const dockerPrefix = "com.docker.network."
 
-// networkOptions are the options that weave takes.
+// networkOptions are weave's own options.
 var networkOptions = []string{optionBridge, optionMTU, optionMulticast}
 
-// Bounds of an MTU in bytes: the least that IPv4 (RFC 791) and IPv6 (RFC 8200) work with, and the most that a veth takes.
+// Bounds of an MTU in bytes: the least that IPv4 (RFC 791) and IPv6 (RFC 8200) work with, and the most that a veth can
+// have.
 const (
 	MinMTU     = 68
 	MaxMTU     = 65535
@@ -38,8 +39,8 @@ type NetworkOptions struct {
 	Multicast bool
 }
 
-// ParseNetworkOptions reads the options that a user typed. An unknown or malformed one is ErrInvalid, with its name, its
-// value and what is accepted.
+// ParseNetworkOptions reads the options that a user typed. An unknown or malformed one is ErrInvalid, and its message
+// has the name, the value and what is accepted.
 func ParseNetworkOptions(options map[string]string) (NetworkOptions, error) {
 	var out NetworkOptions
 	var dockerMTU int
@@ -59,7 +60,8 @@ func ParseNetworkOptions(options map[string]string) (NetworkOptions, error) {
 		case key == optionMulticast:
 			out.Multicast, err = parseBool(key, value)
 		case !strings.HasPrefix(key, dockerPrefix):
-			err = fmt.Errorf("%w: unknown option %s=%q: weave takes %s", ErrInvalid, key, value, strings.Join(networkOptions, ", "))
+			err = fmt.Errorf("%w: unknown option %s=%q: weave takes %s",
+				ErrInvalid, key, value, strings.Join(networkOptions, ", "))
 		}
 		if err != nil {
 			return NetworkOptions{}, err

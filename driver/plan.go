@@ -1,17 +1,16 @@
 package driver
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 )
 
-// plan is what has to be done so that the kernel has what the records say. Making a plan changes nothing, and applying it
-// does not change the plan.
+// plan is what has to be done so that the kernel has what the records say. Making a plan changes nothing, and applying
+// it does not change the plan.
 type plan struct {
 	networks  []Network  // those that are kept
 	endpoints []Endpoint // likewise
@@ -102,18 +101,22 @@ func (w world) plan() plan {
 	return p
 }
 
-// isPresent reports whether an endpoint is more than a record. After a reboot every pair is gone and so is every sandbox:
-// Docker makes new endpoints. Where somebody deleted the pair of a container that runs on, the endpoint is present, for
-// the listing to tell of it.
+// isPresent reports whether more of an endpoint is left than its record. After a reboot its pair and its sandbox are
+// gone, and Docker makes new endpoints. If somebody has deleted the pair of a running container, the sandbox is still
+// there: the endpoint is kept, so that listings show what it lacks.
 func (w world) isPresent(ep Endpoint) bool {
 	return w.links[ep.HostEnd] != nil || ep.Sandbox != "" && w.alive(ep.Sandbox)
 }
 
-// claimed returns the names of the links that records name.
+// claimed returns the names of the links that records name. A bridge that the user has named is made under weave's own
+// name for it; until it is renamed, that name is claimed, too.
 func (w world) claimed() map[string]bool {
 	names := map[string]bool{}
 	for _, nw := range w.networks {
 		names[nw.Bridge] = true
+		if w.links[nw.Bridge] == nil {
+			names[bridgeName(nw.ID)] = true
+		}
 	}
 	for _, r := range w.endpoints {
 		names[r.HostEnd] = true
@@ -121,30 +124,65 @@ func (w world) claimed() map[string]bool {
 	return names
 }
 
-// planUnclaimed plans for links that carry this state's alias though no record names them: host ends first, so that no
-// bridge is removed while it has ports. A host end with a carrier is in use; its record was lost, and it stays.
+// planUnclaimed plans for links that carry this state's alias though no record names them. Host ends are removed first,
+// so that no bridge is removed while it has ports. What a container uses stays, as a problem: a host end that has a
+// carrier, and a bridge that has ports which no step removes. Their records were lost, or an adoption failed.
 func (w world) planUnclaimed(p *plan, claimed map[string]bool) {
-	var unclaimed []step
-	for name, link := range w.links {
-		a, ok := parseAlias(link.Attrs().Alias)
-		switch {
-		case claimed[name] || !ok || a.State != w.stateID:
-		case link.Type() == "veth" && hasCarrier(link):
-			p.problems = append(p.problems, problem{"link " + name, errors.New(
-				"a container uses it, and its record is gone: it is left alone, and taken up if Docker knows its endpoint")})
-		default:
-			unclaimed = append(unclaimed, step{action: removeLink, link: link})
+	removed := map[string]bool{} // names of links that steps remove
+	for _, s := range p.steps {
+		if s.action == removeEndpoint {
+			removed[s.endpoint.HostEnd] = true
 		}
 	}
-	slices.SortFunc(unclaimed, func(a, b step) int {
-		x, y := a.link, b.link
-		return strings.Compare(y.Type()+y.Attrs().Name, x.Type()+x.Attrs().Name) // "veth" before "bridge"
-	})
-	p.steps = append(p.steps, unclaimed...)
+	for _, link := range w.unclaimed("veth", claimed) {
+		name := link.Attrs().Name
+		if hasCarrier(link) {
+			p.problems = append(p.problems, inUse(link, "endpoint"))
+			continue
+		}
+		removed[name] = true
+		p.steps = append(p.steps, step{action: removeLink, link: link})
+	}
+	for _, link := range w.unclaimed("bridge", claimed) {
+		if w.hasPort(link, removed) {
+			p.problems = append(p.problems, inUse(link, "network"))
+			continue
+		}
+		p.steps = append(p.steps, step{action: removeLink, link: link})
+	}
 }
 
-// planNetwork plans for a network that is kept, with its endpoints that are. It looks at nothing else, so it can be used
-// at any time, under the network's lock.
+// unclaimed returns the links of a kind that carry this state's alias and have no claimed name, in the order of names.
+func (w world) unclaimed(kind string, claimed map[string]bool) []netlink.Link {
+	var out []netlink.Link
+	for _, name := range slices.Sorted(maps.Keys(w.links)) {
+		link := w.links[name]
+		a, ok := parseAlias(link.Attrs().Alias)
+		if ok && a.State == w.stateID && link.Type() == kind && !claimed[name] {
+			out = append(out, link)
+		}
+	}
+	return out
+}
+
+// hasPort reports whether a bridge has a port that is not among the removed links.
+func (w world) hasPort(bridge netlink.Link, removed map[string]bool) bool {
+	for name, link := range w.links {
+		if link.Attrs().MasterIndex == bridge.Attrs().Index && !removed[name] {
+			return true
+		}
+	}
+	return false
+}
+
+// inUse is the problem of a link that containers use though no record names it.
+func inUse(link netlink.Link, kind string) problem {
+	return problem{"link " + link.Attrs().Name, fmt.Errorf(
+		"a container uses it, and its record is gone: it is left alone, and taken over if Docker knows its %s", kind)}
+}
+
+// planNetwork plans for a network that is kept, with its endpoints that are. It looks at nothing else, so it can be
+// used at any time, under the network's lock.
 func (w world) planNetwork(p *plan, nw Network, endpoints []Endpoint) {
 	if !nw.Foreign && w.becameForeign(nw) {
 		nw.Foreign = true
@@ -158,8 +196,9 @@ func (w world) planNetwork(p *plan, nw Network, endpoints []Endpoint) {
 	}
 }
 
-// becameForeign reports whether a bridge that the user has named, and weave has made, is somebody else's by now: after a
-// reboot the host's own configuration was faster. A bridge of weave's own never has that name without its alias.
+// becameForeign reports whether a bridge that the user has named, and weave has made, now belongs to somebody else:
+// after a reboot the host's own configuration may make it before weave does. A bridge of weave's own never has that
+// name without its alias.
 func (w world) becameForeign(nw Network) bool {
 	link := w.links[nw.Bridge]
 	return link != nil && nw.Bridge != bridgeName(nw.ID) && link.Attrs().Alias == ""
@@ -175,8 +214,8 @@ func (w world) planBridge(p *plan, nw Network) {
 	}
 }
 
-// planHostEnd plans for an endpoint's host end. One that is missing can't be made again, since the container end is gone
-// with it.
+// planHostEnd plans for an endpoint's host end. One that is missing can't be made again, since the container end is
+// gone with it.
 func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
 	link, bridge := w.links[ep.HostEnd], w.links[nw.Bridge]
 	want := endpointAlias(w.stateID, ep.ID)
@@ -198,9 +237,10 @@ func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
 	p.steps = append(p.steps, step{action: ensureHostEnd, network: nw, endpoint: ep, link: link})
 }
 
-// inOrder reports whether a link is as weave makes it. The MTU of a host end is its network's, whatever the bridge has: a
-// port of somebody else's may have lowered that. So a host end's is not looked at.
+// inOrder reports whether a link is as weave makes it. The MTU of a host end is not compared: it is the network's,
+// while the bridge may have a lower one because of a port that somebody else has added.
 func inOrder(link netlink.Link, alias alias, mtu, master int) bool {
 	a := link.Attrs()
-	return a.Alias == alias.String() && a.Flags&net.FlagUp != 0 && a.MasterIndex == master && (master != 0 || a.MTU == mtu)
+	isUp, isPort := a.Flags&net.FlagUp != 0, master != 0
+	return a.Alias == alias.String() && isUp && a.MasterIndex == master && (isPort || a.MTU == mtu)
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/vishvananda/netlink"
 )
 
-// Problems returns what is wrong now, a line for each: what the kernel lacks of what is tracked, what is left over from
-// removals that failed, and rules that the firewall could not set. What was put right since it was last called is not in
-// it. It changes nothing.
+// Problems returns what is wrong now, one line for each problem: what the kernel lacks of what is tracked, what is
+// left over from removals that failed, and rules that the firewall could not set. What has been put right is not among
+// them. It changes nothing.
 func (d *Driver) Problems(ctx context.Context) []string {
 	found, err := d.findProblems(ctx)
 	if err != nil {
@@ -24,36 +26,41 @@ func (d *Driver) Problems(ctx context.Context) []string {
 	return out
 }
 
+// findProblems looks at the kernel twice and at memory and the records before, between and after. Requests run
+// meanwhile: they record a link before they make it and erase the record after they have removed the link, and they
+// track what is complete. So a link that is there both times was left over if no record named it in between; and what
+// was tracked before and after the first look, and was not removed and made again, is missing if that look does not
+// show it.
 func (d *Driver) findProblems(ctx context.Context) ([]problem, error) {
-	// Requests go on meanwhile. So a thing is missing only if it was tracked both before and after the look, and left over
-	// only if no record named it at either time.
-	before, err := d.remembered(ctx)
-	if err != nil {
-		return nil, err
-	}
+	before := d.recall()
 	w, err := d.look(ctx, nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	after, err := d.remembered(ctx)
+	after := d.recall()
+	if w.networks, w.endpoints, err = d.loadRecords(ctx); err != nil {
+		return nil, err
+	}
+	w.endpoints = slices.DeleteFunc(w.endpoints, func(r endpointRecord) bool {
+		_, tracked := after.endpoints[r.ID]
+		return r.Phase == Going && !tracked && !d.removals.has(r.ID) // its removal has failed
+	})
+	claimed := w.claimed()
+	again, err := d.look(ctx, nil, nil)
 	if err != nil {
 		return nil, err
 	}
 	var p plan
 	for id, nw := range before.networks {
-		if now, ok := after.networks[id]; !ok || now.Phase != Made || nw.Phase != Made {
-			continue
+		if now := after.networks[id]; nw.Phase == Made && now.Phase == Made && now.Created.Equal(nw.Created) {
+			w.planNetwork(&p, nw, commonEndpoints(id, before, after))
 		}
-		var endpoints []Endpoint
-		for _, ep := range before.endpoints {
-			if _, ok := after.endpoints[ep.ID]; ok && ep.Network == id {
-				endpoints = append(endpoints, ep)
-			}
-		}
-		w.planNetwork(&p, nw, endpoints)
 	}
-	maps.Copy(before.claimed, after.claimed)
-	w.planUnclaimed(&p, before.claimed)
+	maps.DeleteFunc(w.links, func(name string, link netlink.Link) bool {
+		now := again.links[name]
+		return now == nil || now.Attrs().Index != link.Attrs().Index
+	})
+	w.planUnclaimed(&p, claimed)
 	for _, s := range p.steps {
 		p.problems = append(p.problems, problem{s.subject(), s.pending()})
 	}
@@ -63,14 +70,13 @@ func (d *Driver) findProblems(ctx context.Context) ([]problem, error) {
 	return p.problems, nil
 }
 
-// memory is what is tracked and recorded at one moment.
+// memory is what is tracked at one moment.
 type memory struct {
 	networks  map[NetworkID]Network
 	endpoints map[EndpointID]Endpoint
-	claimed   map[string]bool // names of links that records name, but for those of removals that have failed
 }
 
-func (d *Driver) remembered(ctx context.Context) (memory, error) {
+func (d *Driver) recall() memory {
 	m := memory{networks: map[NetworkID]Network{}, endpoints: map[EndpointID]Endpoint{}}
 	for _, nw := range d.tracked.Networks() {
 		m.networks[nw.ID] = nw
@@ -78,18 +84,18 @@ func (d *Driver) remembered(ctx context.Context) (memory, error) {
 	for _, ep := range d.tracked.Endpoints() {
 		m.endpoints[ep.ID] = ep
 	}
-	networks, endpoints, err := d.loadRecords(ctx)
-	if err != nil {
-		return memory{}, err
-	}
-	m.claimed = world{networks: networks}.claimed()
-	leaving := d.removals.hostEnds()
-	for _, r := range endpoints {
-		if _, tracked := m.endpoints[r.ID]; tracked || r.Phase != Going || leaving[r.HostEnd] {
-			m.claimed[r.HostEnd] = true
+	return m
+}
+
+// commonEndpoints returns the endpoints of a network that are the same in both memories.
+func commonEndpoints(id NetworkID, before, after memory) []Endpoint {
+	var out []Endpoint
+	for _, ep := range before.endpoints {
+		if now, ok := after.endpoints[ep.ID]; ok && ep.Network == id && now.Created.Equal(ep.Created) {
+			out = append(out, ep)
 		}
 	}
-	return m, nil
+	return out
 }
 
 // pending tells what a step that has not been done means, and what helps.
@@ -98,7 +104,8 @@ func (s step) pending() error {
 	case removeLink:
 		return errors.New("it belongs to no endpoint and no network any more: it will be removed at weave's next start")
 	case giveUpBridge:
-		return errors.New("somebody else has made it anew: it will be used, never changed and never deleted, from weave's next start on")
+		return errors.New(
+			"somebody else has made it again: from weave's next start on it will be used, and never changed or deleted")
 	}
 	return errors.New("it is missing or was changed: it will be repaired at weave's next start")
 }

@@ -3,6 +3,8 @@ package driver
 import (
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -92,5 +94,93 @@ func TestRepair(t *testing.T) {
 	}
 	if _, err := r.Repair(t.Context(), "ffffffffffff"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an unknown network: %v, want ErrNotFound", err)
+	}
+}
+
+// TestNoProblemsWhileRequestsRun asks for the problems all the time while networks and endpoints come and go.
+func TestNoProblemsWhileRequestsRun(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	ctx := t.Context()
+	var requests sync.WaitGroup
+	for n := range 4 {
+		spec := newNetwork(networkID(n))
+		if n == 0 {
+			spec.Bridge = "br-app"
+		}
+		requests.Go(func() {
+			for range 4 {
+				err := r.CreateNetwork(ctx, spec)
+				for i := range 8 {
+					ep, createErr := r.CreateEndpoint(ctx, newEndpoint(spec.ID, 8*n+i))
+					_, joinErr := r.Join(ctx, spec.ID, ep.ID, "/run/docker/netns/x")
+					err = errors.Join(err, createErr, joinErr)
+				}
+				for i := range 7 { // the last one goes with its network
+					err = errors.Join(err, r.DeleteEndpoint(ctx, spec.ID, endpointID(8*n+i)))
+				}
+				if err := errors.Join(err, r.DeleteNetwork(ctx, spec.ID)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { requests.Wait(); close(done) }()
+	for looks := 0; ; looks++ {
+		if found := r.Problems(ctx); len(found) > 0 {
+			t.Errorf("look %d: problems %q, want none", looks, found)
+		}
+		select {
+		case <-done:
+			t.Logf("looked %d times", looks)
+			checkProblems(t, r)
+			return
+		default:
+		}
+	}
+}
+
+// TestNoProblemsAtAnyStep asks for the problems before each change that a request makes: what is half done is no problem.
+func TestNoProblemsAtAnyStep(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	ctx := t.Context()
+	old := newRig(t)
+	old.createNetwork(newNetwork(netID))
+	left, mac := old.createEndpoint(netID, 9)
+	old.stop()
+
+	r := newRig(t)
+	var steps atomic.Int32
+	check := func(name string) {
+		steps.Add(1)
+		if found := r.Problems(ctx); len(found) > 0 {
+			t.Errorf("%s: problems %q, want none", name, found)
+		}
+	}
+	r.step, r.links.step = check, check
+	named := onBridge(networkID(1), "br-app")
+	r.createNetwork(named)
+	id, _ := r.createEndpoint(named.ID, 1)
+	r.attach(id, nstest.New(t), "eth0")
+	if err := r.Leave(ctx, named.ID, id); err != nil {
+		t.Fatal(err)
+	}
+	r.delete(id)
+	if err := r.DeleteNetwork(ctx, named.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Adopt(ctx, newNetwork(netID), []AdoptedEndpoint{adopted(left, mac, nil, "")}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(r.Endpoints()); n != 1 {
+		t.Errorf("%d endpoints adopted, want 1", n)
+	}
+	if n := steps.Load(); n < 20 {
+		t.Errorf("looked at %d steps, want more than 20", n)
 	}
 }

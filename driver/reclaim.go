@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Reclaimable reports whether IPAM may hand out an address of a network's pool though it holds it since that time: Docker
-// forgets endpoints without releasing their addresses when it is killed. The address must be neither the gateway nor
-// reserved, no living endpoint may have it, and none may be about to take it or to give it back. Of a pool that no network
-// has, nothing is known: false.
+// Reclaimable reports whether IPAM may hand out an address again that has been held since the given time. A Docker
+// daemon that is killed forgets endpoints without releasing their addresses. The address must be neither the gateway
+// nor reserved, no living endpoint may have it, and Docker must not be about to use or to release it. It is false for
+// a pool that no network has.
 func (d *Driver) Reclaimable(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool {
-	if d.docker.mayFollow(since) { // its endpoint is about to be made
+	if d.docker.mayFollow(since) { // its endpoint may be about to be made
 		return false
 	}
 	known := false
@@ -22,17 +22,17 @@ func (d *Driver) Reclaimable(space string, subnet netip.Prefix, addr netip.Addr,
 			continue
 		}
 		known = true
-		if p := nw.Pools[i]; p.Gateway == addr || slices.Contains(p.Reserved, addr) || d.deleted.has(nw.ID, addr, d.docker) {
+		if p := nw.Pools[i]; p.Gateway == addr || slices.Contains(p.Reserved, addr) {
 			return false
 		}
-		if d.hasLivingEndpoint(nw.ID, addr) {
+		if d.deleted.has(nw.ID, addr, d.docker) || d.hasLivingEndpoint(nw.ID, addr) {
 			return false
 		}
 	}
 	return known
 }
 
-// hasLivingEndpoint reports whether a living endpoint has the address, or one of which that can't be found out.
+// hasLivingEndpoint reports whether an endpoint has the address that is alive, or may be.
 func (d *Driver) hasLivingEndpoint(nw NetworkID, addr netip.Addr) bool {
 	for _, ep := range d.tracked.endpointsOf(nw) {
 		if !ep.has(addr) {
@@ -45,7 +45,7 @@ func (d *Driver) hasLivingEndpoint(nw NetworkID, addr netip.Addr) bool {
 	return false
 }
 
-// deletedEndpoints are the endpoints that Docker has just had deleted. It releases their addresses next.
+// deletedEndpoints are the endpoints that Docker has deleted lately. It releases their addresses next.
 type deletedEndpoints struct {
 	mu   sync.Mutex
 	list []deletedEndpoint

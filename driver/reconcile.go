@@ -15,18 +15,19 @@ import (
 
 // Report is what a reconciliation found and did, one line for each.
 type Report struct {
-	Networks  int           // tracked now
-	Endpoints int           // tracked now
-	Repaired  []string      // made or repaired
-	Removed   []string      // named by no record, or only half there
-	Problems  []string      // could not be put right
-	Took      time.Duration //
+	Networks  int      // how many are tracked now
+	Endpoints int      // likewise
+	Repaired  []string // made or repaired
+	Removed   []string // had no record, or were made or removed only in part
+	Problems  []string // could not be put right
+	Took      time.Duration
 }
 
-// Reconcile loads the records and makes the kernel have what they say: what is missing or wrong is made again, what was
-// left half way is removed, and so is what carries this state's id and is named by no record. Nothing else is touched. One
-// thing that can't be put right is a problem in the report and keeps nothing else from it; an error means that what there
-// is could not be found out, and nothing was changed. It is called once, before Docker's calls are answered.
+// Reconcile loads the records and makes the kernel match them: it makes again what is missing or wrong, and removes
+// what was made or removed only in part, and links with this state's id that no record names. It touches nothing else.
+// What can't be put right is a problem in the report, and the rest is put right nevertheless. An error means that the
+// present state could not be found out and that nothing was changed. Reconcile must be called once, before Docker's
+// calls are answered.
 func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 	start := time.Now()
 	networks, endpoints, err := d.loadRecords(ctx)
@@ -44,7 +45,7 @@ func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 	return report, nil
 }
 
-// Repair makes the kernel have what one tracked network needs, at any time.
+// Repair makes the kernel match one tracked network. It may be called at any time.
 func (d *Driver) Repair(ctx context.Context, id NetworkID) (Report, error) {
 	start := time.Now()
 	unlock, err := d.locks.lock(ctx, id)
@@ -185,6 +186,7 @@ func (d *Driver) repairHostEnd(s step) error {
 		return fmt.Errorf("%w: bridge %s", ErrNotFound, s.network.Bridge)
 	}
 	return d.links.attachHostEnd(s.link, veth{
-		HostEnd: s.endpoint.HostEnd, Alias: endpointAlias(d.stateID, s.endpoint.ID), MTU: s.link.Attrs().MTU, Bridge: bridge,
+		HostEnd: s.endpoint.HostEnd, Alias: endpointAlias(d.stateID, s.endpoint.ID),
+		MTU: s.link.Attrs().MTU, Bridge: bridge,
 	})
 }

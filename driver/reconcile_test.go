@@ -114,6 +114,9 @@ func TestNetworkIsMadeAgainAfterItsRemovalFailed(t *testing.T) {
 	if err := errors.Join(r.writeNetwork(t.Context(), nw), r.setForwarding(t.Context())); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := r.CreateEndpoint(t.Context(), newEndpoint(netID, 1)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an endpoint on it: %v, want ErrNotFound", err)
+	}
 	r.createNetwork(newNetwork(netID))
 	r.createEndpoint(netID, 1)
 	checkConsistent(t, r.Driver)

@@ -12,8 +12,8 @@ import (
 // removalTime bounds the removal of one veth pair.
 const removalTime = 30 * time.Second
 
-// removals are the veth pairs that are being removed in the background. Only requests that need their names or their ports
-// wait for them.
+// removals are the veth pairs that are being removed in the background. Only requests that need their names or their
+// ports wait for them.
 type removals struct {
 	group   sync.WaitGroup
 	kernel  sync.Mutex // held while one pair is removed: the kernel removes one after the other anyway
@@ -26,26 +26,28 @@ type removal struct {
 	done chan struct{} // closed at the end
 }
 
-// start runs remove for the endpoint in the background.
-func (r *removals) start(ep Endpoint, remove func(ctx context.Context)) {
+// add notes that the endpoint's pair is about to be removed, and returns a function that runs remove in the background.
+func (r *removals) add(ep Endpoint, remove func(ctx context.Context)) (start func()) {
 	done := make(chan struct{})
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.pending == nil {
 		r.pending = map[EndpointID]removal{}
 	}
 	r.pending[ep.ID] = removal{ep, done}
-	r.mu.Unlock()
-	r.group.Go(func() {
-		r.kernel.Lock()
-		ctx, cancel := context.WithTimeout(context.Background(), removalTime)
-		defer cancel()
-		remove(ctx)
-		r.kernel.Unlock()
-		r.mu.Lock()
-		delete(r.pending, ep.ID)
-		r.mu.Unlock()
-		close(done)
-	})
+	return func() {
+		r.group.Go(func() {
+			r.kernel.Lock()
+			ctx, cancel := context.WithTimeout(context.Background(), removalTime)
+			defer cancel()
+			remove(ctx)
+			r.kernel.Unlock()
+			r.mu.Lock()
+			delete(r.pending, ep.ID)
+			r.mu.Unlock()
+			close(done)
+		})
+	}
 }
 
 // close waits until every removal has ended.
@@ -62,13 +64,12 @@ func (r *removals) waitEndpoint(ctx context.Context, id EndpointID) error {
 	return await(ctx, r.matching(func(x removal) bool { return x.ID == id }))
 }
 
-// hostEnds returns the names of all host ends that are being removed.
-func (r *removals) hostEnds() map[string]bool {
-	names := map[string]bool{}
-	for _, x := range r.matching(func(removal) bool { return true }) {
-		names[x.HostEnd] = true
-	}
-	return names
+// has reports whether the endpoint's pair is being removed.
+func (r *removals) has(id EndpointID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.pending[id]
+	return ok
 }
 
 func (r *removals) of(nw NetworkID) []removal {
@@ -93,21 +94,24 @@ func await(ctx context.Context, rs []removal) error {
 }
 
 // retire marks the endpoint as going and has its veth pair removed in the background. If weave ends before that,
-// Reconcile does it.
+// Reconcile removes it. The removal is pending before the endpoint is untracked: at no time does the pair look
+// forgotten.
 func (d *Driver) retire(ctx context.Context, ep Endpoint) error {
 	if err := d.writeEndpoint(ctx, ep, Going); err != nil {
 		return err
 	}
-	d.tracked.removeEndpoint(ep.ID)
-	d.removals.start(ep, func(ctx context.Context) {
+	start := d.removals.add(ep, func(ctx context.Context) {
 		if err := d.removeEndpoint(ctx, ep); err != nil {
 			d.logOf(ep).WithError(err).Error("veth pair not removed: it will be at the plugin's next start")
 		}
 	})
+	d.tracked.removeEndpoint(ep.ID)
+	start()
 	return nil
 }
 
-// removeEndpoint removes the endpoint's veth pair, then its record.
+// removeEndpoint removes the endpoint's veth pair, then its record. If the first fails the record stays, so that
+// Reconcile removes both.
 func (d *Driver) removeEndpoint(ctx context.Context, ep Endpoint) error {
 	if err := d.links.removeOurs(ep.HostEnd, "veth", endpointAlias(d.stateID, ep.ID)); err != nil {
 		return err

@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HostRoutes returns the destinations that the host has routes to in any table, since a VPN may have one of its own:
-// subnets that containers must not be given. Default routes are left out, and those to less than 8 bits of prefix: a VPN
-// sets a default route in such pieces (0.0.0.0/1 and 128.0.0.0/1, fc00::/7).
+// HostRoutes returns the destinations that the host has routes to in any table, since a VPN may have one of its own.
+// Containers must not be given these subnets. Default routes are left out, and so are routes with a prefix of less
+// than 8 bits, since a VPN may set a default route in such pieces (0.0.0.0/1 and 128.0.0.0/1, fc00::/7).
 func HostRoutes(ctx context.Context) ([]netip.Prefix, error) {
 	routes, err := dump(ctx, "routes", func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		everyTable := &netlink.Route{Table: unix.RT_TABLE_UNSPEC}
+		return netlink.RouteListFiltered(netlink.FAMILY_ALL, everyTable, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ type NetworkSpec struct {
 	Definition // MTU 0: the driver's default
 
 	Bridge    string // name that the user chose for the bridge; empty: weave makes one and names it
-	Announced bool   // Docker itself announces new addresses by ARP and neighbour discovery, as it does from version 28 on
+	Announced bool   // Docker announces new addresses itself, by ARP and neighbour discovery (from version 28 on)
 }
 
 // EndpointSpec is what Docker asks CreateEndpoint for.
@@ -39,7 +39,7 @@ type AdoptedEndpoint struct {
 	Sandbox string // Docker's SandboxKey; empty: it is in no container now
 }
 
-// check returns an error for a network that can't be made as asked for.
+// check returns ErrInvalid for a malformed spec.
 func (spec NetworkSpec) check() error {
 	if err := spec.ID.Check(); err != nil {
 		return err
@@ -78,8 +78,8 @@ func (p Pool) check() error {
 	return nil
 }
 
-// matches reports whether the tracked network is what spec asks for. What spec leaves open is as it was when the network
-// was made, whatever the default is now: Swarm repeats requests.
+// matches reports whether the tracked network is what spec asks for. An MTU that spec leaves open is the one that the
+// network was made with, even if the default has changed since: Swarm repeats requests.
 func (spec NetworkSpec) matches(nw Network) bool {
 	asked := spec.Definition
 	asked.MTU = cmp.Or(asked.MTU, nw.MTU)
@@ -91,7 +91,7 @@ func (spec NetworkSpec) matches(nw Network) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
-// check returns an error for an endpoint that no network could have.
+// check returns ErrInvalid for a malformed spec.
 func (spec EndpointSpec) check() error {
 	if err := checkIDs(spec.Network, spec.ID); err != nil {
 		return err
@@ -109,15 +109,17 @@ func (spec EndpointSpec) check() error {
 
 // matches reports whether the tracked endpoint is what spec asks for.
 func (spec EndpointSpec) matches(ep Endpoint) bool {
-	return ep.Network == spec.Network && slices.Equal(ep.Addresses, spec.Addresses) && (spec.MAC.IsZero() || spec.MAC == ep.MAC)
+	sameMAC := spec.MAC.IsZero() || spec.MAC == ep.MAC
+	return sameMAC && ep.Network == spec.Network && slices.Equal(ep.Addresses, spec.Addresses)
 }
 
 // checkAddresses checks that an endpoint's addresses belong to its network. A network without a subnet of an address's
-// family takes any, and so does one with Docker's null pool (0.0.0.0/0).
+// family accepts any, and so does one with Docker's null pool (0.0.0.0/0).
 func (def Definition) checkAddresses(addresses []netip.Prefix) error {
 	for _, a := range addresses {
-		family := slices.DeleteFunc(slices.Clone(def.Pools), func(p Pool) bool { return p.Subnet.Addr().Is4() != a.Addr().Is4() })
-		if len(family) > 0 && !slices.ContainsFunc(family, func(p Pool) bool { return p.Subnet.Contains(a.Addr()) }) {
+		sameFamily := func(p Pool) bool { return p.Subnet.Addr().Is4() == a.Addr().Is4() }
+		contains := func(p Pool) bool { return p.Subnet.Contains(a.Addr()) }
+		if slices.ContainsFunc(def.Pools, sameFamily) && !slices.ContainsFunc(def.Pools, contains) {
 			return fmt.Errorf("%w: address %s is in no subnet of network %s", ErrInvalid, a, def.ID)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// tracker holds in memory what the driver tracks: networks, endpoints and their carriers. It is the only writer of these.
-// What it returns are copies, and each change goes to the feed. Its lock is never held while anything waits.
+// tracker holds in memory what the driver tracks: networks, endpoints and their carriers. It is the only writer of
+// these. What it returns are copies, and each change goes to the feed. Its lock is never held while anything waits.
 type tracker struct {
 	mu        sync.RWMutex
 	networks  map[NetworkID]Network
@@ -27,7 +27,7 @@ func newTracker() *tracker {
 	}
 }
 
-// load takes what a start has found. It is the beginning and not a change, so the feed does not hear of it.
+// load sets what is tracked at the start. It publishes no changes.
 func (t *tracker) load(networks []Network, endpoints []Endpoint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -40,13 +40,14 @@ func (t *tracker) load(networks []Network, endpoints []Endpoint) {
 	}
 }
 
-// claimNetwork adds a network that is about to be made, unless another one has its bridge: ErrConflict.
+// claimNetwork adds a network that is about to be made. It returns ErrConflict if another network has its bridge.
 func (t *tracker) claimNetwork(nw Network) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, other := range t.networks {
 		if other.Bridge == nw.Bridge && other.ID != nw.ID {
-			return fmt.Errorf("%w: bridge %s is that of network %s: networks don't share one", ErrConflict, nw.Bridge, other.ID)
+			return fmt.Errorf("%w: bridge %s is that of network %s: networks don't share one",
+				ErrConflict, nw.Bridge, other.ID)
 		}
 	}
 	nw.Phase = Making
@@ -54,7 +55,7 @@ func (t *tracker) claimNetwork(nw Network) error {
 	return nil
 }
 
-// setNetwork replaces a tracked network. One that was not made until now is a change.
+// setNetwork replaces a tracked network. It publishes a change if the network was not made until now.
 func (t *tracker) setNetwork(nw Network) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -65,7 +66,7 @@ func (t *tracker) setNetwork(nw Network) {
 	}
 }
 
-// removeNetwork removes a network. One that was never made is no change.
+// removeNetwork removes a network. It publishes a change if the network had been made.
 func (t *tracker) removeNetwork(id NetworkID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,8 +102,8 @@ func (t *tracker) removeEndpoint(id EndpointID) {
 	t.feed.publish(Change{Kind: EndpointDeleted, Endpoint: ep})
 }
 
-// setSandbox puts an endpoint into a sandbox or, with an empty path, out of it. It has no carrier then: the container end
-// is moved into the sandbox, or out of it, after that.
+// setSandbox puts an endpoint into a sandbox or, with an empty path, out of it. It has no carrier then, since Docker
+// moves the container end only after that.
 func (t *tracker) setSandbox(id EndpointID, sandbox string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -119,8 +120,8 @@ func (t *tracker) setSandbox(id EndpointID, sandbox string) {
 	t.feed.publish(Change{Kind: kind, Endpoint: ep})
 }
 
-// setCarrier notes whether a host end has its carrier. It means something only while the endpoint is in a sandbox; other
-// links are none of the tracker's.
+// setCarrier records whether a host end has its carrier, which matters only while the endpoint is in a sandbox. Links
+// that are no endpoint's host end are ignored.
 func (t *tracker) setCarrier(hostEnd string, up bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -25,15 +25,15 @@ type Network struct {
 type Definition struct {
 	ID        NetworkID `json:"id"`
 	MTU       int       `json:"mtu"`                 // bytes; of the bridge and of both ends of its veth pairs
-	Internal  bool      `json:"internal,omitempty"`  // made with --internal: Docker gives it no way out
+	Internal  bool      `json:"internal,omitempty"`  // made with --internal: Docker connects it to nothing outside
 	Multicast bool      `json:"multicast,omitempty"` // containers get a multicast route out of this network
 	Pools     []Pool    `json:"pools"`               // IPv4 first
 }
 
-// Local is what this host made of a network.
+// Local is the part of a network that belongs to this host alone.
 type Local struct {
 	Bridge    string    `json:"bridge"`              // name of the network's bridge
-	Foreign   bool      `json:"foreign,omitempty"`   // the bridge is not weave's: it is used, never changed, never deleted
+	Foreign   bool      `json:"foreign,omitempty"`   // the bridge is not weave's: never changed or deleted
 	Announced bool      `json:"announced,omitempty"` // Docker itself announces new addresses (see NetworkSpec)
 	Created   time.Time `json:"created"`
 	Phase     Phase     `json:"phase"`
@@ -43,7 +43,7 @@ type Local struct {
 type Pool struct {
 	Subnet   netip.Prefix `json:"subnet"`
 	Gateway  netip.Addr   `json:"gateway,omitzero"`   // zero: none
-	Reserved []netip.Addr `json:"reserved,omitempty"` // auxiliary addresses: the user's, for what is no container
+	Reserved []netip.Addr `json:"reserved,omitempty"` // auxiliary addresses, which no container gets
 	Space    string       `json:"space,omitempty"`    // IPAM address space that it came from
 }
 
@@ -52,8 +52,8 @@ func (def Definition) hasIPv6() bool {
 	return slices.ContainsFunc(def.Pools, func(p Pool) bool { return p.Subnet.Addr().Is6() })
 }
 
-// Phase says how far the kernel has come with what a record names. A record is written as Making before anything is made
-// and as Going before anything is removed; so whatever a crash leaves behind, a record names it.
+// Phase says how much of what a record names is in the kernel. A record is written as Making before anything is made,
+// and as Going before anything is removed, so that a record names whatever a crash leaves.
 type Phase string
 
 // The phases of a record.
@@ -70,12 +70,12 @@ type Endpoint struct {
 	HostEnd   string         `json:"hostEnd"`             // name of the host end
 	MAC       mac.Address    `json:"mac"`                 // the container end's
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // IPv4 first
-	Sandbox   string         `json:"sandbox,omitempty"`   // Docker's SandboxKey, a path; empty before Join and after Leave
+	Sandbox   string         `json:"sandbox,omitempty"`   // Docker's SandboxKey, a path; empty: in no container
 	Carrier   bool           `json:"-"`                   // the host end has its carrier: the container end is up
 	Created   time.Time      `json:"created"`
 }
 
-// EndpointState is how far an endpoint has come.
+// EndpointState says how far an endpoint is on its way into a container.
 type EndpointState string
 
 // An endpoint's states, in the order in which it passes through them.

@@ -2,12 +2,12 @@ package driver
 
 import "errors"
 
-// undo takes back the steps of a request that fails half way.
+// undo holds functions that undo the steps of a request, in case a later step fails.
 type undo []func() error
 
 func (u *undo) push(f func() error) { *u = append(*u, f) }
 
-// onError takes the steps back, the last one first, if *err is an error. What goes wrong meanwhile is joined to it.
+// onError undoes the steps, the last one first, if *err is an error. Errors of the undoing are joined to it.
 func (u *undo) onError(err *error) {
 	if *err == nil {
 		return

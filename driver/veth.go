@@ -14,12 +14,13 @@ import (
 // maxPorts is the number of ports of a Linux bridge: BR_MAX_PORTS, 1024, without port 0, which is not used.
 const maxPorts = 1023
 
-// groupForwardMask has a port forward the frames to the group addresses that bridges keep for themselves, 01:80:c2:00:00:00
-// to :0f, a bit for each. Without it the kernel gives such a frame to the host, as received on the port, where the bridge's
-// isolation does not apply (br_handle_frame in br_input.c). Bit 1, pause frames, can't be set: those are dropped.
+// groupForwardMask makes a port forward frames to the group addresses that are reserved for bridges, 01:80:c2:00:00:00
+// to :0f, a bit for each. Without it the host receives such a frame as one of the port, where the isolation of the
+// bridge does not apply (br_handle_frame in br_input.c). Bit 1, for pause frames, can't be set; the kernel drops
+// those.
 const groupForwardMask = 0xfffd
 
-// veth says what a veth pair is to be.
+// veth describes a veth pair.
 type veth struct {
 	HostEnd      string      // name
 	ContainerEnd string      // name
@@ -29,22 +30,19 @@ type veth struct {
 	Bridge       netlink.Link // that the host end is a port of
 }
 
-// makeVeth makes the pair, its host end a port of the bridge and up. When it fails there is no pair, except one of the same
-// name that was there before.
-func (l links) makeVeth(v veth) error {
+// addVeth makes the pair, not yet a port of the bridge, and returns its host end.
+func (l links) addVeth(v veth) (netlink.Link, error) {
 	attrs := linkNamed(v.HostEnd)
 	attrs.MTU = v.MTU
 	link := &netlink.Veth{
-		LinkAttrs: attrs, PeerName: v.ContainerEnd, PeerHardwareAddr: net.HardwareAddr(v.MAC[:]), PeerMTU: uint32(v.MTU),
+		LinkAttrs: attrs,
+		PeerName:  v.ContainerEnd, PeerHardwareAddr: net.HardwareAddr(v.MAC[:]), PeerMTU: uint32(v.MTU),
 	}
 	l.step("add veth pair")
 	if err := netlink.LinkAdd(link); err != nil {
-		return fmt.Errorf("make veth pair %s, %s: %w", v.HostEnd, v.ContainerEnd, err)
+		return nil, fmt.Errorf("make veth pair %s, %s: %w", v.HostEnd, v.ContainerEnd, err)
 	}
-	if err := l.attachHostEnd(link, v); err != nil {
-		return errors.Join(err, l.remove(link))
-	}
-	return nil
+	return link, nil
 }
 
 // attachHostEnd makes a host end a port of its bridge and sets it up.

@@ -16,12 +16,12 @@ import (
 const (
 	// eventBuffer holds the link events of a burst, in bytes: some 2 kB each.
 	eventBuffer = 4 << 20
-	// watchPause is the time between two tries to hear the kernel's link events.
+	// watchPause is the time between two attempts to subscribe to link events.
 	watchPause = time.Second
 )
 
-// watchLinks follows the carrier of the host ends until ctx ends: it comes up when Docker has set the container end up,
-// addresses and all. When events were lost it begins anew with the present state of every link.
+// watchLinks follows the carrier of the host ends until ctx ends. The carrier comes up when Docker sets the container
+// end up, after it has set its addresses. If events were lost it starts again with the present state of every link.
 func (d *Driver) watchLinks(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := d.followLinks(ctx); err != nil && ctx.Err() == nil {
@@ -34,8 +34,8 @@ func (d *Driver) watchLinks(ctx context.Context) {
 func (d *Driver) followLinks(ctx context.Context) error {
 	updates := make(chan netlink.LinkUpdate, 256)
 	done := make(chan struct{})
-	// Without ListExisting: the library sends that request to everybody who listens, and each takes it for an error. For the
-	// same reason no error callback is set: the end of the events is the only error to act on.
+	// ListExisting is not used: the library sends that request to everybody who listens to link events, and every
+	// other listener sees an error. For the same reason no error callback is set: only the end of the events matters.
 	options := netlink.LinkSubscribeOptions{
 		ReceiveBufferSize:      eventBuffer,
 		ReceiveBufferForceSize: true, // CAP_NET_ADMIN allows more than net.core.rmem_max
@@ -46,7 +46,7 @@ func (d *Driver) followLinks(ctx context.Context) error {
 	}
 	defer func() {
 		close(done)
-		for range updates { // the library's reader ends only when nobody keeps it waiting
+		for range updates { // the library's reader ends only if its channel is read
 		}
 	}()
 	existing, err := listLinks(ctx)

@@ -89,3 +89,38 @@ func TestFlappingCarrier(t *testing.T) {
 		t.Errorf("nsproc ran %d times (%v), want at most %d", n, err, most)
 	}
 }
+
+// TestConfigureInTheNextSandbox: an endpoint that moves to another sandbox while the work in its first one is not over yet
+// is configured in the second one as well.
+func TestConfigureInTheNextSandbox(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(withMulticast(netID))
+	id, _ := r.createEndpoint(netID, 1)
+	first, second, host := nstest.New(t), nstest.New(t), hostNamespace(t)
+	r.attach(id, first, "eth0")
+	eventually(t, "multicast route in the first sandbox", func() bool { return hasMulticastRoute(t, first) })
+	if err := r.Leave(t.Context(), netID, id); err != nil {
+		t.Fatal(err)
+	}
+	first.Do(t, func() error { // as Docker does after Leave
+		link := mustLink(t, "eth0")
+		return errors.Join(
+			netlink.LinkSetDown(link), netlink.LinkSetName(link, containerEndName(id)), netlink.LinkSetNsFd(link, host))
+	})
+	r.attach(id, second, "eth0")
+	eventually(t, "multicast route in the second sandbox", func() bool { return hasMulticastRoute(t, second) })
+}
+
+// hostNamespace opens the namespace that the test runs in.
+func hostNamespace(t *testing.T) int {
+	t.Helper()
+	file, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return int(file.Fd())
+}

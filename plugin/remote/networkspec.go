@@ -22,8 +22,8 @@ const (
 	labelEnableIPv4 = labelPrefix + "enable_ipv4"
 )
 
-// networkSpec returns the network that Docker asks for. Unknown options are refused, except those of Docker's own
-// prefix: Docker adds such from its configuration.
+// networkSpec returns the network that Docker asks for. Unknown options are ErrInvalid, except those with Docker's
+// prefix, since Docker adds some from its configuration.
 func networkSpec(req *network.CreateNetworkRequest) (driver.NetworkSpec, error) {
 	spec := driver.NetworkSpec{Definition: driver.Definition{ID: driver.NetworkID(req.NetworkID)}}
 	for _, key := range slices.Sorted(maps.Keys(req.Options)) {
@@ -168,6 +168,7 @@ func endpointMAC(text string) (mac.Address, error) {
 			return a, nil
 		}
 	}
-	const want = "want six bytes such as 02:42:0a:20:00:05, not all zero, the first one even"
-	return mac.Address{}, fmt.Errorf("%w: MAC %q: %s", driver.ErrInvalid, text, want)
+	return mac.Address{}, fmt.Errorf(
+		"%w: MAC %q: want six bytes such as 02:42:0a:20:00:05, not all zero, the first one even",
+		driver.ErrInvalid, text)
 }
