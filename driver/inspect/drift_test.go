@@ -35,7 +35,8 @@ func healthy() subject {
 		Bridge: n.Bridge,
 		Host:   &netstate.Link{Index: 7, Name: e.HostEnd, Kind: "veth", Up: true, Carrier: true},
 		Inside: &netstate.Link{
-			Index: 6, Name: "eth0", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:01"), MTU: 1500, Up: true, Carrier: true, Peer: 7,
+			Index: 6, Name: "eth0", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:01"), MTU: 1500,
+			Up: true, Carrier: true, Peer: 7,
 			Addresses: prefixes("10.32.0.2/22", "fd00:1::2/64", "fe80::ff:fe00:1/64"),
 		},
 	}

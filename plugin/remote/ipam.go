@@ -35,7 +35,9 @@ func (c ipamCalls) requestPool(ctx context.Context, req *dockeripam.RequestPoolR
 	if err != nil {
 		return nil, err
 	}
-	return &dockeripam.RequestPoolResponse{PoolID: string(p.ID), Pool: p.Subnet.String(), Data: map[string]string{}}, nil
+	return &dockeripam.RequestPoolResponse{
+		PoolID: string(p.ID), Pool: p.Subnet.String(), Data: map[string]string{},
+	}, nil
 }
 
 func (c ipamCalls) releasePool(ctx context.Context, req *dockeripam.ReleasePoolRequest) (empty, error) {
