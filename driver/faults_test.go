@@ -76,8 +76,8 @@ func dropNetAdmin(t *testing.T) (restore func()) {
 	}
 }
 
-// TestEveryStepFails makes each step of each request fail in turn. A request that fails leaves only what was there before
-// it, and succeeds when it is repeated.
+// TestEveryStepFails makes each step of each request fail in turn. A request that fails leaves only what was there
+// before it, and succeeds when it is repeated.
 func TestEveryStepFails(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -159,8 +159,8 @@ func TestEveryStepFails(t *testing.T) {
 	}
 }
 
-// TestRecordStaysIfUndoFails: what a failed request could not remove again is still named by its record, so the next start
-// removes it.
+// TestRecordStaysIfUndoFails: what a failed request could not remove again is still named by its record, so the next
+// start removes it.
 func TestRecordStaysIfUndoFails(t *testing.T) {
 	if nstest.Reexec(t) {
 		return

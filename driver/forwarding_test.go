@@ -15,7 +15,7 @@ import (
 
 func networkID(n int) NetworkID { return NetworkID(fmt.Sprintf("%012x%052x", n, 0)) }
 
-// TestConcurrentNetworks: requests for different networks don't take back each other's rules.
+// TestConcurrentNetworks: requests for different networks don't undo each other's rules.
 func TestConcurrentNetworks(t *testing.T) {
 	if nstest.Reexec(t) {
 		return

@@ -19,14 +19,17 @@ type recordsOnly struct {
 }
 
 func (s recordsOnly) List(_ context.Context, prefix string) ([]store.Record, error) {
-	return slices.DeleteFunc(slices.Clone(s.records), func(r store.Record) bool { return !strings.HasPrefix(r.Key, prefix) }), nil
+	other := func(r store.Record) bool { return !strings.HasPrefix(r.Key, prefix) }
+	return slices.DeleteFunc(slices.Clone(s.records), other), nil
 }
 
-// FuzzRecords: whatever the records hold, they are refused as damaged or planned for: each is kept or dropped, what is
-// kept is complete, and what a record names or another state made is no stray.
+// FuzzRecords: any records are either reported as damaged, or each of them is kept or removed by the plan. What is
+// kept is complete, and no link that a record names or that another state made is removed as unrecorded.
 func FuzzRecords(f *testing.F) {
-	const nw = `{"id":"7d2a4352179e","bridge":"wv-7d2a4352179e","mtu":1500,"pools":[{"subnet":"10.0.0.0/8"}],"phase":"made"}`
-	const ep = `{"id":"3f2a4352179e","network":"7d2a4352179e","hostEnd":"wve-3f2a4352179","mac":"02:42:0a:00:00:02","sandbox":"/s","phase":"made"}`
+	const nw = `{"id":"7d2a4352179e","bridge":"wv-7d2a4352179e","mtu":1500,` +
+		`"pools":[{"subnet":"10.0.0.0/8"}],"phase":"made"}`
+	const ep = `{"id":"3f2a4352179e","network":"7d2a4352179e","hostEnd":"wve-3f2a4352179",` +
+		`"mac":"02:42:0a:00:00:02","sandbox":"/s","phase":"made"}`
 	f.Add([]byte(nw), []byte(ep), true)
 	f.Add([]byte(nw), []byte(strings.Replace(ep, "/s", "", 1)), false)
 	f.Add([]byte(strings.Replace(nw, "made", "going", 1)), []byte(ep), true)
@@ -34,13 +37,18 @@ func FuzzRecords(f *testing.F) {
 	f.Add([]byte(`null`), []byte(`[]`), false)
 	links := map[string]netlink.Link{}
 	for name, alias := range map[string]string{
-		"wv-7d2a4352179e": "weave:aa:network:7d2a4352179e", "wve-3f2a4352179": "weave:aa:endpoint:3f2a4352179e",
-		"wve-000000000000": "weave:aa:endpoint:000000000000", "wve-111111111111": "weave:bb:endpoint:111111111111", "eth0": "",
+		"wv-7d2a4352179e":  "weave:aa:network:7d2a4352179e",
+		"wve-3f2a4352179":  "weave:aa:endpoint:3f2a4352179e",
+		"wve-000000000000": "weave:aa:endpoint:000000000000",
+		"wve-111111111111": "weave:bb:endpoint:111111111111",
+		"eth0":             "",
 	} {
 		links[name] = &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, Alias: alias}}
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte, alive bool) {
-		s := recordsOnly{records: []store.Record{{Key: networkKeys + "1", Value: first}, {Key: endpointKeys + "1", Value: second}}}
+		s := recordsOnly{records: []store.Record{
+			{Key: networkKeys + "1", Value: first}, {Key: endpointKeys + "1", Value: second},
+		}}
 		networks, endpoints, err := (&Driver{store: s, endpointStore: s}).loadRecords(t.Context())
 		if err == nil {
 			checkPlan(t, networks[0], endpoints[0], links, alive)

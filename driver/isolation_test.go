@@ -15,8 +15,8 @@ import (
 	"github.com/weaveplugin/weave/internal/nstest"
 )
 
-// TestHostIsIsolated: the host takes nothing from its end of a network. A container could otherwise give it addresses and a
-// default route (a router advertisement), or reach it.
+// TestHostIsIsolated: the host accepts nothing from its networks. Otherwise a container could reach it, or give it
+// addresses and a default route by a router advertisement.
 func TestHostIsIsolated(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -30,7 +30,7 @@ func TestHostIsIsolated(t *testing.T) {
 			t.Errorf("%s is %q (%v), want %s", path, got, err, s.value)
 		}
 	}
-	// An address of the host's is not to be had over the bridge.
+	// The host's addresses must not be reachable over the bridge.
 	lo := mustLink(t, "lo")
 	addr, err := netlink.ParseAddr("192.0.2.1/32")
 	if err != nil {
@@ -43,10 +43,11 @@ func TestHostIsIsolated(t *testing.T) {
 	r.attach(id, sandbox, "eth0")
 	sandbox.Do(t, func() error {
 		link := mustLink(t, "eth0")
-		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: addr.IPNet, Scope: netlink.SCOPE_LINK}); err != nil {
+		route := netlink.Route{LinkIndex: link.Attrs().Index, Dst: addr.IPNet, Scope: netlink.SCOPE_LINK}
+		if err := netlink.RouteAdd(&route); err != nil {
 			return err
 		}
-		// A bridge gives its port's host what is for these groups, unless it is told otherwise. The ping takes a second.
+		// By default the host receives frames to these groups. The ping below takes a second.
 		for group := range byte(16) {
 			if err := sendFrame(link, routerAdvertisement([6]byte{0x01, 0x80, 0xc2, 0, 0, group})); err != nil {
 				return err
@@ -66,7 +67,8 @@ func TestHostIsIsolated(t *testing.T) {
 		}
 		return nil
 	})
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Protocol: unix.RTPROT_RA}, netlink.RT_FILTER_PROTOCOL)
+	advertised := &netlink.Route{Protocol: unix.RTPROT_RA}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, advertised, netlink.RT_FILTER_PROTOCOL)
 	if err != nil || len(routes) > 0 {
 		t.Errorf("a container gave the host routes %v (%v)", routes, err)
 	}

@@ -61,7 +61,7 @@ func TestPlan(t *testing.T) {
 	named := func(nw *Network) { nw.Bridge = "br-lan" }
 	foreign := func(nw *Network) { nw.Bridge, nw.Foreign = "br-lan", true }
 	phase := func(p Phase) func(*Network) { return func(nw *Network) { nw.Phase = p } }
-	endpointPhase := func(p Phase) func(*endpointRecord) { return func(r *endpointRecord) { r.Phase = p } }
+	halfMade := madeEndpoint(func(r *endpointRecord) { r.Phase = Making })
 	inSandbox := func(r *endpointRecord) { r.Sandbox = "/run/docker/netns/alive" }
 	inDeadSandbox := func(r *endpointRecord) { r.Sandbox = "/run/docker/netns/gone" }
 
@@ -75,11 +75,13 @@ func TestPlan(t *testing.T) {
 	}{
 		{name: "nothing"},
 		{
-			name: "as it should be", networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint(inSandbox)},
+			name:     "as it should be",
+			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint(inSandbox)},
 			links: []netlink.Link{bridgeLink(), hostEndLink(inUse)},
 		},
 		{
-			name: "after a reboot", networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint(inDeadSandbox)},
+			name:     "after a reboot",
+			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint(inDeadSandbox)},
 			want: []string{"remove endpoint: endpoint " + string(epID), "ensure bridge: bridge " + bridge},
 		},
 		{
@@ -92,17 +94,20 @@ func TestPlan(t *testing.T) {
 			want:  []string{"ensure bridge: bridge " + bridge},
 		},
 		{
-			name: "bridge deleted, host end there", networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
+			name:     "bridge deleted, host end there",
+			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
 			links: []netlink.Link{hostEndLink(noMaster)},
 			want:  []string{"ensure bridge: bridge " + bridge, "ensure host end: host end " + hostEnd},
 		},
 		{
-			name: "host end is a port of nothing", networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
+			name:     "host end is a port of nothing",
+			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
 			links: []netlink.Link{bridgeLink(), hostEndLink(noMaster)},
 			want:  []string{"ensure host end: host end " + hostEnd},
 		},
 		{
-			name: "host end of somebody else", networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
+			name:     "host end of somebody else",
+			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
 			links: []netlink.Link{bridgeLink(), hostEndLink(alias("uplink"))},
 			want:  []string{"!endpoint " + string(epID) + ": conflict"},
 		},
@@ -112,23 +117,40 @@ func TestPlan(t *testing.T) {
 			want: []string{"!endpoint " + string(epID) + ": host end " + hostEnd + " is gone"},
 		},
 		{
-			name: "half made", networks: []Network{madeNetwork(phase(Making))}, endpoints: []endpointRecord{madeEndpoint(endpointPhase(Making))},
+			name:     "half made",
+			networks: []Network{madeNetwork(phase(Making))}, endpoints: []endpointRecord{halfMade},
 			links: []netlink.Link{bridgeLink(), hostEndLink()},
 			want:  []string{"remove endpoint: endpoint " + string(epID), "remove network: network " + string(netID)},
 		},
 		{
-			name: "half removed", networks: []Network{madeNetwork(phase(Going))}, endpoints: []endpointRecord{madeEndpoint()},
+			name:     "half removed",
+			networks: []Network{madeNetwork(phase(Going))}, endpoints: []endpointRecord{madeEndpoint()},
 			want: []string{"remove endpoint: endpoint " + string(epID), "remove network: network " + string(netID)},
 		},
 		{
-			name:  "records lost",
-			links: []netlink.Link{bridgeLink(), hostEndLink(), bridgeLink(name("other"), alias("weave:ff:network:1")), bridgeLink(name("br0"), alias(""))},
-			want:  []string{"remove link: link " + hostEnd, "remove link: link " + bridge},
+			name: "records lost",
+			links: []netlink.Link{
+				bridgeLink(), hostEndLink(),
+				bridgeLink(name("other"), alias("weave:ff:network:1")), bridgeLink(name("br0"), alias("")),
+			},
+			want: []string{"remove link: link " + hostEnd, "remove link: link " + bridge},
 		},
 		{
 			name: "record of an endpoint in use lost", networks: []Network{madeNetwork()},
 			links: []netlink.Link{bridgeLink(), hostEndLink(inUse)},
 			want:  []string{"!link " + hostEnd + ": a container uses it"},
+		},
+		{
+			name: "record of a network lost, its bridge has a port that stays",
+			links: []netlink.Link{
+				bridgeLink(), hostEndLink(name("wve-other"), alias("weave:ff:endpoint:1")),
+			},
+			want: []string{"!link " + bridge + ": a container uses it"},
+		},
+		{
+			name: "named bridge half made", networks: []Network{madeNetwork(named)},
+			links: []netlink.Link{bridgeLink(down)},
+			want:  []string{"ensure bridge: bridge br-lan"},
 		},
 		{
 			name: "named bridge made by somebody else", networks: []Network{madeNetwork(named)},
@@ -140,7 +162,8 @@ func TestPlan(t *testing.T) {
 			links: []netlink.Link{bridgeLink(name("br-lan"), alias(""), down)},
 		},
 		{
-			name: "foreign bridge gone", networks: []Network{madeNetwork(foreign)}, endpoints: []endpointRecord{madeEndpoint()},
+			name:     "foreign bridge gone",
+			networks: []Network{madeNetwork(foreign)}, endpoints: []endpointRecord{madeEndpoint()},
 			links: []netlink.Link{hostEndLink(noMaster)},
 			want:  []string{"!network " + string(netID) + ": not found: bridge br-lan"},
 		},

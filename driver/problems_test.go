@@ -25,7 +25,7 @@ func checkProblems(t *testing.T, r *rig, want ...string) {
 	}
 }
 
-// TestProblemsAreOfNow: what is wrong is told while it is wrong, and not any more once somebody has put it right.
+// TestProblemsAreOfNow: a problem is listed as long as it is there, and not after somebody has put it right.
 func TestProblemsAreOfNow(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -97,7 +97,8 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// TestNoProblemsWhileRequestsRun asks for the problems all the time while networks and endpoints come and go.
+// TestNoProblemsWhileRequestsRun asks for the problems all the time while networks and endpoints are created and
+// deleted.
 func TestNoProblemsWhileRequestsRun(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -143,7 +144,8 @@ func TestNoProblemsWhileRequestsRun(t *testing.T) {
 	}
 }
 
-// TestNoProblemsAtAnyStep asks for the problems before each change that a request makes: what is half done is no problem.
+// TestNoProblemsAtAnyStep asks for the problems before each change that a request makes: what is half done is no
+// problem.
 func TestNoProblemsAtAnyStep(t *testing.T) {
 	if nstest.Reexec(t) {
 		return

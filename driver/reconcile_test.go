@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"bufio"
 	"errors"
 	"os"
 	"os/exec"
@@ -11,125 +10,11 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
-	"github.com/weaveplugin/weave/store"
 )
 
-func lines(s string) (out []string) {
-	for sc := bufio.NewScanner(strings.NewReader(s)); sc.Scan(); {
-		out = append(out, sc.Text())
-	}
-	return out
-}
-
-// checkConsistent compares the records, what is tracked, the links and the firewall's rules with each other.
-func checkConsistent(t *testing.T, d *Driver) {
-	t.Helper()
-	var want []string
-	rules := 0
-	for _, nw := range d.Networks() {
-		want = append(want, nw.Bridge)
-		rules += 2 // IPv4 and IPv6
-	}
-	for _, ep := range d.Endpoints() {
-		want = append(want, ep.HostEnd, containerEndName(ep.ID))
-		nw, _ := d.tracked.network(ep.Network)
-		if mustLink(t, ep.HostEnd).Attrs().MasterIndex != mustLink(t, nw.Bridge).Attrs().Index {
-			t.Errorf("host end %s is no port of %s", ep.HostEnd, nw.Bridge)
-		}
-	}
-	slices.Sort(want)
-	if got := ownLinks(t); !slices.Equal(got, want) {
-		t.Errorf("links %v, want %v", got, want)
-	}
-	if got := ownRules(t); len(got) != rules {
-		t.Errorf("rules %v, want %d", got, rules)
-	}
-	networks, err := store.Load[Network](t.Context(), d.store, networkKeys)
-	if err != nil || len(networks) != len(d.Networks()) {
-		t.Errorf("network records %v, %v, want %d", networks, err, len(d.Networks()))
-	}
-	endpoints, err := store.Load[endpointRecord](t.Context(), d.endpointStore, endpointKeys)
-	if err != nil || len(endpoints) != len(d.Endpoints()) {
-		t.Errorf("endpoint records %v, %v, want %d", endpoints, err, len(d.Endpoints()))
-	}
-}
-
-// ownRules are the firewall's rules with weave's comment.
-func ownRules(t *testing.T) (out []string) {
-	t.Helper()
-	for _, command := range []string{"iptables", "ip6tables"} {
-		rules, err := exec.Command(command, "-S", "FORWARD").Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range lines(string(rules)) {
-			if strings.Contains(line, "weave:") {
-				out = append(out, line)
-			}
-		}
-	}
-	return out
-}
-
-// TestNamedBridgeHalfMadeAgain: after a reboot, and a crash while the bridge was made again, it is weave's still.
-func TestNamedBridgeHalfMadeAgain(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	r := newRig(t)
-	r.createNetwork(onBridge(netID, "br-app"))
-	for _, half := range []string{"made", "with its alias"} {
-		r.stop()
-		if err := netlink.LinkDel(mustLink(t, "br-app")); err != nil {
-			t.Fatal(err)
-		}
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed(bridgeName(netID))}); err != nil {
-			t.Fatal(err)
-		}
-		if half != "made" {
-			if err := netlink.LinkSetAlias(mustLink(t, bridgeName(netID)), networkAlias(r.stateID, netID).String()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		r.start()
-		checkConsistent(t, r.Driver)
-		if nw, _ := r.tracked.network(netID); nw.Foreign || nw.Bridge != "br-app" {
-			t.Errorf("%s: got %+v", half, nw)
-		}
-	}
-}
-
-// TestNetworkIsMadeAgainAfterItsRemovalFailed: the same network, as Swarm asks for it, is as good as new.
-func TestNetworkIsMadeAgainAfterItsRemovalFailed(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	r := newRig(t)
-	r.createNetwork(newNetwork(netID))
-	nw, _ := r.tracked.network(netID)
-	nw.Phase = Going
-	r.tracked.setNetwork(nw)
-	if err := errors.Join(r.writeNetwork(t.Context(), nw), r.setForwarding(t.Context())); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.CreateEndpoint(t.Context(), newEndpoint(netID, 1)); !errors.Is(err, ErrNotFound) {
-		t.Errorf("an endpoint on it: %v, want ErrNotFound", err)
-	}
-	r.createNetwork(newNetwork(netID))
-	r.createEndpoint(netID, 1)
-	checkConsistent(t, r.Driver)
-	r.stop()
-	r.start()
-	if len(r.Endpoints()) != 1 {
-		t.Errorf("endpoints %v after the next start, want one", r.Endpoints())
-	}
-	checkConsistent(t, r.Driver)
-}
-
-// TestReboot: every link is gone and the state is there. The bridges come back before anything asks for them; the
-// endpoints do not, since Docker makes new ones.
+// TestReboot: after a reboot the state is there, and no link. Reconcile makes the bridges again, before any call needs
+// them, but no endpoints, since Docker makes new ones.
 func TestReboot(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -154,8 +39,8 @@ func TestReboot(t *testing.T) {
 	r.createEndpoint(netID, 1)
 }
 
-// TestReconcileMends what somebody broke while the plugin was away.
-func TestReconcileMends(t *testing.T) {
+// TestReconcileRepairs: the next start puts right what somebody has changed while the plugin was stopped.
+func TestReconcileRepairs(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
@@ -176,18 +61,19 @@ func TestReconcileMends(t *testing.T) {
 		}
 	}
 	report := r.start()
-	if want := []string{"bridge " + bridgeName(netID), "host end " + hostEndName(moved)}; !slices.Equal(report.Repaired, want) {
+	want := []string{"bridge " + bridgeName(netID), "host end " + hostEndName(moved)}
+	if !slices.Equal(report.Repaired, want) {
 		t.Errorf("repaired %v, want %v", report.Repaired, want)
 	}
-	// The container of the other one lives on: the listing has to show what it lacks.
+	// The other endpoint's container still runs: the listing has to show what it lacks.
 	if report.Endpoints != 2 || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "connect it again") {
 		t.Errorf("report %+v, want both endpoints and one problem", report)
 	}
 }
 
-// TestNoOneElsesLinks: a second instance with a state of its own removes nothing of the first one's, and no links that
-// only look like weave's.
-func TestNoOneElsesLinks(t *testing.T) {
+// TestLinksOfOthersStay: a second instance with a state of its own removes no links of the first one, and none whose
+// names only look like weave's.
+func TestLinksOfOthersStay(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
@@ -220,8 +106,8 @@ func TestNoOneElsesLinks(t *testing.T) {
 	}
 }
 
-// TestReconcileRemovesStrays: links of this state that no record names go, whatever they are.
-func TestReconcileRemovesStrays(t *testing.T) {
+// TestReconcileRemovesUnrecordedLinks: links with this state's alias that no record names are removed.
+func TestReconcileRemovesUnrecordedLinks(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
@@ -241,7 +127,7 @@ func TestReconcileRemovesStrays(t *testing.T) {
 	checkConsistent(t, r.Driver)
 }
 
-// TestLostRecordsOfEndpoints: containers keep what they have, and weave takes it up again.
+// TestLostRecordsOfEndpoints: containers keep their links, and weave adopts them.
 func TestLostRecordsOfEndpoints(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -264,7 +150,8 @@ func TestLostRecordsOfEndpoints(t *testing.T) {
 			t.Errorf("report %+v, want the problem of one link", report)
 		}
 	}
-	if err := r.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(used, mac, ep.Addresses, sandbox.Path())}); err != nil {
+	known := []AdoptedEndpoint{adopted(used, mac, ep.Addresses, sandbox.Path())}
+	if err := r.Adopt(t.Context(), newNetwork(netID), known); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := r.tracked.endpoint(used); got.State() != Up {
@@ -274,148 +161,4 @@ func TestLostRecordsOfEndpoints(t *testing.T) {
 	if err != nil || len(links) != 3 { // lo, the bridge, and the host end
 		t.Errorf("links %v (%v)", links, err)
 	}
-}
-
-// TestAdopt: a plugin that was installed anew takes up what Docker says is its own, and the container notices nothing.
-func TestAdopt(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	old := newRig(t)
-	old.createNetwork(newNetwork(netID))
-	id, mac := old.createEndpoint(netID, 1)
-	sandbox := nstest.New(t)
-	old.attach(id, sandbox, "eth0")
-	eventually(t, "endpoint up", func() bool { ep, _ := old.tracked.endpoint(id); return ep.State() == Up })
-	ep, _ := old.tracked.endpoint(id)
-	index := mustLink(t, ep.HostEnd).Attrs().Index
-
-	anew := newRig(t)
-	gone := adopted(endpointID(2), mac, nil, sandbox.Path())
-	for range 2 {
-		err := anew.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(id, mac, ep.Addresses, sandbox.Path()), gone})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, ok := anew.tracked.endpoint(id)
-	if !ok || got.State() != Up || len(anew.Endpoints()) != 1 {
-		t.Errorf("adopted %+v of %d, want one that is up", got, len(anew.Endpoints()))
-	}
-	if mustLink(t, ep.HostEnd).Attrs().Index != index {
-		t.Error("the host end is another one")
-	}
-	anew.stop()
-	if report := anew.start(); len(report.Problems)+len(report.Removed)+len(report.Repaired) != 0 || report.Endpoints != 1 {
-		t.Errorf("after a restart: %+v", report)
-	}
-}
-
-// TestAdoptAfterDelete: Docker was read before it had an endpoint removed, whose veth pair is still on its way out.
-func TestAdoptAfterDelete(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	r := newRig(t)
-	r.createNetwork(newNetwork(netID))
-	id, mac := r.createEndpoint(netID, 1)
-	r.removals.kernel.Lock() // so that it stays on its way
-	r.delete(id)
-	result := make(chan error)
-	go func() {
-		result <- r.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(id, mac, nil, "")})
-	}()
-	r.removals.kernel.Unlock()
-	if err := <-result; err != nil {
-		t.Fatal(err)
-	}
-	if got := r.Endpoints(); len(got) != 0 {
-		t.Errorf("endpoints %+v, want none", got)
-	}
-}
-
-// TestAdoptedByAnother: what another state took over is taken back, by its Docker id.
-func TestAdoptedByAnother(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	first := newRig(t)
-	first.createNetwork(newNetwork(netID))
-	id, mac := first.createEndpoint(netID, 1)
-	other := newRig(t)
-	if err := other.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(id, mac, nil, "")}); err != nil {
-		t.Fatal(err)
-	}
-	first.createEndpoint(netID, 2)
-	if got := mustLink(t, bridgeName(netID)).Attrs().Alias; got != networkAlias(first.stateID, netID).String() {
-		t.Errorf("alias %q, want the first state's", got)
-	}
-	for _, id := range []EndpointID{id, endpointID(2)} {
-		first.delete(id)
-	}
-	if err := first.DeleteNetwork(t.Context(), netID); err != nil {
-		t.Fatal(err)
-	}
-	if left := ownLinks(t); len(left) != 0 {
-		t.Errorf("left behind: %v", left)
-	}
-}
-
-// TestAdoptGoesOn past an endpoint that can't be taken up.
-func TestAdoptGoesOn(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	old := newRig(t)
-	old.createNetwork(newNetwork(netID))
-	bad, _ := old.createEndpoint(netID, 1)
-	good, macOfGood := old.createEndpoint(netID, 2)
-	anew := newRig(t)
-	if err := anew.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(bad, mac.Address{}, nil, ""), adopted(good, macOfGood, nil, "")}); !errors.Is(err, ErrInvalid) {
-		t.Errorf("an endpoint with a bad MAC: %v, want ErrInvalid", err)
-	}
-	if got := anew.Endpoints(); len(got) != 1 || got[0].ID != good {
-		t.Errorf("adopted %+v, want the other one", got)
-	}
-}
-
-// TestNamedBridgeOfSomebodyElse: after a reboot the host's own configuration made the bridge that weave had made before.
-func TestNamedBridgeOfSomebodyElse(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	r := newRig(t)
-	r.createNetwork(onBridge(netID, "br-lan"))
-	r.stop()
-	for range 2 {
-		if err := netlink.LinkDel(mustLink(t, "br-lan")); err != nil {
-			t.Fatal(err)
-		}
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed("br-lan")}); err != nil {
-			t.Fatal(err)
-		}
-		r.start()
-		r.stop()
-	}
-	r.start()
-	if got := r.Networks(); len(got) != 1 || !got[0].Foreign {
-		t.Errorf("networks %+v, want one whose bridge is foreign", got)
-	}
-	if err := r.DeleteNetwork(t.Context(), netID); err != nil {
-		t.Fatal(err)
-	}
-	if a := mustLink(t, "br-lan").Attrs(); a.Alias != "" {
-		t.Errorf("alias %q on a bridge of somebody else's", a.Alias)
-	}
-}
-
-// TestRepeatAfterTheDefaultChanged: Swarm repeats a request that leaves the MTU open.
-func TestRepeatAfterTheDefaultChanged(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	r := newRig(t)
-	r.createNetwork(newNetwork(netID))
-	r.mtu = 1400
-	r.createNetwork(newNetwork(netID))
 }

@@ -34,7 +34,9 @@ type rig struct {
 func newRigWith(t *testing.T, nsproc string) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	r := &rig{t: t, nsproc: nsproc, state: filepath.Join(dir, "weave.db"), endpoints: filepath.Join(dir, "endpoints.db")}
+	r := &rig{
+		t: t, nsproc: nsproc, state: filepath.Join(dir, "weave.db"), endpoints: filepath.Join(dir, "endpoints.db"),
+	}
 	r.start()
 	t.Cleanup(func() { r.stop() })
 	return r
@@ -88,7 +90,9 @@ func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done 
 	}
 	log := logrus.New()
 	log.SetOutput(testWriter{t})
-	d, err = New(Options{Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500})
+	d, err = New(Options{
+		Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +162,8 @@ func (r *rig) createEndpoint(nw NetworkID, n int) (EndpointID, mac.Address) {
 	return ep.ID, ep.MAC
 }
 
-// attach does what Docker does: Join, then the container end moves into the sandbox, gets its name and addresses, and up.
+// attach does what Docker does: Join, then the container end moves into the sandbox, gets its name and addresses, and
+// up.
 func (r *rig) attach(id EndpointID, sandbox *nstest.NS, name string) {
 	r.t.Helper()
 	ep, _ := r.tracked.endpoint(id)

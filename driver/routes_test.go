@@ -28,7 +28,8 @@ func TestHostRoutes(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if err := netlink.RouteAdd(&netlink.Route{LinkIndex: eth0.Attrs().Index, Dst: network, Table: table}); err != nil {
+			route := netlink.Route{LinkIndex: eth0.Attrs().Index, Dst: network, Table: table}
+			if err := netlink.RouteAdd(&route); err != nil {
 				return err
 			}
 		}

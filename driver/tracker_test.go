@@ -41,8 +41,8 @@ func TestStateFollowsFromSandboxAndCarrier(t *testing.T) {
 	}
 }
 
-// TestFeedTellsEveryChange of a network's and an endpoint's life, in order, and what changes nothing is no change.
-func TestFeedTellsEveryChange(t *testing.T) {
+// TestFeedHasEveryChange of a network and an endpoint, in order. A call that changes nothing publishes nothing.
+func TestFeedHasEveryChange(t *testing.T) {
 	tr := newTracker()
 	s, snapshot := tr.Subscribe(100)
 	if snapshot.Seq != 0 || len(snapshot.Networks)+len(snapshot.Endpoints) != 0 {
@@ -75,7 +75,8 @@ func TestFeedTellsEveryChange(t *testing.T) {
 	tr.removeNetwork(netID)
 	tr.removeNetwork(netID)
 	want := []string{
-		"1 network-made", "2 endpoint-created", "3 endpoint-joined", "4 endpoint-up", "5 endpoint-down", "6 endpoint-up",
+		"1 network-made", "2 endpoint-created", "3 endpoint-joined",
+		"4 endpoint-up", "5 endpoint-down", "6 endpoint-up",
 		"7 endpoint-left", "8 endpoint-deleted", "9 network-removed",
 	}
 	if diff := cmp.Diff(want, drain(t, s)); diff != "" {
@@ -88,7 +89,7 @@ func TestFeedTellsEveryChange(t *testing.T) {
 	}
 }
 
-// TestFailedNetworkIsNoChange: nobody hears of a network whose making failed.
+// TestFailedNetworkIsNoChange: a network that could not be made is in no change.
 func TestFailedNetworkIsNoChange(t *testing.T) {
 	tr := newTracker()
 	s, _ := tr.Subscribe(1)
@@ -107,8 +108,8 @@ func TestFailedNetworkIsNoChange(t *testing.T) {
 	}
 }
 
-// TestSlowSubscriber: the writer never waits; the subscriber is told that it missed changes, reads everything anew, and
-// goes on with the change after that.
+// TestSlowSubscriber: the writer never waits; the subscriber gets ErrMissed, reads everything again, and goes on with
+// the change after that.
 func TestSlowSubscriber(t *testing.T) {
 	tr := newTracker()
 	s, _ := tr.Subscribe(2)
@@ -129,8 +130,8 @@ func TestSlowSubscriber(t *testing.T) {
 	}
 }
 
-// TestConcurrentSubscribers: each gets every number once and in order, or is told that it missed some; what it knows is
-// in the end what is tracked.
+// TestConcurrentSubscribers: each gets every number once and in order, or ErrMissed; in the end it knows what is
+// tracked.
 func TestConcurrentSubscribers(t *testing.T) {
 	tr := newTracker()
 	const writers, each = 4, 200

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,140 +23,89 @@ const (
 
 var compareAddresses = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
-func user(pairs ...string) map[string]any {
-	generic := map[string]any{}
-	for i := 0; i < len(pairs); i += 2 {
-		generic[pairs[i]] = pairs[i+1]
+// generic returns a request with options that the user typed, as pairs of a name and a value.
+func generic(pairs ...string) network.CreateNetworkRequest {
+	options := map[string]any{}
+	for pair := range slices.Chunk(pairs, 2) {
+		options[pair[0]] = pair[1]
 	}
-	return map[string]any{labelGeneric: generic}
+	return label(labelGeneric, options)
 }
 
+// label returns a request with an option of Docker's own.
+func label(key string, value any) network.CreateNetworkRequest {
+	return network.CreateNetworkRequest{Options: map[string]any{key: value}}
+}
+
+// ipv4 returns a request with an IPv4 subnet.
+func ipv4(data network.IPAMData) network.CreateNetworkRequest {
+	return network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{&data}}
+}
+
+// defined returns the spec of a network that is defined so.
+func defined(def driver.Definition) driver.NetworkSpec { return driver.NetworkSpec{Definition: def} }
+
 func TestNetworkSpec(t *testing.T) {
-	v4 := []*network.IPAMData{{
-		AddressSpace: "LocalDefault", Pool: "10.40.0.0/16", Gateway: "10.40.0.254/16",
-		AuxAddresses: map[string]any{"nas": "10.40.0.9/16"},
-	}}
-	v6 := []*network.IPAMData{{Pool: "fd00:40::/64"}}
+	nas := func(address string) map[string]any { return map[string]any{"nas": address} }
+	subnets := network.CreateNetworkRequest{
+		IPv4Data: []*network.IPAMData{{
+			AddressSpace: "LocalDefault", Pool: "10.40.0.0/16",
+			Gateway: "10.40.0.254/16", AuxAddresses: nas("10.40.0.9/16"),
+		}},
+		IPv6Data: []*network.IPAMData{{Pool: "fd00:40::/64"}},
+	}
+	noSubnets := network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{nil, {}}}
+	mapped := network.CreateNetworkRequest{IPv6Data: []*network.IPAMData{{Pool: "::ffff:10.1.0.0/112"}}}
+	number := map[string]any{"works.weave.mtu": 1400.0}
+	auxOutside := network.IPAMData{Pool: "10.0.0.0/24", AuxAddresses: nas("10.0.1.1/24")}
+	gatewayOutside := network.IPAMData{Pool: "10.0.0.0/24", Gateway: "10.0.1.1/24"}
+	mtu := func(mtu int) driver.NetworkSpec { return defined(driver.Definition{MTU: mtu}) }
 	tests := []struct {
 		name string
 		req  network.CreateNetworkRequest
 		want driver.NetworkSpec
 		err  string
 	}{
-		{name: "no options", want: driver.NetworkSpec{}},
+		{name: "no options"},
+		{name: "null generic", req: label(labelGeneric, nil)},
 		{
-			name: "null generic",
-			req:  network.CreateNetworkRequest{Options: map[string]any{labelGeneric: nil}},
-			want: driver.NetworkSpec{},
-		},
-		{
-			name: "subnets",
-			req:  network.CreateNetworkRequest{IPv4Data: v4, IPv6Data: v6},
-			want: driver.NetworkSpec{Definition: driver.Definition{Pools: []driver.Pool{
+			name: "subnets", req: subnets,
+			want: defined(driver.Definition{Pools: []driver.Pool{
 				{
 					Subnet: netip.MustParsePrefix("10.40.0.0/16"), Gateway: netip.MustParseAddr("10.40.0.254"),
 					Reserved: []netip.Addr{netip.MustParseAddr("10.40.0.9")}, Space: "LocalDefault",
 				},
 				{Subnet: netip.MustParsePrefix("fd00:40::/64")},
-			}}},
+			}}),
+		},
+		{name: "subnet left out", req: noSubnets},
+		{name: "mtu", req: generic("works.weave.mtu", "9000"), want: mtu(9000)},
+		{name: "Docker's mtu", req: generic("com.docker.network.driver.mtu", "1400"), want: mtu(1400)},
+		{
+			name: "mtu not a number", req: generic("works.weave.mtu", "big"),
+			err: `option works.weave.mtu: "big": want 68..65535`,
+		},
+		{name: "bridge", req: generic("works.weave.bridge", "br0"), want: driver.NetworkSpec{Bridge: "br0"}},
+		{name: "4in6 pool", req: mapped, err: "want a subnet"},
+		{
+			name: "multicast", req: generic("works.weave.multicast", "true"),
+			want: defined(driver.Definition{Multicast: true}),
 		},
 		{
-			name: "subnet left out",
-			req:  network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{nil, {}}},
-			want: driver.NetworkSpec{},
-		},
-		{
-			name: "mtu",
-			req:  network.CreateNetworkRequest{Options: user("works.weave.mtu", "9000")},
-			want: driver.NetworkSpec{Definition: driver.Definition{MTU: 9000}},
-		},
-		{
-			name: "Docker's mtu",
-			req:  network.CreateNetworkRequest{Options: user("com.docker.network.driver.mtu", "1400")},
-			want: driver.NetworkSpec{Definition: driver.Definition{MTU: 1400}},
-		},
-		{
-			name: "mtu not a number",
-			req:  network.CreateNetworkRequest{Options: user("works.weave.mtu", "big")},
-			err:  `option works.weave.mtu: "big": want 68..65535`,
-		},
-		{
-			name: "bridge",
-			req:  network.CreateNetworkRequest{Options: user("works.weave.bridge", "br0")},
-			want: driver.NetworkSpec{Bridge: "br0"},
-		},
-		{
-			name: "4in6 pool",
-			req:  network.CreateNetworkRequest{IPv6Data: []*network.IPAMData{{Pool: "::ffff:10.1.0.0/112"}}},
-			err:  "want a subnet",
-		},
-		{
-			name: "multicast",
-			req:  network.CreateNetworkRequest{Options: user("works.weave.multicast", "true")},
-			want: driver.NetworkSpec{Definition: driver.Definition{Multicast: true}},
-		},
-		{
-			name: "unknown option",
-			req:  network.CreateNetworkRequest{Options: user("works.weave.mut", "1400")},
+			name: "unknown option", req: generic("works.weave.mut", "1400"),
 			err: `unknown option works.weave.mut="1400": ` +
-				"weave takes works.weave.bridge, works.weave.mtu, works.weave.multicast",
+				`weave takes works.weave.bridge, works.weave.mtu, works.weave.multicast`,
 		},
-		{
-			name: "unknown option of Docker's",
-			req:  network.CreateNetworkRequest{Options: user("com.docker.network.new", "1")},
-			want: driver.NetworkSpec{},
-		},
-		{
-			name: "unknown key outside generic",
-			req:  network.CreateNetworkRequest{Options: map[string]any{"foo": 1}},
-			err:  `unknown option foo="1"`,
-		},
-		{
-			name: "option not a string",
-			req: network.CreateNetworkRequest{Options: map[string]any{
-				labelGeneric: map[string]any{"works.weave.mtu": 1400.0},
-			}},
-			err: "a string",
-		},
-		{
-			name: "generic not an object",
-			req:  network.CreateNetworkRequest{Options: map[string]any{labelGeneric: "x"}},
-			err:  "an object of strings",
-		},
-		{
-			name: "internal",
-			req:  network.CreateNetworkRequest{Options: map[string]any{labelInternal: true}},
-			want: driver.NetworkSpec{Definition: driver.Definition{Internal: true}},
-		},
-		{
-			name: "internal by config",
-			req:  network.CreateNetworkRequest{Options: map[string]any{labelInternal: false}},
-			want: driver.NetworkSpec{},
-		},
-		{
-			name: "Docker that announces",
-			req:  network.CreateNetworkRequest{Options: map[string]any{labelEnableIPv4: true}},
-			want: driver.NetworkSpec{Announced: true},
-		},
-		{
-			name: "malformed pool",
-			req:  network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{{Pool: "10.0.0.0"}}},
-			err:  "want a subnet",
-		},
-		{
-			name: "auxiliary address outside",
-			req: network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{{
-				Pool: "10.0.0.0/24", AuxAddresses: map[string]any{"nas": "10.0.1.1/24"},
-			}}},
-			err: "nas",
-		},
-		{
-			name: "gateway outside",
-			req: network.CreateNetworkRequest{IPv4Data: []*network.IPAMData{{
-				Pool: "10.0.0.0/24", Gateway: "10.0.1.1/24",
-			}}},
-			err: "want an address of 10.0.0.0/24",
-		},
+		{name: "unknown option of Docker's", req: generic("com.docker.network.new", "1")},
+		{name: "unknown key outside generic", req: label("foo", 1), err: `unknown option foo="1"`},
+		{name: "option not a string", req: label(labelGeneric, number), err: "a string"},
+		{name: "generic not an object", req: label(labelGeneric, "x"), err: "an object of strings"},
+		{name: "internal", req: label(labelInternal, true), want: defined(driver.Definition{Internal: true})},
+		{name: "not internal", req: label(labelInternal, false)},
+		{name: "Docker that announces", req: label(labelEnableIPv4, true), want: driver.NetworkSpec{Announced: true}},
+		{name: "malformed pool", req: ipv4(network.IPAMData{Pool: "10.0.0.0"}), err: "want a subnet"},
+		{name: "auxiliary address outside", req: ipv4(auxOutside), err: "nas"},
+		{name: "gateway outside", req: ipv4(gatewayOutside), err: "want an address of 10.0.0.0/24"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -178,6 +128,7 @@ func TestNetworkSpec(t *testing.T) {
 }
 
 func TestEndpointSpec(t *testing.T) {
+	withMAC := func(text string) *network.EndpointInterface { return &network.EndpointInterface{MacAddress: text} }
 	tests := []struct {
 		name    string
 		iface   *network.EndpointInterface
@@ -193,34 +144,16 @@ func TestEndpointSpec(t *testing.T) {
 				Address: "10.32.0.5/22", AddressIPv6: "fd00::5/64", MacAddress: "02-42-0A-20-00-05",
 			},
 			want: driver.EndpointSpec{
-				MAC: mac.MustParse("02:42:0a:20:00:05"),
-				Addresses: []netip.Prefix{
-					netip.MustParsePrefix("10.32.0.5/22"), netip.MustParsePrefix("fd00::5/64"),
-				},
+				MAC:       mac.MustParse("02:42:0a:20:00:05"),
+				Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.5/22"), netip.MustParsePrefix("fd00::5/64")},
 			},
 		},
 		{name: "Docker's options pass", options: map[string]any{"com.docker.network.portmap": []any{}}},
-		{
-			name:    "unknown option",
-			options: map[string]any{"works.weave.ip": "1"},
-			err:     `unknown option works.weave.ip="1"`,
-		},
-		{
-			name:  "address without a mask",
-			iface: &network.EndpointInterface{Address: "10.32.0.5"},
-			err:   `address "10.32.0.5"`,
-		},
-		{
-			name:  "multicast MAC",
-			iface: &network.EndpointInterface{MacAddress: "03:00:00:00:00:01"},
-			err:   "the first one even",
-		},
-		{
-			name:  "MAC of eight bytes",
-			iface: &network.EndpointInterface{MacAddress: "02:00:00:00:00:01:02:03"},
-			err:   "six bytes",
-		},
-		{name: "MAC of zeros", iface: &network.EndpointInterface{MacAddress: "00:00:00:00:00:00"}, err: "not all zero"},
+		{name: "unknown option", options: map[string]any{"works.weave.ip": "1"}, err: `option works.weave.ip="1"`},
+		{name: "no mask", iface: &network.EndpointInterface{Address: "10.32.0.5"}, err: `address "10.32.0.5"`},
+		{name: "multicast MAC", iface: withMAC("03:00:00:00:00:01"), err: "the first one even"},
+		{name: "MAC of eight bytes", iface: withMAC("02:00:00:00:00:01:02:03"), err: "six bytes"},
+		{name: "MAC of zeros", iface: withMAC("00:00:00:00:00:00"), err: "not all zero"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -246,8 +179,9 @@ func TestEndpointSpec(t *testing.T) {
 }
 
 func FuzzNetworkSpec(f *testing.F) {
-	f.Add([]byte(`{"NetworkID":"7d2a4352179e","Options":{"com.docker.network.generic":{"works.weave.mtu":"1400"}},` +
-		`"IPv4Data":[{"Pool":"10.0.0.0/8","Gateway":"10.0.0.1/8"}]}`))
+	f.Add([]byte(`{"NetworkID":"7d2a4352179e",
+		"Options":{"com.docker.network.generic":{"works.weave.mtu":"1400"}},
+		"IPv4Data":[{"Pool":"10.0.0.0/8","Gateway":"10.0.0.1/8"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var req network.CreateNetworkRequest
 		if json.Unmarshal(body, &req) != nil {
@@ -260,19 +194,19 @@ func FuzzNetworkSpec(f *testing.F) {
 			}
 			return
 		}
-		validMTU := spec.MTU == 0 || spec.MTU >= driver.MinMTU && spec.MTU <= driver.MaxMTU
-		if string(spec.ID) != req.NetworkID || !validMTU || len(spec.Bridge) > 15 {
+		badMTU := spec.MTU != 0 && (spec.MTU < driver.MinMTU || spec.MTU > driver.MaxMTU)
+		if string(spec.ID) != req.NetworkID || badMTU || len(spec.Bridge) > 15 {
 			t.Errorf("accepted %+v", spec)
 		}
 	})
 }
 
-// FuzzEndpointSpec: a request is refused as invalid, or gives an endpoint that has what the request named and reads the
-// same when Docker repeats it.
+// FuzzEndpointSpec: a request is ErrInvalid, or gives an endpoint that has what the request named, and the same one
+// when Docker repeats the request.
 func FuzzEndpointSpec(f *testing.F) {
 	for _, s := range []string{
-		`{"NetworkID":"7d2a4352179e","EndpointID":"3f2a4352179e",` +
-			`"Interface":{"Address":"10.0.0.2/8","AddressIPv6":"fd00::2/64","MacAddress":"02:42:0A:00:00:02"}}`,
+		`{"NetworkID":"7d2a4352179e","EndpointID":"3f2a4352179e",
+		"Interface":{"Address":"10.0.0.2/8","AddressIPv6":"fd00::2/64","MacAddress":"02:42:0A:00:00:02"}}`,
 		`{"NetworkID":"7d2a4352179e","EndpointID":"3f2a4352179e","Options":{"com.docker.network.portmap":[]}}`,
 		`{"NetworkID":"7d2a4352179e","EndpointID":"3f2a4352179e","Options":{"works.weave.x":1}}`,
 		`{"NetworkID":"7d2a4352179e","EndpointID":"3f2a4352179e","Interface":{"MacAddress":"01:00:5e:00:00:01"}}`,
@@ -306,13 +240,14 @@ func FuzzEndpointSpec(f *testing.F) {
 			}
 			again = *i
 		} else if !ep.MAC.IsZero() || len(ep.Addresses) > 0 {
-			t.Errorf("an address out of nothing: %+v", ep)
+			t.Errorf("a MAC or an address though none was requested: %+v", ep)
 		}
 		again.MacAddress = ep.MAC.String()
-		addresses := ep.Addresses
+		n := 0
 		for _, text := range []*string{&again.Address, &again.AddressIPv6} {
 			if *text != "" {
-				*text, addresses = addresses[0].String(), addresses[1:]
+				*text = ep.Addresses[n].String()
+				n++
 			}
 		}
 		req.Interface = &again

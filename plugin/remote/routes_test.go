@@ -39,10 +39,7 @@ func TestBadRequestIsRefused(t *testing.T) {
 		{"not JSON", leave, "NetworkID=1", "decode the request: invalid character 'N'"},
 		{"cut off", leave, ids(testNetwork, testEndpoint)[:40], "unexpected end of JSON input"},
 		{"trailing garbage", leave, ids(testNetwork, testEndpoint) + "}", "after top-level value"},
-		{
-			"two objects", leave, ids(testNetwork, testEndpoint) + ids(testNetwork, testEndpoint),
-			"after top-level value",
-		},
+		{"two objects", leave, strings.Repeat(ids(testNetwork, testEndpoint), 2), "after top-level value"},
 		{"null", leave, "null", "want a JSON object"},
 		{"array", leave, "[]", "cannot unmarshal array"},
 		{"number for text", leave, `{"NetworkID":1}`, "cannot unmarshal number"},
@@ -240,8 +237,8 @@ func FuzzCall(f *testing.F) {
 			if !json.Valid([]byte(reply)) {
 				t.Errorf("reply %q", reply)
 			}
-		// The latter is for options and addresses that can't be read.
-		case http.StatusBadRequest, http.StatusInternalServerError:
+		case http.StatusBadRequest,
+			http.StatusInternalServerError: // for options and addresses that can't be read
 			var got errorReply
 			if err := json.Unmarshal([]byte(reply), &got); err != nil || got.Err == "" {
 				t.Errorf("reply %q: %v", reply, err)

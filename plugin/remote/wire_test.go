@@ -37,9 +37,9 @@ func TestRecordedCalls(t *testing.T) {
 			var replies bytes.Buffer
 			wantCalls := map[string]int{}
 			for i, c := range wiretest.Read(t, path) {
-				send := func(call, request string) (int, string) { return post(h, call, request) }
-				request := wiretest.WithoutUnknownOptions(t, c.Call, c.Body(), send)
-				status, got := post(h, c.Call, request)
+				post := func(call, request string) (int, string) { return post(h, call, request) }
+				request := wiretest.WithoutUnknownOptions(t, c.Call, c.Body(), post)
+				status, got := post(c.Call, request)
 				if status != http.StatusOK {
 					t.Fatalf("line %d: %s %s: status %d: %s", i+1, c.Call, request, status, got)
 				}

@@ -27,13 +27,15 @@ func hasMulticastRoute(t *testing.T, sandbox *nstest.NS) (found bool) {
 	return found
 }
 
-// An nsproc that fails is run again: else a container would miss its multicast route until it is started anew.
+// TestConfigureIsRepeated: an nsproc that fails is run again. Otherwise a container would have no multicast route
+// until it is restarted.
 func TestConfigureIsRepeated(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
 	dir := t.TempDir()
-	script := fmt.Sprintf("#!/bin/sh\nif [ -e %[1]s/failed ]; then exec %[2]s; fi\n: >%[1]s/failed; exit 1\n", dir, nstest.Nsproc(t))
+	const failsOnce = "#!/bin/sh\nif [ -e %[1]s/failed ]; then exec %[2]s; fi\n: >%[1]s/failed; exit 1\n"
+	script := fmt.Sprintf(failsOnce, dir, nstest.Nsproc(t))
 	path := filepath.Join(dir, "nsproc")
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
@@ -49,8 +51,8 @@ func TestConfigureIsRepeated(t *testing.T) {
 	}
 }
 
-// A container whose link goes up and down all the time is not configured more often than once in configurePause, and
-// others are not kept waiting: nsproc fails in the first one each time.
+// TestFlappingCarrier: a container whose link goes up and down all the time, and in which nsproc always fails, is
+// configured at most once in configurePause and does not delay the others.
 func TestFlappingCarrier(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -83,15 +85,15 @@ func TestFlappingCarrier(t *testing.T) {
 	sandbox = nstest.New(t)
 	r.attach(other, sandbox, "eth0")
 	eventually(t, "multicast route of the other", func() bool { return hasMulticastRoute(t, sandbox) })
-	most := 2 + 1 + int(time.Since(start)/configurePause) // the first of each, and what came later
+	most := 2 + 1 + int(time.Since(start)/configurePause) // the first run of each endpoint, and the later ones
 	runs, err := os.ReadFile(filepath.Join(dir, "runs"))
 	if n := strings.Count(string(runs), "\n"); err != nil || n > most {
 		t.Errorf("nsproc ran %d times (%v), want at most %d", n, err, most)
 	}
 }
 
-// TestConfigureInTheNextSandbox: an endpoint that moves to another sandbox while the work in its first one is not over yet
-// is configured in the second one as well.
+// TestConfigureInTheNextSandbox: an endpoint that moves to another sandbox while the work in its first one is not over
+// yet is configured in the second one as well.
 func TestConfigureInTheNextSandbox(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
