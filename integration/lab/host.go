@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,7 +117,8 @@ func sweep() {
 		if _, err := fmt.Sscanf(filepath.Base(name), "weave-lab-%d-", &pid); err != nil || syscall.Kill(pid, 0) == nil {
 			continue
 		}
-		_ = removeCgroups(filepath.Base(name)) // the next test process tries again what fails now
+		// The next test process tries again what fails now.
+		_ = removeCgroups(filepath.Base(name), pluginCgroups(name)...)
 		_ = os.RemoveAll(name)
 	}
 }
@@ -184,7 +186,7 @@ func (h *Host) powerOff() error {
 	}
 	h.init.kill()
 	h.init, h.dockerd = nil, nil
-	return removeCgroups(h.cgroup())
+	return removeCgroups(h.cgroup(), pluginCgroups(h.dir)...)
 }
 
 // Close ends the host and removes its disk and its cgroups.
@@ -227,13 +229,31 @@ func (h *Host) PID() int { return h.init.pid }
 // cgroup returns the name of the cgroup below which the host's containers are.
 func (h *Host) cgroup() string { return filepath.Base(h.dir) }
 
-// removeCgroups removes a cgroup and those below it, in every hierarchy. It retries, because a cgroup can be removed
+// pluginCgroups returns the cgroups of the managed plugins on the disk of a host. Docker ignores --cgroup-parent for them:
+// they are below the cgroup that dockerd itself is in, which is that of this process.
+func pluginCgroups(dir string) []string {
+	own, _ := os.ReadFile("/proc/self/cgroup") // lines such as 4:cpu,cpuacct:/path, see cgroups(7)
+	plugins, _ := filepath.Glob(filepath.Join(dir, "docker/plugins/*/rootfs"))
+	var found []string
+	for line := range strings.Lines(string(own)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		for _, plugin := range plugins {
+			found = append(found, filepath.Join(parts[len(parts)-1], filepath.Base(filepath.Dir(plugin))))
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// removeCgroups removes cgroups and those below them, in every hierarchy. It retries, because a cgroup can be removed
 // only a moment after its last process has ended.
-func removeCgroups(name string) error {
-	roots, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
-	for _, root := range append(roots, "/sys/fs/cgroup/"+name) {
-		if err := Poll(10*time.Second, func() error { return removeTree(root) }); err != nil {
-			return fmt.Errorf("remove cgroup %s: %w", root, err)
+func removeCgroups(name string, others ...string) error {
+	for _, cgroup := range append(others, name) {
+		roots, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", cgroup))
+		for _, root := range append(roots, filepath.Join("/sys/fs/cgroup", cgroup)) {
+			if err := Poll(10*time.Second, func() error { return removeTree(root) }); err != nil {
+				return fmt.Errorf("remove cgroup %s: %w", root, err)
+			}
 		}
 	}
 	return nil
