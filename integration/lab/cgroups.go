@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// pluginCgroups returns the cgroups of the managed plugins on the disk of a host. Docker ignores --cgroup-parent for them:
-// they are below the cgroup that dockerd itself is in, which is that of this process.
+// pluginCgroups returns the cgroups of the managed plugins on the disk of a host. Docker ignores --cgroup-parent for
+// them: they are below the cgroup that dockerd itself is in, which is that of this process.
 func pluginCgroups(dir string) []string {
 	own, _ := os.ReadFile("/proc/self/cgroup") // lines such as 4:cpu,cpuacct:/path, see cgroups(7)
 	plugins, _ := filepath.Glob(filepath.Join(dir, "docker/plugins/*/rootfs"))
