@@ -24,6 +24,12 @@ const (
 // testUpgrade takes an installation of the previous version through its life, with containers running: upgrade to the
 // tree's version, removal and new installation, restart of Docker, reboot.
 func testUpgrade(t *testing.T, m managedLab) {
+	var pluginID string
+	t.Cleanup(func() { // after the host's end, since it comes before the host's start
+		if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + pluginID); len(left) > 0 {
+			t.Errorf("cgroups of the plugin that are left: %v", left)
+		}
+	})
 	previous := copyPrevious(t)
 	removeSetting(t, previous, "WEAVE_MTU") // so that there is a setting which only the new version has
 	m.push(t, managedPrevious, previous)
@@ -105,6 +111,7 @@ func testUpgrade(t *testing.T, m managedLab) {
 	h.PowerOn(t)
 	h.StartDocker(t)
 	awaitAllRunning()
+	pluginID = h.Docker(t, "plugin", "inspect", "-f", "{{.Id}}", managedName)
 	if now := status(t, h).StateID; now != id {
 		t.Errorf("the state is %s after a reboot, and was %s", now, id)
 	}

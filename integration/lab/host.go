@@ -20,7 +20,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 //go:embed boot.sh
@@ -116,7 +115,8 @@ func sweep() {
 		if _, err := fmt.Sscanf(filepath.Base(name), "weave-lab-%d-", &pid); err != nil || syscall.Kill(pid, 0) == nil {
 			continue
 		}
-		_ = removeCgroups(filepath.Base(name)) // the next test process tries again what fails now
+		// The next test process tries again what fails now.
+		_ = removeCgroups(filepath.Base(name), pluginCgroups(name)...)
 		_ = os.RemoveAll(name)
 	}
 }
@@ -184,7 +184,7 @@ func (h *Host) powerOff() error {
 	}
 	h.init.kill()
 	h.init, h.dockerd = nil, nil
-	return removeCgroups(h.cgroup())
+	return removeCgroups(h.cgroup(), pluginCgroups(h.dir)...)
 }
 
 // Close ends the host and removes its disk and its cgroups.
@@ -226,37 +226,6 @@ func (h *Host) PID() int { return h.init.pid }
 
 // cgroup returns the name of the cgroup below which the host's containers are.
 func (h *Host) cgroup() string { return filepath.Base(h.dir) }
-
-// removeCgroups removes a cgroup and those below it, in every hierarchy. It retries, because a cgroup can be removed
-// only a moment after its last process has ended.
-func removeCgroups(name string) error {
-	roots, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
-	for _, root := range append(roots, "/sys/fs/cgroup/"+name) {
-		if err := Poll(10*time.Second, func() error { return removeTree(root) }); err != nil {
-			return fmt.Errorf("remove cgroup %s: %w", root, err)
-		}
-	}
-	return nil
-}
-
-// removeTree removes a cgroup's directory and those below it. The files in them need not be removed.
-func removeTree(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if os.IsNotExist(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return syscall.Rmdir(dir)
-}
 
 // tail returns the end of a log file: what follows the offset from, and at most 16 KiB.
 func tail(name string, from int64) string {
