@@ -40,7 +40,7 @@ type drivers struct {
 // openCore opens the state and brings what the kernel has in line with it.
 func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err error) {
 	started := time.Now()
-	st, err := store.OpenBolt(cfg.State)
+	st, err := store.OpenBolt(ctx, cfg.State)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func openCore(ctx context.Context, cfg config, log *logrus.Entry) (_ *core, err 
 	}
 	// What Docker waits for is written to memory, which lives as long as the links do. The id keeps a new state from taking
 	// an earlier one's endpoints for its own.
-	endpoints, err := store.OpenBolt(filepath.Join(cfg.RuntimeDir, "endpoints-"+id+".db"))
+	endpoints, err := store.OpenBolt(ctx, filepath.Join(cfg.RuntimeDir, "endpoints-"+id+".db"))
 	if err != nil {
 		return nil, err
 	}

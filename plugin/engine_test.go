@@ -88,7 +88,7 @@ func (f *fakeTracker) DeleteNetwork(_ context.Context, req *network.DeleteNetwor
 // newEngine is an engine whose state is an hour old to it, so that nothing is too young to be forgotten.
 func newEngine(t *testing.T) (*engine, *fakeDocker, *fakeTracker, *ipam.IPAM) {
 	t.Helper()
-	st, err := store.OpenBolt(filepath.Join(t.TempDir(), "weave.db"))
+	st, err := store.OpenBolt(t.Context(), filepath.Join(t.TempDir(), "weave.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
