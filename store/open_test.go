@@ -138,14 +138,14 @@ const (
 	freelistPage = 0x10
 )
 
-// withPages returns good with a number written into each of its pages of that kind, at that offset.
-func withPages(t *testing.T, good []byte, kind uint16, offset int, number uint32) []byte {
+// withPages returns good with each of its pages of one kind altered.
+func withPages(t *testing.T, good []byte, kind uint16, alter func(page []byte)) []byte {
 	t.Helper()
 	bad := bytes.Clone(good)
 	found := false
-	for page := 2 * os.Getpagesize(); page < len(bad); page += os.Getpagesize() {
-		if binary.NativeEndian.Uint16(bad[page+8:]) == kind {
-			binary.NativeEndian.PutUint32(bad[page+offset:], number)
+	for at := 2 * os.Getpagesize(); at < len(bad); at += os.Getpagesize() {
+		if page := bad[at:][:os.Getpagesize()]; order.Uint16(page[8:]) == kind {
+			alter(page)
 			found = true
 		}
 	}
@@ -155,16 +155,21 @@ func withPages(t *testing.T, good []byte, kind uint16, offset int, number uint32
 	return bad
 }
 
-// withLoop returns good with branch pages whose first child is the page itself.
-func withLoop(t *testing.T, good []byte) []byte {
-	t.Helper()
-	bad := withPages(t, good, branchPage, 28, 0)
-	for page := 2 * os.Getpagesize(); page < len(bad); page += os.Getpagesize() {
-		if binary.NativeEndian.Uint16(bad[page+8:]) == branchPage {
-			copy(bad[page+24:], bad[page:page+8])
-		}
-	}
-	return bad
+// order is the byte order of bbolt's numbers.
+var order = binary.NativeEndian
+
+// What makes bbolt crash: a first page below that is the page itself, a number of pages that continue this one, and a
+// position of the first key.
+func referToItself(page []byte) { copy(page[24:], page[:8]) }
+func neverEnd(page []byte)      { order.PutUint32(page[12:], math.MaxUint32) }
+func leadAway(page []byte)      { order.PutUint32(page[20:], 0x7fff0000) }
+
+// loseFreePage and addFreePage change a list of free pages.
+func loseFreePage(page []byte) { order.PutUint16(page[10:], order.Uint16(page[10:])-1) }
+func addFreePage(page []byte) {
+	count := order.Uint16(page[10:])
+	order.PutUint16(page[10:], count+1)
+	order.PutUint64(page[16+8*count:], 1<<40)
 }
 
 func TestOpenRefusesWithoutTouching(t *testing.T) {
@@ -186,15 +191,20 @@ func TestOpenRefusesWithoutTouching(t *testing.T) {
 		"version 0":               {foreign(t, withVersion("0")), store.ErrDamaged, "version"},
 		"version is no number":    {foreign(t, withVersion("one")), store.ErrDamaged, "version"},
 		"version 2":               {foreign(t, withVersion("2")), store.ErrFuture, "install"},
-		// With the first of these bbolt's stack overflows, if its own check does not find it first. With the others
-		// it takes all memory, and reads beyond the end of its memory map.
-		"a page that refers to itself": {withLoop(t, good), store.ErrDamaged, advice},
-		"a page without an end":        {withPages(t, good, freelistPage, 12, math.MaxUint32), store.ErrDamaged, "crashed"},
-		"a key beyond the file":        {withPages(t, good, leafPage, 20, 0x7fff0000), store.ErrDamaged, "crashed"},
+		"a page is missing":       {withPages(t, good, freelistPage, loseFreePage), store.ErrDamaged, "unreachable"},
+		"a page too many":         {withPages(t, good, freelistPage, addFreePage), store.ErrDamaged, "listed as free"},
+		// With the first of these bbolt's stack overflows, if its own check does not find it first. With the others it
+		// takes all memory, and reads beyond the end of its memory map.
+		"a page that refers to itself": {withPages(t, good, branchPage, referToItself), store.ErrDamaged, advice},
+		"a page without an end":        {withPages(t, good, freelistPage, neverEnd), store.ErrDamaged, "crashed"},
+		"a key beyond the file":        {withPages(t, good, leafPage, leadAway), store.ErrDamaged, "crashed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			err := refusal(t, c.data)
+			if err == nil {
+				t.Fatal("the state was opened")
+			}
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v: want %v and %q", err, c.want, c.says)
 			}
