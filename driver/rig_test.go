@@ -72,11 +72,11 @@ func (r *rig) start() Report {
 
 func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done func()) {
 	t.Helper()
-	st, err := store.OpenBolt(state)
+	st, err := store.OpenBolt(t.Context(), state)
 	if err != nil {
 		t.Fatal(err)
 	}
-	endpointStore, err := store.OpenBolt(endpoints)
+	endpointStore, err := store.OpenBolt(t.Context(), endpoints)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,7 +59,7 @@ const statePath = "/var/lib/weave/weave.db"
 
 func recordsIn(paths []string) (keys []string, err error) {
 	for _, path := range paths {
-		s, err := store.OpenBolt(path)
+		s, err := store.OpenBolt(context.Background(), path)
 		if err != nil {
 			return nil, err
 		}

@@ -55,7 +55,7 @@ func newFixture(t testing.TB, o Options) *fixture {
 
 func (f *fixture) start() {
 	f.t.Helper()
-	s, err := store.OpenBolt(f.path)
+	s, err := store.OpenBolt(f.t.Context(), f.path)
 	if err != nil {
 		f.t.Fatal(err)
 	}

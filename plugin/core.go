@@ -163,7 +163,7 @@ type stores struct {
 // what Docker waits for is recorded without a disk. Its name has the state's id, so that a new state does not take the
 // endpoints of an earlier one for its own.
 func openStores(ctx context.Context, cfg daemon.Config) (_ *stores, err error) {
-	state, err := store.OpenBolt(cfg.State)
+	state, err := store.OpenBolt(ctx, cfg.State)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func openStores(ctx context.Context, cfg daemon.Config) (_ *stores, err error) {
 	if err != nil {
 		return nil, err
 	}
-	endpoints, err := store.OpenBolt(filepath.Join(cfg.RuntimeDir, fmt.Sprintf("endpoints-%s.db", id)))
+	endpoints, err := store.OpenBolt(ctx, filepath.Join(cfg.RuntimeDir, fmt.Sprintf("endpoints-%s.db", id)))
 	if err != nil {
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func (s steppingStore) Apply(ctx context.Context, changes ...store.Change) error
 
 func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	t.Helper()
-	bolt, err := store.OpenBolt(state)
+	bolt, err := store.OpenBolt(t.Context(), state)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	endpoints, err := store.OpenBolt(state + ".endpoints")
+	endpoints, err := store.OpenBolt(t.Context(), state + ".endpoints")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func TestUnusableStateIsRefused(t *testing.T) {
 			setVersion(t, path, "99")
 		}, store.ErrFuture},
 		{"in use", func(t *testing.T, path string) {
-			st, err := store.OpenBolt(path)
+			st, err := store.OpenBolt(t.Context(), path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +79,7 @@ func TestUnusableStateIsRefused(t *testing.T) {
 // makeState makes a state as weave does.
 func makeState(t *testing.T, path string) {
 	t.Helper()
-	st, err := store.OpenBolt(path)
+	st, err := store.OpenBolt(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

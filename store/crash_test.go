@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,31 +15,21 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// crashEnv names the state that a child of the test writes to until it is killed.
-const crashEnv = "WEAVE_TEST_CRASH_STATE"
-
-func TestMain(m *testing.M) {
-	if path := os.Getenv(crashEnv); path != "" {
-		writeForEver(path)
-	}
-	os.Exit(m.Run())
-}
-
-// writeForEver makes numbered changes of several records each, and prints the number of each that is acknowledged.
-func writeForEver(path string) {
-	s, err := store.OpenBolt(path)
+// writeUntilKilled is a child that makes numbered changes to the state args[0], each of several records, until it is
+// killed. It prints the number of each change that Apply has made.
+func writeUntilKilled(args []string) {
+	ctx := context.Background()
+	s, err := store.OpenBolt(ctx, args[0])
 	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
+		panic(err)
 	}
 	first := 0
-	if records, err := s.List(context.Background(), "last"); err == nil && len(records) == 1 {
+	if records, err := s.List(ctx, "last"); err == nil && len(records) == 1 {
 		first, _ = strconv.Atoi(string(records[0].Value))
 	}
 	for n := first + 1; ; n++ {
-		if err := s.Apply(context.Background(), numbered(n)...); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
+		if err := s.Apply(ctx, numbered(n)...); err != nil {
+			panic(err)
 		}
 		fmt.Println(n)
 	}
@@ -57,11 +46,12 @@ func numbered(n int) []store.Change {
 	}
 }
 
-// TestKilled kills a writer in the midst of its work: what was acknowledged is there, and each change is whole.
+// TestKilled kills a process while it writes. Afterwards each change that Apply had made is there, and no change is
+// there in part.
 func TestKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "weave.db")
 	for round := range 10 {
-		acknowledged := writeUntilKilled(t, path, 50+37*round)
+		acknowledged := killWriter(t, path, 50+37*round)
 		s := mustOpen(t, path)
 		got := mustList(t, s)
 		mustClose(t, s)
@@ -84,22 +74,17 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// writeUntilKilled kills the writer when it has acknowledged the given number of changes, and returns the number of the
-// last that it acknowledged.
-func writeUntilKilled(t *testing.T, path string, changes int) int {
+// killWriter starts a writer and kills it when it has printed the given number of changes. It returns the number of
+// the last one that the writer printed.
+func killWriter(t *testing.T, path string, changes int) int {
 	t.Helper()
-	self, err := os.Executable()
+	writer := child(t, "write", path)
+	writer.Stderr = os.Stderr
+	out, err := writer.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := exec.CommandContext(t.Context(), self)
-	child.Env = append(os.Environ(), crashEnv+"="+path)
-	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
+	if err := writer.Start(); err != nil {
 		t.Fatal(err)
 	}
 	last, lines := 0, 0
@@ -108,12 +93,12 @@ func writeUntilKilled(t *testing.T, path string, changes int) int {
 			t.Errorf("the writer says: %s", s.Text())
 		}
 		if lines == changes {
-			if err := child.Process.Signal(unix.SIGKILL); err != nil {
+			if err := writer.Process.Signal(unix.SIGKILL); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	if err := child.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+	if err := writer.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Fatalf("the writer ended: %v", err)
 	}
 	return last

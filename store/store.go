@@ -1,6 +1,7 @@
-// Package store keeps weave's state: what must outlive the process. It knows keys and bytes, not what they mean.
+// Package store keeps weave's state on disk, so that it outlasts the process. The state is a set of records, each a
+// key and a value in bytes; what they mean is known to the packages that write them.
 //
-// It makes no system call that depends on a network namespace.
+// It may run in any network namespace: no system call that it makes depends on it.
 package store
 
 import (
@@ -13,32 +14,37 @@ import (
 	"strings"
 )
 
-// Errors that callers tell apart.
+// The errors that a caller can distinguish with errors.Is.
 var (
-	// ErrLocked: another process has the state open.
+	// ErrLocked says that another process has the state open.
 	ErrLocked = errors.New("state is in use by another process")
-	// ErrDamaged: the state can't be read as what weave wrote.
+	// ErrDamaged says that the state is not what weave wrote.
 	ErrDamaged = errors.New("state is damaged")
-	// ErrFuture: the state was written by a newer version of weave.
+	// ErrFuture says that a newer version of weave wrote the state, which this one may misread.
 	ErrFuture = errors.New("state was written by a newer version of weave")
 )
 
-// What a record may hold, in bytes.
+// damaged returns an error that wraps ErrDamaged.
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrDamaged, fmt.Errorf(format, args...))
+}
+
+// The longest key and the longest value of a record, in bytes.
 const (
 	MaxKey   = 1024
 	MaxValue = 1 << 20
 )
 
-// Store is a small ordered key-value store. Its methods may be called from several goroutines at once.
+// Store is a small ordered key-value store. Several goroutines may use it at once.
 type Store interface {
-	// List returns the records whose keys begin with prefix, in the order of their keys.
+	// List returns the records whose keys begin with prefix, ordered by key.
 	List(ctx context.Context, prefix string) ([]Record, error)
-	// Apply makes all of the changes, in their order, or none of them. When it returns nil they outlast a crash of the
-	// process and of the machine. When it returns an error nothing has changed, unless that is about the very last step:
-	// then nobody knows what is on disk, and each further call is an error. A key that is empty, longer than MaxKey or
-	// holds a NUL, and a value longer than MaxValue, are errors.
+	// Apply makes all changes, in the given order, or none of them. When it returns nil, they outlast a crash of the
+	// process and of the machine. When it returns an error, nothing has changed, with one exception: if the very last
+	// step of writing fails, it is unknown what is on the disk, and every later call returns an error. It is an error
+	// if a key is empty, contains a NUL or is longer than MaxKey, and if a value is longer than MaxValue.
 	Apply(ctx context.Context, changes ...Change) error
-	// Close ends the use of the store; calls after it are errors.
+	// Close closes the store. Every later call returns an error.
 	Close() error
 }
 
@@ -48,13 +54,13 @@ type Record struct {
 	Value []byte
 }
 
-// Change sets a key's value, or removes the key.
+// Change sets the value of a key or removes the key.
 type Change struct {
 	Key   string
-	Value []byte // nil: remove the key; a key that isn't there is no error
+	Value []byte // nil removes the key, which need not exist
 }
 
-// Put is the Change that sets key to the JSON encoding of v.
+// Put returns the Change that sets key to the JSON encoding of v.
 func Put(key string, v any) (Change, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -63,10 +69,10 @@ func Put(key string, v any) (Change, error) {
 	return Change{Key: key, Value: b}, nil
 }
 
-// Delete is the Change that removes key.
+// Delete returns the Change that removes key.
 func Delete(key string) Change { return Change{Key: key} }
 
-// validate says what is wrong with c, whatever the store.
+// validate returns an error if no store may make the change.
 func (c Change) validate() error {
 	switch {
 	case c.Key == "":
@@ -81,7 +87,8 @@ func (c Change) validate() error {
 	return nil
 }
 
-// Load decodes every record whose key begins with prefix. A value that is not the JSON of a T is ErrDamaged.
+// Load returns the decoded values of the records whose keys begin with prefix, by key. The error wraps ErrDamaged if
+// a value is not the JSON encoding of a T.
 func Load[T any](ctx context.Context, s Store, prefix string) (map[string]T, error) {
 	records, err := s.List(ctx, prefix)
 	if err != nil {
@@ -98,11 +105,11 @@ func Load[T any](ctx context.Context, s Store, prefix string) (map[string]T, err
 	return out, nil
 }
 
-// identityKey holds the state's own id.
+// identityKey is the key of the state's id.
 const identityKey = "identity"
 
-// Identity returns the state's own id, 16 hexadecimal digits, which the kernel objects made on its behalf carry; it is
-// made when the state is new and never changes.
+// Identity returns the state's id, 16 hexadecimal digits. It is chosen at random for a new state and never changes.
+// weave marks what it creates in the kernel with it, and so recognises later what belongs to this state.
 func Identity(ctx context.Context, s Store) (string, error) {
 	ids, err := Load[string](ctx, s, identityKey)
 	if err != nil {

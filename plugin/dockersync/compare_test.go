@@ -108,7 +108,7 @@ func (f *fakeTracker) DeleteNetwork(_ context.Context, id driver.NetworkID) erro
 // forgotten, and its parts.
 func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.IPAM) {
 	t.Helper()
-	st, err := store.OpenBolt(filepath.Join(t.TempDir(), "weave.db"))
+	st, err := store.OpenBolt(t.Context(), filepath.Join(t.TempDir(), "weave.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 // newIPAMCalls has an IPAM without pools behind it.
 func newIPAMCalls(t testing.TB) ipamCalls {
 	t.Helper()
-	st, err := store.OpenBolt(filepath.Join(t.TempDir(), "weave.db"))
+	st, err := store.OpenBolt(t.Context(), filepath.Join(t.TempDir(), "weave.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

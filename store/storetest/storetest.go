@@ -1,4 +1,4 @@
-// Package storetest is what every store has to pass.
+// Package storetest holds the tests that every store.Store must pass. It is for tests only.
 package storetest
 
 import (
@@ -14,29 +14,29 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// Place is where one state lives; each call opens it anew. The suite closes what it has opened before it opens again.
+// Place opens one state, each time it is called. The tests close the store before they open it again.
 type Place func(t *testing.T) store.Store
 
-// Run tests the stores that newPlace makes, each call an empty one.
+// Run tests the stores that newPlace returns. Each call of newPlace is for another, empty store.
 func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 	for _, c := range []struct {
 		name string
 		test func(t *testing.T, open Place)
 	}{
 		{"an empty store has no records", testEmpty},
-		{"records come in the order of their keys", testOrder},
+		{"records are ordered by key", testOrder},
 		{"a prefix selects", testPrefix},
 		{"values come back as they were", testValues},
-		{"what List returned is the caller's", testCopies},
+		{"List returns copies", testCopies},
 		{"changes are made in their order", testChangeOrder},
-		{"removing what isn't there is no error", testRemoveMissing},
+		{"removing a missing record is no error", testRemoveMissing},
 		{"a refused change changes nothing", testAtomic},
 		{"invalid keys and values are refused", testInvalid},
 		{"a cancelled call does nothing", testCancelled},
 		{"records outlast Close", testReopen},
 		{"the identity stays", testIdentity},
 		{"calls after Close are errors", testClosed},
-		{"calls may come from several goroutines", testConcurrent},
+		{"several goroutines may use a store", testConcurrent},
 		{"a reader sees whole changes", testIsolation},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, newPlace(t)) })
@@ -65,7 +65,7 @@ func apply(t *testing.T, s store.Store, changes ...store.Change) {
 	}
 }
 
-// texts are the records as text: cmp compares bytes one by one, a megabyte in many seconds.
+// texts returns the records as text, because cmp takes many seconds to compare a megabyte of bytes.
 func texts(records []store.Record) (out []string) {
 	for _, r := range records {
 		out = append(out, fmt.Sprintf("%q: %q", r.Key, r.Value))
@@ -97,7 +97,8 @@ func testOrder(t *testing.T, open Place) {
 	apply(t, s, put("b", "2"), put("a/2", "1"), put("\xff", "4"))
 	apply(t, s, put("é", "3"), put("a/10", "0"), put("B", "-1"))
 	wantRecords(t, s, "",
-		record("B", "-1"), record("a/10", "0"), record("a/2", "1"), record("b", "2"), record("é", "3"), record("\xff", "4"))
+		record("B", "-1"), record("a/10", "0"), record("a/2", "1"),
+		record("b", "2"), record("é", "3"), record("\xff", "4"))
 }
 
 func testPrefix(t *testing.T, open Place) {
@@ -112,7 +113,8 @@ func testValues(t *testing.T, open Place) {
 	s := open(t)
 	long := strings.Repeat("x", store.MaxValue)
 	key := strings.Repeat("k", store.MaxKey)
-	apply(t, s, store.Change{Key: "empty", Value: []byte{}}, put("binary", "\x00\xff\n"), put("long", long), put(key, "v"))
+	empty := store.Change{Key: "empty", Value: []byte{}}
+	apply(t, s, empty, put("binary", "\x00\xff\n"), put("long", long), put(key, "v"))
 	wantRecords(t, s, "", record("binary", "\x00\xff\n"), record("empty", ""), record(key, "v"), record("long", long))
 	apply(t, s, put("long", ""), put("empty", "x"))
 	apply(t, s, put("long", "short"), put("empty", ""), store.Delete(key))
@@ -236,7 +238,8 @@ func testConcurrent(t *testing.T, open Place) {
 		wg.Go(func() {
 			for n := range each {
 				key := fmt.Sprintf("%d/%02d", w, n)
-				if err := s.Apply(t.Context(), put(key, key), store.Delete(fmt.Sprintf("%d/%02d", w, n-1))); err != nil {
+				before := store.Delete(fmt.Sprintf("%d/%02d", w, n-1))
+				if err := s.Apply(t.Context(), put(key, key), before); err != nil {
 					t.Errorf("apply: %v", err)
 				}
 				own, err := s.List(t.Context(), fmt.Sprintf("%d/", w))
