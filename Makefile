@@ -56,7 +56,7 @@ install: build docs
 release:
 	plugin/packaging/release.sh build/release
 
-# The managed plugin in build/plugin, and under the name PLUGIN in the engine if one answers; pulls no image. Where images
+# The managed plugin in build/plugin, and under the name PLUGIN in Docker if it answers; pulls no image. Where images
 # can be pulled the Dockerfile makes the same root file system. A name without a tag must not be weave: docs/managed-plugin.md.
 PLUGIN ?= weaveplugin/weave:$(ARCH)
 plugin: plugin-files
@@ -109,7 +109,7 @@ test-engines:
 	done
 	$(GO) run ./integration/engines docs/docker-versions.md $(ENGINES:%=build/engines/%.json)
 
-# Connect and disconnect 2,000 times while plugin and engine are killed, in some ten minutes; `make test` does it 100 times.
+# Connect and disconnect 2,000 times while weave and dockerd are killed, in some ten minutes; `make test` does it 100 times.
 CYCLES ?= 2000
 soak: export WEAVE_TEST_ROOT = 1
 soak: export WEAVE_CYCLES = $(CYCLES)

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package api has the types, the queries and a client of weave's listing API: JSON over HTTP on a Unix socket. The API
 // lists what weave tracks and, if asked to, what the kernel really has; it changes nothing.
 //

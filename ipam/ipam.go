@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ipam manages IP addresses: an address space has pools, each a subnet, and a pool hands out its addresses.
 //
 // It keeps accounts in the store and makes no system call that depends on a network namespace. Whoever makes an IPAM

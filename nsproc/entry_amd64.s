@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "textflag.h"
 
 // weave_nsproc_entry is the ELF entry point (go build -ldflags '-E weave_nsproc_entry'). It enters the network

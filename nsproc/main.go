@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command nsproc works inside a container's network namespace for the plugin: it reads one request from its standard
 // input, writes one reply to its standard output, and exits. Package protocol defines the messages.
 //

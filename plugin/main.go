@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //go:build !docs
 
 // Command weave is a network and IPAM plugin for Docker, and its own command line.

@@ -1,4 +1,6 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+
 # Runs the benchmarks of another revision and of this tree alternately, and prints the results of both side by side:
 #
 #   bench-compare.sh REVISION [BENCH [ROUNDS]]      BENCH: as for make bench; ROUNDS: how often each runs, default 1

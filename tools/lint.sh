@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+
 # Checks the sources (make lint): all that golangci-lint with depguard would look at, by single tools, which are quicker to
 # build. Their versions are pinned in tools/go.mod, the errors that may be dropped are in tools/errcheck.txt, and
 # internal/rules says which package may import which. The first run builds the tools.

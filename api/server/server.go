@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package server serves weave's listing API, whose types, paths and client are in the package api.
 //
 // It runs in the host's network namespace. What is inside a container's it learns from an Inspector.

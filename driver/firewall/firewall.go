@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package firewall lets the frames of weave's networks pass the machine's packet filter.
 //
 // Docker sets the policy of the FORWARD chain to DROP, and with br_netfilter loaded even a frame between two ports of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package inspect looks at what the kernel really has of endpoints and finds the drift: where that differs from what
 // weave tracks. It changes nothing.
 //

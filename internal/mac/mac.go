@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package mac has the type for Ethernet addresses. It is comparable, so it keys a map, and it imports neither net nor
 // encoding packages: nsproc pays for each of its imports when it starts.
 package mac

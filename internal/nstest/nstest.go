@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package nstest provides network namespaces that are removed when a test ends, and what tests in them need: veth
 // pairs, an nsproc, and child processes in namespaces of their own. It is for tests only. Apart from it, only nsproc
 // enters network namespaces; the plugin never does.

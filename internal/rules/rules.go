@@ -1,5 +1,8 @@
-// Package rules holds the project's own rules of structure, which go vet and staticcheck don't know: which package may
-// import which, and that nothing but the tests can put a thread into another network namespace. It is for tests only.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rules holds the project's own rules, which go vet and staticcheck don't know: which package may import which,
+// that nothing but the tests can put a thread into another network namespace, where a file names its license, and how
+// long a line may be. It is for tests only.
 package rules
 
 import (
@@ -66,7 +69,7 @@ var enters = map[string][]string{
 // mayEnter are the folders whose files may use what enters names; so may every test.
 var mayEnter = []string{"internal/nstest", "integration"}
 
-// Check returns where the Go files of a tree break the rules, in the order of their paths: "path:line: what is wrong".
+// Check returns where the sources of a tree break the rules, in the order of their paths: "path:line: what is wrong".
 func Check(tree fs.FS) ([]string, error) {
 	var found []string
 	documented := map[string]bool{} // by folder
@@ -76,12 +79,16 @@ func Check(tree fs.FS) ([]string, error) {
 			return err
 		case d.IsDir() && skipped(name):
 			return fs.SkipDir
-		case d.IsDir() || path.Ext(name) != ".go":
+		case d.IsDir() || !slices.Contains(sources, path.Ext(name)):
 			return nil
 		}
 		src, err := fs.ReadFile(tree, name)
 		if err != nil {
 			return err
+		}
+		found = append(found, checkText(name, string(src))...)
+		if path.Ext(name) != ".go" {
+			return nil
 		}
 		f, err := parse(name, src)
 		if err != nil {
@@ -107,8 +114,8 @@ func Check(tree fs.FS) ([]string, error) {
 
 // skipped reports whether a folder holds no sources of the project.
 func skipped(folder string) bool {
-	base := path.Base(folder)
-	return folder != "." && (base == "testdata" || base == "bin" || strings.HasPrefix(base, "."))
+	built := folder == "bin" || folder == "build"
+	return built || folder == "internal/rules/testdata" || folder != "." && strings.HasPrefix(path.Base(folder), ".")
 }
 
 // file is a parsed Go file.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package rules
 
 import (
@@ -30,31 +32,37 @@ func TestEachRuleCanFail(t *testing.T) {
 	const enters = " can enter another namespace, which only nsproc's entry does"
 	const netlink = "which is for driver, overlay, nsproc, internal/nstest, integration"
 	want := []string{
-		"api/api.go:7: api imports github.com/sirupsen/logrus, want the standard library only",
-		"api/api.go:8: api imports github.com/weaveplugin/weave/internal/mac, want the standard library only",
-		"api/server/server.go:5: api/server imports github.com/vishvananda/netlink, " + netlink,
-		"api/server/server.go:6: api/server imports github.com/weaveplugin/weave/internal/nstest, " +
+		"api/api.go:10: api imports github.com/weaveplugin/weave/internal/mac, want the standard library only",
+		"api/api.go:9: api imports github.com/sirupsen/logrus, want the standard library only",
+		"api/server/server.go:7: api/server imports github.com/vishvananda/netlink, " + netlink,
+		"api/server/server.go:8: api/server imports github.com/weaveplugin/weave/internal/nstest, " +
 			"which is for internal/nstest",
-		"api/server/server.go:7: api/server imports plugin, against the direction",
-		"driver/driver.go:13: unix.Setns" + enters,
-		"driver/driver.go:14: sys.Unshare" + enters,
-		"driver/driver.go:15: netns.Set" + enters,
-		"driver/driver.go:16: netlink.NewHandleAt" + enters,
-		"driver/driver.go:17: Namespace" + enters,
-		"driver/driver.go:18: Namespace" + enters,
-		"driver/driver.go:7: driver imports github.com/docker/go-plugins-helpers/network, " +
+		"api/server/server.go:9: api/server imports plugin, against the direction",
+		"driver/driver.go:11: driver imports github.com/vishvananda/netns, which is for nsproc, internal/nstest",
+		"driver/driver.go:15: unix.Setns" + enters,
+		"driver/driver.go:16: sys.Unshare" + enters,
+		"driver/driver.go:17: netns.Set" + enters,
+		"driver/driver.go:18: netlink.NewHandleAt" + enters,
+		"driver/driver.go:19: Namespace" + enters,
+		"driver/driver.go:20: Namespace" + enters,
+		"driver/driver.go:9: driver imports github.com/docker/go-plugins-helpers/network, " +
 			"which is for plugin/remote, integration",
-		"driver/driver.go:9: driver imports github.com/vishvananda/netns, which is for nsproc, internal/nstest",
-		"driver/inspect/inspect.go:5: driver/inspect imports api/server, against the direction",
-		"ipam/ipam.go:4: ipam imports driver, against the direction",
-		"nsproc/launch/launch.go:7: syscall.SYS_SETNS" + enters,
-		"plugin/cli/cli.go:5: plugin/cli imports plugin, against the direction",
-		"plugin/cli/cli.go:6: plugin/cli imports plugin/daemon, against the direction",
-		"plugin/daemon/daemon.go:5: plugin/daemon imports plugin/remote, against the direction",
-		"plugin/main.go:5: plugin imports github.com/weaveplugin/weave/plugin/remote/wiretest, " +
+		"driver/inspect/inspect.go:7: driver/inspect imports api/server, against the direction",
+		"internal/nstest/nstest.go:12: 121 columns, want at most 120",
+		"internal/nstest/nstest.go:14: 121 columns, want at most 120",
+		"ipam/ipam.go:6: ipam imports driver, against the direction",
+		`nsproc/entry.s:1: want the line "// SPDX-License-Identifier: Apache-2.0" here`,
+		"nsproc/launch/launch.go:9: syscall.SYS_SETNS" + enters,
+		"plugin/cli/cli.go:7: plugin/cli imports plugin, against the direction",
+		"plugin/cli/cli.go:8: plugin/cli imports plugin/daemon, against the direction",
+		"plugin/daemon/daemon.go:7: plugin/daemon imports plugin/remote, against the direction",
+		"plugin/main.go:7: plugin imports github.com/weaveplugin/weave/plugin/remote/wiretest, " +
 			"which is for plugin/remote/wiretest",
+		`store/store.go:1: want the line "// SPDX-License-Identifier: Apache-2.0" here`,
 		"store/store.go:3: store imports elsewhere, against the direction",
 		"store: no package comment",
+		`tools/bad.sh:2: want the line "# SPDX-License-Identifier: Apache-2.0" here`,
+		`tools/empty.sh:2: want the line "# SPDX-License-Identifier: Apache-2.0" here`,
 	}
 	if diff := cmp.Diff(want, found); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

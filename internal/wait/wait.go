@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package wait has the one pause of the project: a sleep that ends with a context.
 package wait
 

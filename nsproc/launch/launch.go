@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package launch starts nsproc, the process that works inside a container's network namespace, and exchanges messages
 // with it. The package itself runs in the host's namespace and never leaves it.
 package launch

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package netnsid lists what is in a sandbox without a process inside: since Linux 5.0 the kernel lists another network
 // namespace by its id. The package runs in the host's namespace and needs CAP_NET_ADMIN, not CAP_SYS_ADMIN.
 package netnsid

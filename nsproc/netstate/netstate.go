@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package netstate describes what is in a network namespace: links with their addresses, routes and neighbours. It
 // holds types only, and both nsproc, which runs in a sandbox, and the plugin, which runs in the host's namespace, use
 // it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package protocol defines the messages between the plugin, in the host's namespace, and nsproc, the process that it
 // starts in a container's network namespace: one request, one reply, both JSON. It imports little, since every start
 // of nsproc pays for what it imports.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package rtnl reads links, addresses, routes and neighbours from the kernel over rtnetlink (rtnetlink(7)), and sets
 // routes. A connection belongs to the network namespace of the thread that opened it; where the kernel allows it, a
 // listing can be of another namespace, named by its id. nsproc uses the package inside a sandbox, netnsid in the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sandbox opens a container's network namespace by the path that Docker gives, its SandboxKey, without
 // entering it. It runs in the host's namespace.
 package sandbox

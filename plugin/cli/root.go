@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cli is weave's command line: it lists through weave's API what is there, as `weave` or as `docker weave`.
 //
 // It runs in the namespaces of its caller and enters no other.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package daemon is `weave serve` around the work itself: configuration, start and stop, the sockets, capabilities, and
 // what is particular to a managed plugin. What answers on the sockets is a Program that the caller gives.
 //

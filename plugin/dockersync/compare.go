@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package dockersync keeps weave in line with Docker. A Watcher reads from Docker's API what Docker calls networks and
 // containers, and which networks and endpoints it holds weave responsible for. A Comparison acts on the differences: it
 // adds to weave what only Docker has, and releases what Docker has forgotten.

@@ -1,4 +1,6 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+
 # Writes what is published of the commit that is checked out into a new directory: for each architecture an archive of
 # what `make install` installs below /usr/local, a bill of materials of each binary, and the checksums of all.
 #

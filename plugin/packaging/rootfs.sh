@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+
 # Puts the iptables tools of both back ends, with all that they load, into the managed plugin's root file system:
 #
 #   rootfs.sh ROOTFS ARCH CACHE       ARCH: amd64 or arm64

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package remote speaks Docker's protocol for remote network and IPAM drivers: it turns Docker's requests into calls of
 // weave's driver and IPAM, and their results and errors into what Docker reads.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package wiretest reads recordings of what Docker sent to a plugin, and checks a plugin's answers as Docker does. It
 // is for tests only.
 package wiretest

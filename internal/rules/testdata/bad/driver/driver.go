@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package driver enters namespaces in each way that there is.
 package driver
 

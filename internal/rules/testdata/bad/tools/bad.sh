@@ -1,0 +1,2 @@
+#!/bin/sh
+# Says nothing about its license.
