@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package driver implements Docker's network driver: networks, each with a bridge of its own, and endpoints, each with
 // a veth pair. All of it runs in the host's network namespace; what has to be done in a container's is done by nsproc.
 package driver

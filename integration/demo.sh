@@ -1,4 +1,6 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+
 # Shows step by step what weave does, on this machine (make demo): a weave network, two containers on it that reach each
 # other by name, the listing, a published port. Needs root. If no Docker runs here, it starts one in namespaces of its own.
 # It removes all that it has made, also when it fails or is interrupted.

@@ -1,4 +1,6 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+
 # Installs those of the Debian packages that are missing:
 #
 #   install.sh [PACKAGE...]      default: all packages that `make test` needs

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package integration tests weave as its users run it: the built binaries beside a real Docker Engine, on test hosts.
 // Each file tests one promise.
 //

@@ -95,7 +95,7 @@ func openCrashCore(t *testing.T, state string, step func(string)) crashCore {
 	if err != nil {
 		t.Fatal(err)
 	}
-	endpoints, err := store.OpenBolt(t.Context(), state + ".endpoints")
+	endpoints, err := store.OpenBolt(t.Context(), state+".endpoints")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package store_test
 
 import (
@@ -194,7 +196,7 @@ func use(content []byte) ([]store.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	before, err := s.List(context.Background(), "")
 	if err != nil {
 		return nil, err

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package store keeps weave's state on disk, so that it outlasts the process. The state is a set of records, each a
 // key and a value in bytes; what they mean is known to the packages that write them.
 //

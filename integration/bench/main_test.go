@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bench measures what weave promises, and compares it with what a user has without weave: nsproc with nsenter,
 // a weave network with Docker's bridge network and with a bridge that was made by hand. Each file answers one
 // question. What is compared is measured alternately in one run, because only ratios are valid for other machines as

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command engines writes the table of tested Docker versions from the output of the integration tests, which ran with
 // -json on each version:
 //

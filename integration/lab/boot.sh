@@ -1,4 +1,6 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+
 # Turns fresh namespaces into a host, as its first process:
 #
 #   unshare --mount --net --pid --uts --ipc --fork --kill-child boot.sh NAME LOWER DIR BIN COMMAND...

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package lab starts test hosts on one machine. Each host is a set of namespaces (network, mount, pid, uts, ipc) with
 // an init, a disk and a Docker Engine of its own, in a version of the test's choice. Nothing is left of a host when
 // it ends. The package is for tests and benchmarks only.

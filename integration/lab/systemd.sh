@@ -1,4 +1,6 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+
 # Runs systemd on a test host, as the first process of a pid namespace:
 #
 #   systemd.sh CGROUP      the directory, in each hierarchy, for its cgroups

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command multicast sends and receives multicast datagrams in a test's container:
 //
 //	multicast receive GROUP:PORT LINK    joins the group on LINK, prints "ready" and then each datagram on a line

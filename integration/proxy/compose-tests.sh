@@ -1,4 +1,6 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+
 # Puts the tests of docker-compose, as Debian 12's source package has them, into DIR:
 #
 #   compose-tests.sh DIR

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command proxy is a proxy for Docker's API between Docker and a test suite that was written for Docker's bridge
 // driver. It passes requests on, from a Unix socket of its own to Docker's, but turns requests to create a bridge
 // network into ones for a weave network. See docs/bridge-suites.md. It is for tests only.

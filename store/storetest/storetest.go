@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package storetest holds the tests that every store.Store must pass. It is for tests only.
 package storetest
 
