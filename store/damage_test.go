@@ -103,7 +103,7 @@ func alterBytes(args []string) {
 	must(err)
 	bytewise, err := strconv.ParseBool(args[2])
 	must(err)
-	must(store.Confine(512<<20, time.Hour))
+	must(store.Confine(512<<20, time.Minute))
 	want, err := use(good)
 	must(err)
 	for n := from; n < min(from+batch, len(good)); {

@@ -24,9 +24,8 @@ func tryOut(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	// When bbolt opens a file for writing it reads the list of free pages, which may lie beyond the end.
 	err = withBolt(f, true, func(db *bbolt.DB) error {
-		return db.View(func(tx *bbolt.Tx) error {
+		return view(db, func(tx *bbolt.Tx) error {
 			if tx.Size() > info.Size() {
 				return damaged("cut short: %d bytes of %d", info.Size(), tx.Size())
 			}
@@ -36,11 +35,12 @@ func tryOut(f *os.File) error {
 	if err != nil {
 		return err
 	}
+	// Not before: when bbolt opens a file for writing it reads the list of free pages, which may lie beyond the end.
 	return withBolt(f, false, func(db *bbolt.DB) error {
 		if err := db.Update(rewrite); err != nil {
 			return err
 		}
-		return db.View(examine)
+		return view(db, examine)
 	})
 }
 
@@ -53,9 +53,22 @@ func withBolt(f *os.File, readOnly bool, use func(db *bbolt.DB) error) error {
 		return damaged("%w", err)
 	}
 	if err := use(db); err != nil {
-		return err // without Close, which may wait for a transaction that failed: the process ends anyway
+		return err // without Close, which may wait for a transaction that is still open
 	}
 	return db.Close()
+}
+
+// view calls use with a transaction that only reads. If that fails, the transaction stays open, because a goroutine of
+// bbolt's check may still use it; it may even never end.
+func view(db *bbolt.DB, use func(tx *bbolt.Tx) error) error {
+	tx, err := db.Begin(false)
+	if err != nil {
+		return damaged("%w", err)
+	}
+	if err := use(tx); err != nil {
+		return err
+	}
+	return tx.Rollback()
 }
 
 // examine checks everything that can be read with tx.
