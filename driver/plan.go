@@ -207,12 +207,15 @@ func (w world) becameForeign(nw Network) bool {
 func (w world) planBridge(p *plan, nw Network) {
 	link := w.links[nw.Bridge]
 	switch {
-	case nw.Foreign && (link == nil || link.Type() != "bridge"):
+	case nw.Foreign && !isBridge(link):
 		p.problems = append(p.problems, problem{"network " + string(nw.ID), errForeignBridgeGone(nw.Bridge)})
 	case !nw.Foreign && (link == nil || !inOrder(link, networkAlias(w.stateID, nw.ID), nw.MTU, 0)):
 		p.steps = append(p.steps, step{action: ensureBridge, network: nw})
 	}
 }
+
+// isBridge reports whether a link is there and is a bridge.
+func isBridge(link netlink.Link) bool { return link != nil && link.Type() == "bridge" }
 
 // planHostEnd plans for an endpoint's host end. One that is missing can't be made again, since the container end is
 // gone with it.
@@ -225,7 +228,7 @@ func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
 		p.problems = append(p.problems, problem{subject, fmt.Errorf(
 			"host end %s is gone: disconnect the container from network %s and connect it again", ep.HostEnd, nw.ID)})
 		return
-	case bridge == nil && nw.Foreign: // that is a problem already
+	case nw.Foreign && !isBridge(bridge): // that is a problem already
 		return
 	case bridge != nil && inOrder(link, want, bridge.Attrs().MTU, bridge.Attrs().Index):
 		return

@@ -144,6 +144,15 @@ func TestPlan(t *testing.T) {
 			links: []netlink.Link{hostEndLink(noMaster)},
 			want:  []string{"!network " + string(netID) + ": not found: bridge br-lan"},
 		},
+		{
+			name:     "foreign bridge replaced by a link that is no bridge, but can have ports",
+			networks: []Network{madeNetwork(foreign)}, endpoints: []endpointRecord{madeEndpoint()},
+			links: []netlink.Link{
+				&netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "br-lan", Index: 7, Flags: net.FlagUp}},
+				hostEndLink(noMaster),
+			},
+			want: []string{"!network " + string(netID) + ": not found: bridge br-lan"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := world{
