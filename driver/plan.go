@@ -240,10 +240,16 @@ func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
 	p.steps = append(p.steps, step{action: ensureHostEnd, network: nw, endpoint: ep, link: link})
 }
 
-// inOrder reports whether a link is as weave makes it. The MTU of a host end is not compared: it is the network's,
-// while the bridge may have a lower one because of a port that somebody else has added.
+// inOrder reports whether a link is as weave makes it: a host end if master is its bridge's index, a bridge if it is 0.
+// The MTU of a host end is not compared: it is the network's, while the bridge may have a lower one because of a port
+// that somebody else has added. Nor is the master of a bridge: somebody may have put it into a VRF, which weave leaves.
 func inOrder(link netlink.Link, alias alias, mtu, master int) bool {
 	a := link.Attrs()
-	isUp, isPort := a.Flags&net.FlagUp != 0, master != 0
-	return a.Alias == alias.String() && isUp && a.MasterIndex == master && (isPort || a.MTU == mtu)
+	if a.Alias != alias.String() || a.Flags&net.FlagUp == 0 {
+		return false
+	}
+	if master == 0 {
+		return a.MTU == mtu
+	}
+	return a.MasterIndex == master
 }

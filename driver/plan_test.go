@@ -87,6 +87,10 @@ func TestPlan(t *testing.T) {
 			want: []string{"ensure bridge: bridge " + bridge},
 		},
 		{
+			name: "bridge that somebody has put into a VRF", networks: []Network{madeNetwork()},
+			links: []netlink.Link{bridgeLink(func(a *netlink.LinkAttrs) { a.MasterIndex = 9 })},
+		},
+		{
 			name: "bridge of another state", networks: []Network{madeNetwork()},
 			links: []netlink.Link{bridgeLink(alias("weave:ff:network:" + string(netID)))},
 			want:  []string{"ensure bridge: bridge " + bridge},
