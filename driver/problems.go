@@ -20,6 +20,9 @@ func (d *Driver) Problems(ctx context.Context) []string {
 	if err != nil {
 		found = append(found, problem{"host", fmt.Errorf("what is wrong could not be found out: %w", err)})
 	}
+	if err := d.firewall.Problem(); err != nil {
+		found = append(found, problem{"firewall", err})
+	}
 	out := make([]string, 0, len(found))
 	for _, p := range found {
 		out = append(out, p.String())
@@ -74,9 +77,6 @@ func (d *Driver) findProblems(ctx context.Context) ([]problem, error) {
 		if incomplete {
 			p.problems = append(p.problems, problem{"network " + string(nw.ID), errIncomplete})
 		}
-	}
-	if err := d.firewall.Problem(); err != nil {
-		p.problems = append(p.problems, problem{"firewall", err})
 	}
 	return p.problems, nil
 }

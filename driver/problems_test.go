@@ -98,6 +98,22 @@ func TestIncompleteNetworkIsAProblem(t *testing.T) {
 	checkProblems(t, r)
 }
 
+// TestFirewallProblemIsToldInAnyCase: also when the rest can't be found out.
+func TestFirewallProblemIsToldInAnyCase(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	r.stop() // nobody sets the rules again, and the records can't be read any more
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.firewall.Set(ctx, nil); err == nil {
+		t.Fatal("no error")
+	}
+	checkProblems(t, r, "firewall: ", "host: ")
+}
+
 // TestRepair puts one network right while the driver runs, and touches no other.
 func TestRepair(t *testing.T) {
 	if nstest.Reexec(t) {
