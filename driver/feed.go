@@ -33,7 +33,7 @@ type Change struct {
 	Endpoint Endpoint // likewise; zero for changes of networks
 }
 
-// Snapshot is everything that the driver tracks at one moment.
+// Snapshot is everything that the driver tracks at one moment, but for networks that are being made.
 type Snapshot struct {
 	Seq       uint64     // of the last change that it contains
 	Networks  []Network  // oldest first

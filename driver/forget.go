@@ -9,9 +9,9 @@ import (
 )
 
 // Forget removes the endpoints that Docker no longer knows, and returns them: those made before the given time, not
-// among the known, and without a living container. Docker forgets endpoints without telling the plugin when it is
-// killed, or when a call times out because the plugin is not running. The caller must make sure that known is
-// complete.
+// among the known, and without a living container or one that Docker may be starting. Docker forgets endpoints without
+// telling the plugin when it is killed, or when a call times out because the plugin is not running. The caller must
+// make sure that known is complete.
 func (d *Driver) Forget(ctx context.Context, known map[EndpointID]bool, before time.Time) ([]EndpointID, error) {
 	var removed []EndpointID
 	var errs []error
@@ -44,6 +44,8 @@ func (d *Driver) forget(ctx context.Context, ep Endpoint) (bool, error) {
 	switch {
 	case err != nil:
 		return false, err
+	case link != nil && d.isStarting(ep, link): // Docker may list it only when the container runs
+		return false, nil
 	case link != nil && d.inContainer(ep, link):
 		d.logOf(ep).Warn("Docker does not know this endpoint, but its container end is in use: leaving it alone")
 		return false, nil

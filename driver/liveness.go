@@ -47,8 +47,12 @@ func (d *Driver) alive(ep Endpoint) (bool, error) {
 	if err != nil || link == nil {
 		return false, err
 	}
-	starting := !hasCarrier(link) && ep.State() != Up && d.docker.mayFollow(ep.Created)
-	return starting || d.inContainer(ep, link), nil
+	return d.isStarting(ep, link) || d.inContainer(ep, link), nil
+}
+
+// isStarting reports whether Docker may still be starting a container with the endpoint, whose host end this is.
+func (d *Driver) isStarting(ep Endpoint, hostEnd netlink.Link) bool {
+	return !hasCarrier(hostEnd) && ep.State() != Up && d.docker.mayFollow(ep.Created)
 }
 
 // inContainer reports whether the endpoint, with this host end, is in a container. A carrier alone does not say so:

@@ -107,3 +107,22 @@ func TestForgetKeepsLivingEndpoints(t *testing.T) {
 		t.Errorf("forgotten %v, %v, want %v", gone, err, dead)
 	}
 }
+
+// TestForgetWaitsForAStart: Docker may list an endpoint only when its container runs, and that may take longer than
+// the time between two comparisons. When another Docker daemon has begun to call, nobody is starting the container any
+// more.
+func TestForgetWaitsForAStart(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	id, _ := r.createEndpoint(netID, 1)
+	if gone, err := r.Forget(t.Context(), nil, time.Now()); err != nil || len(gone) != 0 {
+		t.Errorf("while it may be starting: %v, %v, want nothing forgotten", gone, err)
+	}
+	r.DockerStarted()
+	if gone, err := r.Forget(t.Context(), nil, time.Now()); err != nil || !slices.Equal(gone, []EndpointID{id}) {
+		t.Errorf("by the next Docker: forgotten %v, %v, want %v", gone, err, id)
+	}
+}

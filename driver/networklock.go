@@ -31,6 +31,16 @@ func (n *networkLocks) lock(ctx context.Context, id NetworkID) (unlock func(), e
 	return func() { l.Release(1); n.leave(id, l) }, nil
 }
 
+// tryLock is lock for those who do not wait; ok is false if the lock is held.
+func (n *networkLocks) tryLock(id NetworkID) (unlock func(), ok bool) {
+	l := n.enter(id)
+	if !l.TryAcquire(1) {
+		n.leave(id, l)
+		return nil, false
+	}
+	return func() { l.Release(1); n.leave(id, l) }, true
+}
+
 func (n *networkLocks) enter(id NetworkID) *networkLock {
 	n.mu.Lock()
 	defer n.mu.Unlock()

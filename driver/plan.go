@@ -209,12 +209,15 @@ func (w world) becameForeign(nw Network) bool {
 func (w world) planBridge(p *plan, nw Network) {
 	link := w.links[nw.Bridge]
 	switch {
-	case nw.Foreign && (link == nil || link.Type() != "bridge"):
+	case nw.Foreign && !isBridge(link):
 		p.problems = append(p.problems, problem{"network " + string(nw.ID), errForeignBridgeGone(nw.Bridge)})
 	case !nw.Foreign && (link == nil || !inOrder(link, networkAlias(w.stateID, nw.ID), nw.MTU, 0)):
 		p.steps = append(p.steps, step{action: ensureBridge, network: nw})
 	}
 }
+
+// isBridge reports whether a link is there and is a bridge.
+func isBridge(link netlink.Link) bool { return link != nil && link.Type() == "bridge" }
 
 // planHostEnd plans for an endpoint's host end. One that is missing can't be made again, since the container end is
 // gone with it.
@@ -227,7 +230,7 @@ func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
 		p.problems = append(p.problems, problem{subject, fmt.Errorf(
 			"host end %s is gone: disconnect the container from network %s and connect it again", ep.HostEnd, nw.ID)})
 		return
-	case bridge == nil && nw.Foreign: // that is a problem already
+	case nw.Foreign && !isBridge(bridge): // that is a problem already
 		return
 	case bridge != nil && inOrder(link, want, bridge.Attrs().MTU, bridge.Attrs().Index):
 		return
@@ -239,10 +242,16 @@ func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
 	p.steps = append(p.steps, step{action: ensureHostEnd, network: nw, endpoint: ep, link: link})
 }
 
-// inOrder reports whether a link is as weave makes it. The MTU of a host end is not compared: it is the network's,
-// while the bridge may have a lower one because of a port that somebody else has added.
+// inOrder reports whether a link is as weave makes it: a host end if master is its bridge's index, a bridge if it is 0.
+// The MTU of a host end is not compared: it is the network's, while the bridge may have a lower one because of a port
+// that somebody else has added. Nor is the master of a bridge: somebody may have put it into a VRF, which weave leaves.
 func inOrder(link netlink.Link, alias alias, mtu, master int) bool {
 	a := link.Attrs()
-	isUp, isPort := a.Flags&net.FlagUp != 0, master != 0
-	return a.Alias == alias.String() && isUp && a.MasterIndex == master && (isPort || a.MTU == mtu)
+	if a.Alias != alias.String() || a.Flags&net.FlagUp == 0 {
+		return false
+	}
+	if master == 0 {
+		return a.MTU == mtu
+	}
+	return a.MasterIndex == master
 }

@@ -91,6 +91,10 @@ func TestPlan(t *testing.T) {
 			want: []string{"ensure bridge: bridge " + bridge},
 		},
 		{
+			name: "bridge that somebody has put into a VRF", networks: []Network{madeNetwork()},
+			links: []netlink.Link{bridgeLink(func(a *netlink.LinkAttrs) { a.MasterIndex = 9 })},
+		},
+		{
 			name: "bridge of another state", networks: []Network{madeNetwork()},
 			links: []netlink.Link{bridgeLink(alias("weave:ff:network:" + string(netID)))},
 			want:  []string{"ensure bridge: bridge " + bridge},
@@ -168,6 +172,15 @@ func TestPlan(t *testing.T) {
 			networks: []Network{madeNetwork(foreign)}, endpoints: []endpointRecord{madeEndpoint()},
 			links: []netlink.Link{hostEndLink(noMaster)},
 			want:  []string{"!network " + string(netID) + ": not found: bridge br-lan"},
+		},
+		{
+			name:     "foreign bridge replaced by a link that is no bridge, but can have ports",
+			networks: []Network{madeNetwork(foreign)}, endpoints: []endpointRecord{madeEndpoint()},
+			links: []netlink.Link{
+				&netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "br-lan", Index: 7, Flags: net.FlagUp}},
+				hostEndLink(noMaster),
+			},
+			want: []string{"!network " + string(netID) + ": not found: bridge br-lan"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

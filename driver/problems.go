@@ -10,15 +10,20 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/store"
 )
 
 // Problems returns what is wrong now, one line for each problem: what the kernel lacks of what is tracked, what is
-// left over from removals that failed, and rules that the firewall could not set. What has been put right is not among
+// left over from requests that failed, and rules that the firewall could not set. What has been put right is not among
 // them. It changes nothing.
 func (d *Driver) Problems(ctx context.Context) []string {
 	found, err := d.findProblems(ctx)
 	if err != nil {
 		found = append(found, problem{"host", fmt.Errorf("what is wrong could not be found out: %w", err)})
+	}
+	if err := d.firewall.Problem(); err != nil {
+		found = append(found, problem{"firewall", err})
 	}
 	out := make([]string, 0, len(found))
 	for _, p := range found {
@@ -66,10 +71,37 @@ func (d *Driver) findProblems(ctx context.Context) ([]problem, error) {
 	for _, s := range p.steps {
 		p.problems = append(p.problems, problem{s.subject(), s.pending()})
 	}
-	if err := d.firewall.Problem(); err != nil {
-		p.problems = append(p.problems, problem{"firewall", err})
+	for _, nw := range w.networks {
+		incomplete, err := d.isLeftIncomplete(ctx, nw)
+		if err != nil {
+			return nil, err
+		}
+		if incomplete {
+			p.problems = append(p.problems, problem{"network " + string(nw.ID), errIncomplete})
+		}
 	}
 	return p.problems, nil
+}
+
+var errIncomplete = errors.New("it was made or removed only in part: the rest will be removed at weave's next start")
+
+// isLeftIncomplete reports whether a request on the network, which has this record, has failed and left it so. The
+// record is read again under the network's lock; while somebody holds that, a request is at work and nothing is left.
+func (d *Driver) isLeftIncomplete(ctx context.Context, nw Network) (bool, error) {
+	if nw.Phase == Made {
+		return false, nil
+	}
+	unlock, ok := d.locks.tryLock(nw.ID)
+	if !ok {
+		return false, nil
+	}
+	defer unlock()
+	records, err := store.Load[Network](ctx, d.store, nw.key())
+	if err != nil {
+		return false, fmt.Errorf("load network %s: %w", nw.ID, err)
+	}
+	now, ok := records[nw.key()]
+	return ok && now.Phase != Made, nil
 }
 
 // memory is what is tracked at one moment.

@@ -3,6 +3,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -66,6 +67,53 @@ func TestProblemsAreOfNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkProblems(t, r, "link wv-stray")
+}
+
+// TestIncompleteNetworkIsAProblem: a network whose removal has failed is told until it is removed or made again.
+func TestIncompleteNetworkIsAProblem(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	failToDelete := func() {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		r.step = func(name string) {
+			if name == "erase record" {
+				cancel()
+			}
+		}
+		if err := r.DeleteNetwork(ctx, netID); err == nil {
+			t.Fatal("no error")
+		}
+		r.step = func(string) {}
+		checkProblems(t, r, "network "+string(netID))
+	}
+	failToDelete()
+	r.createNetwork(newNetwork(netID))
+	checkProblems(t, r)
+	failToDelete()
+	if err := r.DeleteNetwork(t.Context(), netID); err != nil {
+		t.Fatal(err)
+	}
+	checkProblems(t, r)
+}
+
+// TestFirewallProblemIsToldInAnyCase: also when the rest can't be found out.
+func TestFirewallProblemIsToldInAnyCase(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(newNetwork(netID))
+	r.stop() // nobody sets the rules again, and the records can't be read any more
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.firewall.Set(ctx, nil); err == nil {
+		t.Fatal("no error")
+	}
+	checkProblems(t, r, "firewall: ", "host: ")
 }
 
 // TestRepair puts one network right while the driver runs, and touches no other.

@@ -193,9 +193,11 @@ func (t *tracker) Subscribe(buffer int) (*Subscription, Snapshot) {
 	return s, s.Resync()
 }
 
-// snapshotLocked returns everything that is tracked. The caller holds the lock.
+// snapshotLocked returns what the feed has told of until the change with this number. A network that is being made is
+// left out: a change tells when it is made, and none when that fails. The caller holds the lock.
 func (t *tracker) snapshotLocked(seq uint64) Snapshot {
-	return Snapshot{Seq: seq, Networks: sortedNetworks(t.networks), Endpoints: sortedEndpoints(t.endpoints)}
+	networks := slices.DeleteFunc(sortedNetworks(t.networks), func(nw Network) bool { return nw.Phase == Making })
+	return Snapshot{Seq: seq, Networks: networks, Endpoints: sortedEndpoints(t.endpoints)}
 }
 
 func sortedNetworks(networks map[NetworkID]Network) []Network {

@@ -43,6 +43,29 @@ func TestStateFollowsFromSandboxAndCarrier(t *testing.T) {
 	}
 }
 
+// TestSnapshotHasWhatTheFeedTells: a network whose creation fails is never told of, so no snapshot may have it.
+func TestSnapshotHasWhatTheFeedTells(t *testing.T) {
+	tr := newTracker()
+	if err := tr.claimNetwork(Network{Definition: Definition{ID: netID}}); err != nil {
+		t.Fatal(err)
+	}
+	s, snapshot := tr.Subscribe(1)
+	if len(snapshot.Networks) != 0 {
+		t.Errorf("snapshot %+v has a network that is only being made", snapshot)
+	}
+	tr.removeNetwork(netID)
+	if got := drain(t, s); len(got) != 0 {
+		t.Errorf("changes %q of a network that was never made", got)
+	}
+	if err := tr.claimNetwork(Network{Definition: Definition{ID: netID}}); err != nil {
+		t.Fatal(err)
+	}
+	tr.setNetwork(Network{Definition: Definition{ID: netID}, Local: Local{Phase: Made}})
+	if got := s.Resync().Networks; len(got) != 1 {
+		t.Errorf("networks %+v, want the one that was made", got)
+	}
+}
+
 // TestFeedHasEveryChange of a network and an endpoint, in order. A call that changes nothing publishes nothing.
 func TestFeedHasEveryChange(t *testing.T) {
 	tr := newTracker()
