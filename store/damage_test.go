@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -144,10 +145,18 @@ func alter(good []byte, n, end int) []byte {
 func TestOpenAltered(t *testing.T) {
 	t.Parallel()
 	good := state(t, fillPages)
-	for n := 0; n < len(good); n += 1009 {
-		err := refusal(t, alter(good, n, n+1))
-		if want := store.TryOut(alter(good, n, n+1)); (err == nil) != (want == nil) {
-			t.Errorf("byte %d: %v: want %v", n, err, want)
+	want, err := openCopy(t, good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not the meta pages, whose damage may undo the last change.
+	for n := 2 * os.Getpagesize(); n < len(good); n += 1009 {
+		got, err := openCopy(t, alter(good, n, n+1))
+		switch {
+		case err == nil && !maps.Equal(got, want):
+			t.Errorf("byte %d: other records: %v", n, got)
+		case err != nil && !errors.Is(err, store.ErrDamaged) && !errors.Is(err, store.ErrFuture):
+			t.Errorf("byte %d: %v", n, err)
 		}
 	}
 }
