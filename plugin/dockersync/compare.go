@@ -52,11 +52,15 @@ type Timing struct {
 	Deadline time.Duration // of one comparison
 }
 
+// maxRetry bounds Timing.Retry: a weave that starts before Docker, or that is new, soon adopts what is there, however
+// seldom it compares afterwards.
+const maxRetry = 10 * time.Second
+
 // NewTiming returns the Timing for an interval.
 func NewTiming(interval time.Duration) Timing {
 	return Timing{
 		Interval: interval,
-		Retry:    interval / 6,
+		Retry:    min(interval/6, maxRetry),
 		Grace:    interval,
 		Deadline: max(interval*3/4, callDeadline),
 	}
