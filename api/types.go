@@ -169,5 +169,5 @@ type Reconcile struct {
 	Ended   time.Time `json:"ended"`
 	Took    float64   `json:"tookSeconds"`
 	Actions []string  `json:"actions"`         // what was recreated or removed
-	Error   string    `json:"error,omitempty"` // what is not as it should be now
+	Error   string    `json:"error,omitempty"` // what could not be, and is not as it should be still
 }

@@ -67,17 +67,19 @@ type Subscription struct {
 	tracker *tracker
 	ready   chan struct{} // holds a token while there is something for Next
 
+	limit int // of the buffer
+
 	// What follows is guarded by the feed's mutex.
-	buffer []Change // at most cap
-	missed bool     // a change found the buffer full; nothing is buffered until Resync
+	buffer []Change
+	missed bool // a change found the buffer full; nothing is buffered until Resync
 }
 
 func (s *Subscription) add(c Change) {
 	switch {
 	case s.missed:
 		return
-	case len(s.buffer) == cap(s.buffer):
-		s.buffer, s.missed = s.buffer[:0], true
+	case len(s.buffer) == s.limit:
+		s.buffer, s.missed = nil, true
 	default:
 		s.buffer = append(s.buffer, c)
 	}
@@ -113,8 +115,7 @@ func (s *Subscription) take() (c Change, ok bool, err error) {
 	if len(s.buffer) == 0 {
 		return Change{}, false, nil
 	}
-	c = s.buffer[0]
-	s.buffer = s.buffer[:copy(s.buffer, s.buffer[1:])]
+	c, s.buffer = s.buffer[0], s.buffer[1:]
 	return c, true, nil
 }
 
@@ -125,7 +126,7 @@ func (s *Subscription) Resync() Snapshot {
 	f := &s.tracker.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.buffer, s.missed = s.buffer[:0], false
+	s.buffer, s.missed = nil, false
 	return s.tracker.snapshotLocked(f.seq)
 }
 

@@ -226,6 +226,8 @@ func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
 	want := endpointAlias(w.stateID, ep.ID)
 	subject := "endpoint " + string(ep.ID)
 	switch {
+	case !w.isPresent(ep): // its container has ended, too: Docker deletes it or has forgotten it
+		return
 	case link == nil:
 		p.problems = append(p.problems, problem{subject, fmt.Errorf(
 			"host end %s is gone: disconnect the container from network %s and connect it again", ep.HostEnd, nw.ID)})

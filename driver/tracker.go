@@ -186,7 +186,7 @@ func (t *tracker) endpointsOf(id NetworkID) []Endpoint {
 // Subscribe returns a subscription to all changes from now on, and what is tracked now. The buffer is how many changes
 // are kept for a subscriber that is busy.
 func (t *tracker) Subscribe(buffer int) (*Subscription, Snapshot) {
-	s := &Subscription{tracker: t, ready: make(chan struct{}, 1), buffer: make([]Change, 0, buffer)}
+	s := &Subscription{tracker: t, ready: make(chan struct{}, 1), limit: max(buffer, 1)}
 	t.feed.mu.Lock()
 	t.feed.subscriptions[s] = true
 	t.feed.mu.Unlock()

@@ -37,11 +37,13 @@ func fixedStatus(cfg daemon.Config, stateID string, started time.Time, r driver.
 }
 
 // currentStatus returns the fixed part of the status with what is so now. A problem that is over is not in it.
-func currentStatus(ctx context.Context, s api.Status, p parts, sockets daemon.Sockets) api.Status {
+func currentStatus(
+	ctx context.Context, s api.Status, atStart []string, p parts, sockets daemon.Sockets,
+) api.Status {
 	s.Uptime = time.Since(s.Started).Seconds()
 	s.Warnings = p.networks.Problems(ctx)
 	reconcile := *s.Reconcile
-	reconcile.Error = strings.Join(s.Warnings, "; ")
+	reconcile.Error = strings.Join(stillWrong(atStart, s.Warnings), "; ")
 	s.Reconcile = &reconcile
 	if p.docker != nil {
 		usable, warnings := p.docker.DriverNames()
@@ -56,6 +58,19 @@ func currentStatus(ctx context.Context, s api.Status, p parts, sockets daemon.So
 	}
 	s.Warnings = append(s.Warnings, sockets.Warnings()...)
 	return s
+}
+
+// stillWrong returns those of the present problems that are about what was a problem at the start, too.
+func stillWrong(atStart, now []string) []string {
+	subjects := map[string]bool{}
+	for _, p := range atStart {
+		subject, _, _ := strings.Cut(p, ": ")
+		subjects[subject] = true
+	}
+	return slices.DeleteFunc(slices.Clone(now), func(p string) bool {
+		subject, _, _ := strings.Cut(p, ": ")
+		return !subjects[subject]
+	})
 }
 
 // unseenWarning returns a warning if mounts that Docker made after weave started don't reach it, else an empty text. It

@@ -50,3 +50,12 @@ func TestUnseenWarning(t *testing.T) {
 		})
 	}
 }
+
+// TestStillWrong: of what was a problem at the start, only what still is one is told with the start.
+func TestStillWrong(t *testing.T) {
+	atStart := []string{"bridge br-lan: busy", "endpoint 1: host end wve-1 is gone"}
+	now := []string{"bridge br-lan: it is missing or was changed", "endpoint 2: host end wve-2 is gone"}
+	if got := stillWrong(atStart, now); !slices.Equal(got, now[:1]) {
+		t.Errorf("got %q, want %q", got, now[:1])
+	}
+}

@@ -52,9 +52,13 @@ type Timing struct {
 	Deadline time.Duration // of one comparison
 }
 
-// maxRetry bounds Timing.Retry: a weave that starts before Docker, or that is new, soon adopts what is there, however
-// seldom it compares afterwards.
-const maxRetry = 10 * time.Second
+const (
+	// maxRetry bounds Timing.Retry: a weave that starts before Docker, or that is new, soon adopts what is there,
+	// however seldom it compares afterwards.
+	maxRetry = 10 * time.Second
+	// maxDeadline bounds Timing.Deadline: a Docker that hangs is not waited for longer because it is seldom read.
+	maxDeadline = 45 * time.Second
+)
 
 // NewTiming returns the Timing for an interval.
 func NewTiming(interval time.Duration) Timing {
@@ -62,7 +66,7 @@ func NewTiming(interval time.Duration) Timing {
 		Interval: interval,
 		Retry:    min(interval/6, maxRetry),
 		Grace:    interval,
-		Deadline: max(interval*3/4, callDeadline),
+		Deadline: min(max(interval*3/4, callDeadline), maxDeadline),
 	}
 }
 

@@ -194,7 +194,7 @@ func TestTiming(t *testing.T) {
 			Interval: 6 * time.Second, Retry: time.Second, Grace: 6 * time.Second, Deadline: 5 * time.Second,
 		},
 		time.Hour: { // rarer, but the first comparison is no later
-			Interval: time.Hour, Retry: 10 * time.Second, Grace: time.Hour, Deadline: 45 * time.Minute,
+			Interval: time.Hour, Retry: 10 * time.Second, Grace: time.Hour, Deadline: 45 * time.Second,
 		},
 	} {
 		if diff := cmp.Diff(want, NewTiming(interval)); diff != "" {

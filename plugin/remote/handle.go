@@ -144,10 +144,10 @@ func idFields(body []byte) logrus.Fields {
 	_ = json.Unmarshal(body, &ids) // what has no ids, or none that are text, adds no fields
 	fields := logrus.Fields{}
 	if ids.NetworkID != "" {
-		fields["network"] = ids.NetworkID
+		fields["network"] = fmt.Sprintf("%.80s", ids.NetworkID) // it is not checked yet
 	}
 	if ids.EndpointID != "" {
-		fields["endpoint"] = ids.EndpointID
+		fields["endpoint"] = fmt.Sprintf("%.80s", ids.EndpointID)
 	}
 	return fields
 }
