@@ -75,7 +75,9 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 		listing.Names = p.docker
 	}
 	fixed := fixedStatus(cfg, files.id, started, report)
-	listing.Status = func(ctx context.Context) api.Status { return currentStatus(ctx, fixed, report.Problems, p, sockets) }
+	listing.Status = func(ctx context.Context) api.Status {
+		return currentStatus(ctx, fixed, report.Problems, p, sockets)
+	}
 	return &daemon.Core{
 		Docker: remote.New(remote.Options{Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Log: log}),
 		API:    server.New(listing),
