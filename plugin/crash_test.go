@@ -231,7 +231,9 @@ func checkCrash(t *testing.T, state string, printed []string) {
 		}
 	}
 
-	// Docker was killed, too, and has forgotten everything. Nothing is so young that it may still be in the making.
+	// Docker was killed, too, and has forgotten everything. Nothing is so young that it may still be in the making, and
+	// what the killed daemon was about to do the next one does not.
+	networks.DockerStarted()
 	comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
 		Docker: emptyDocker{}, Networks: networks, Pools: pools, Log: quiet(),
 		Timing: dockersync.Timing{
