@@ -3,13 +3,19 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
 
@@ -57,5 +63,53 @@ func TestStillWrong(t *testing.T) {
 	now := []string{"bridge br-lan: it is missing or was changed", "endpoint 2: host end wve-2 is gone"}
 	if got := stillWrong(atStart, now); !slices.Equal(got, now[:1]) {
 		t.Errorf("got %q, want %q", got, now[:1])
+	}
+}
+
+// TestStatusIsOfNow: a warning comes with what is wrong and goes with it, without a restart.
+func TestStatusIsOfNow(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	cfg := newConfig(t)
+	cfg.DockerSocket = filepath.Join(t.TempDir(), "no.sock")
+	startDaemon(t, cfg)
+	status := func() api.Status {
+		t.Helper()
+		s, err := api.NewClient(cfg.APISocket).Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	create := func() {
+		t.Helper()
+		code, reply, err := call(cfg.PluginSockets[0], "NetworkDriver.CreateNetwork", `{"NetworkID":"`+networkID+`"}`)
+		if err != nil || code != http.StatusOK {
+			t.Fatalf("create the network: %d, %s, %v", code, reply, err)
+		}
+	}
+	create()
+	eventually(t, "Docker is found to be unreachable", func() bool {
+		return strings.Contains(status().Docker.Error, "no.sock")
+	})
+	if s := status(); len(s.Warnings) != 0 || s.Docker.Reachable || s.Networks != 1 {
+		t.Errorf("status %+v, want one network and no warning", s)
+	}
+	bridge := "wv-" + networkID[:12]
+	link, err := netlink.LinkByName(bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkDel(link); err != nil {
+		t.Fatal(err)
+	}
+	s := status()
+	if len(s.Warnings) != 1 || !strings.HasPrefix(s.Warnings[0], "bridge "+bridge) || s.Reconcile.Error != "" {
+		t.Errorf("warnings %q and %q of the start, want one of the bridge", s.Warnings, s.Reconcile.Error)
+	}
+	create() // makes what the network lacks
+	if s := status(); len(s.Warnings) != 0 {
+		t.Errorf("warnings %q after the bridge was made again", s.Warnings)
 	}
 }

@@ -23,14 +23,20 @@ import (
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/internal/mac"
+	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
 var updateScripts = flag.Bool("update", false, "write what the scripts' commands print into the scripts")
 
+// tests are this package's tests, whose commands write coverage data where that is collected.
+type tests struct{ m *testing.M }
+
+func (t tests) Run() int { return nstest.Main(t.m) }
+
 func TestMain(m *testing.M) {
 	run := func() { os.Exit(Run(context.Background(), os.Args, os.Stderr, Build{Version: "(devel)"})) }
-	testscript.Main(m, map[string]func(){"weave": run, dockerName: run})
+	testscript.Main(tests{m}, map[string]func(){"weave": run, dockerName: run})
 }
 
 // TestScripts runs the scripts in testdata/script against a server of the API that answers for a made-up town.
