@@ -38,7 +38,7 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 			continue
 		}
 		ep.Network = nw.ID
-		if err := d.adoptEndpoint(ctx, ep); err != nil {
+		if err := d.adoptEndpoint(ctx, nw, ep); err != nil {
 			errs = append(errs, fmt.Errorf("adopt endpoint %s: %w", ep.ID, err))
 		}
 	}
@@ -70,12 +70,13 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 	if _, err := d.ensureNetworkBridge(nw); err != nil {
 		return nw, err
 	}
+	nw.Tagged = d.tags(nw) == nil
 	d.tracked.setNetwork(nw)
 	return nw, nil
 }
 
 // adoptEndpoint tracks an endpoint whose host end is there; without one it does nothing.
-func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) error {
+func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, adopted AdoptedEndpoint) error {
 	if err := adopted.check(); err != nil {
 		return err
 	}
@@ -88,13 +89,17 @@ func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) err
 	}
 	ep := Endpoint{
 		ID: adopted.ID, Network: adopted.Network, HostEnd: hostEndName(adopted.ID),
-		MAC: adopted.MAC, Addresses: adopted.Addresses, Sandbox: adopted.Sandbox, Created: time.Now().UTC(),
+		MAC: adopted.MAC, Addresses: adopted.Addresses, Router: adopted.Router, Sandbox: adopted.Sandbox,
+		Created: time.Now().UTC(),
 	}
 	link, err := findLink(ep.HostEnd)
 	if err != nil || link == nil {
 		return err
 	}
 	if err := d.takeOver(ctx, ep, link); err != nil {
+		return err
+	}
+	if err := d.links.setPrograms(link, portOf(nw, ep)); err != nil {
 		return err
 	}
 	d.tracked.addEndpoint(ep)

@@ -13,18 +13,20 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/weaveplugin/weave/driver/firewall"
+	"github.com/weaveplugin/weave/driver/tc"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/store"
 )
 
-// Options are what a Driver works with. All but Endpoints and Step are required.
+// Options are what a Driver works with. All but Endpoints, Programs and Step are required.
 type Options struct {
 	Store     store.Store // of networks
 	Endpoints store.Store // of endpoints, which a reboot ends; nil: Store
 	StateID   string      // id of the state, which the aliases of its links contain
 	Launcher  *launch.Launcher
 	Log       *logrus.Entry
-	MTU       int // bytes; of networks that are made without the option
+	Programs  *tc.Programs // nil: networks are without
+	MTU       int          // bytes; of networks that are made without the option
 
 	// Step is called before each change of the kernel or of the store, with its name. Tests end the process there.
 	Step func(name string)
@@ -70,7 +72,7 @@ func New(o Options) (*Driver, error) {
 	}
 	return &Driver{
 		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher,
-		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
+		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes()), o.Programs},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),
 	}, nil

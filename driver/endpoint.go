@@ -68,7 +68,7 @@ func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 	}
 	ep := Endpoint{
 		ID: spec.ID, Network: spec.Network, HostEnd: hostEndName(spec.ID), MAC: spec.MAC, Addresses: spec.Addresses,
-		Created: time.Now().UTC(),
+		Router: spec.Router, Created: time.Now().UTC(),
 	}
 	if ep.MAC.IsZero() {
 		ep.MAC = newMAC(others)
@@ -104,7 +104,7 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 	}
 	pair := veth{
 		HostEnd: ep.HostEnd, ContainerEnd: containerEndName(ep.ID), Alias: endpointAlias(d.stateID, ep.ID),
-		MAC: ep.MAC, MTU: nw.MTU, Bridge: bridge,
+		MAC: ep.MAC, MTU: nw.MTU, Bridge: bridge, Programs: portOf(nw, ep),
 	}
 	link, err := d.links.addVeth(pair)
 	if err != nil {

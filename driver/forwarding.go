@@ -7,8 +7,8 @@ import (
 	"fmt"
 )
 
-// setForwarding has the firewall let frames pass on the bridges of all tracked networks, and on no others of this
-// state's. Several requests may do so at once: each computes its set only when the earlier one is in place, so that no
+// setForwarding has the firewall let frames pass on the bridges of all tracked networks whose frames are not tagged, and
+// on no others of this state's. Several requests may do so at once: each computes its set only when the earlier one is in place, so that no
 // older set replaces a newer one. After an error the firewall keeps trying until another set is wanted.
 func (d *Driver) setForwarding(ctx context.Context) error {
 	if err := d.forwarding.Acquire(ctx, 1); err != nil {
@@ -17,7 +17,7 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 	defer d.forwarding.Release(1)
 	wanted := map[string]string{}
 	for _, nw := range d.tracked.Networks() {
-		if nw.Phase != Going {
+		if nw.Phase != Going && !nw.Tagged {
 			wanted[nw.Bridge] = string(nw.ID)
 		}
 	}

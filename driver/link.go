@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/driver/tc"
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
@@ -72,6 +73,7 @@ func linkNamed(name string) netlink.LinkAttrs {
 type links struct {
 	step func(name string) // called before each change of the kernel
 	root string            // root directory of the host, for its /proc
+	tc   *tc.Programs
 }
 
 // checkOurs returns ErrConflict for a link of another kind, and for one whose alias says that it is for something else.

@@ -36,6 +36,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 // withDefaults fills in what spec leaves open.
 func (d *Driver) withDefaults(spec NetworkSpec) NetworkSpec {
 	spec.MTU = cmp.Or(spec.MTU, d.mtu)
+	spec.Guard = cmp.Or(spec.Guard, GuardOn)
 	return spec
 }
 
@@ -77,6 +78,7 @@ func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network,
 			Bridge: cmp.Or(spec.Bridge, own), Announced: spec.Announced, Created: time.Now().UTC(), Phase: Making,
 		},
 	}
+	nw.Firewall = cmp.Or(nw.Firewall, FirewallNone)
 	link, err := findLink(nw.Bridge)
 	if err != nil || link == nil {
 		return nw, err
@@ -91,6 +93,13 @@ func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network,
 			ErrConflict, optionBridge, nw.Bridge, link.Type())
 	}
 	nw.Foreign = nw.Bridge != own && !ours
+	if nw.Foreign && spec.Firewall == FirewallNone {
+		return nw, fmt.Errorf("%w: option %s=%s: bridge %s was not made by weave, and its other ports would send tags out: "+
+			"leave the option out, or give %[2]s=%[5]s", ErrInvalid, optionFirewall, FirewallNone, nw.Bridge, FirewallHost)
+	}
+	if nw.Foreign {
+		nw.Firewall = FirewallHost
+	}
 	return nw, nil
 }
 
@@ -98,6 +107,10 @@ func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network,
 func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 	if _, err := d.ensureNetworkBridge(nw); err != nil {
 		return err
+	}
+	if nw.Phase != Made {
+		nw.Tagged = d.tags(nw) == nil
+		d.tracked.setNetwork(nw)
 	}
 	if nw.Phase == Going { // its rule is wanted again
 		nw.Phase = Making

@@ -14,6 +14,8 @@ import (
 // Options of `docker network create -o`.
 const (
 	optionBridge    = "works.weave.bridge"
+	optionFirewall  = "works.weave.firewall"
+	optionGuard     = "works.weave.guard"
 	optionMTU       = "works.weave.mtu"
 	optionMulticast = "works.weave.multicast"
 	optionDockerMTU = dockerPrefix + "driver.mtu" // Docker's own name for optionMTU
@@ -24,7 +26,7 @@ const (
 const dockerPrefix = "com.docker.network."
 
 // networkOptions are weave's own options.
-var networkOptions = []string{optionBridge, optionMTU, optionMulticast}
+var networkOptions = []string{optionBridge, optionFirewall, optionGuard, optionMTU, optionMulticast}
 
 // Bounds of an MTU in bytes: the least that IPv4 (RFC 791) and IPv6 (RFC 8200) work with, and the most that a veth can
 // have.
@@ -39,6 +41,8 @@ type NetworkOptions struct {
 	Bridge    string // name of the bridge; empty: not set
 	MTU       int    // bytes; 0: not set
 	Multicast bool
+	Firewall  Firewall // empty: not set
+	Guard     Guard    // empty: not set
 }
 
 // ParseNetworkOptions reads the options that a user typed. An unknown or malformed one is ErrInvalid, and its message
@@ -55,6 +59,10 @@ func ParseNetworkOptions(options map[string]string) (NetworkOptions, error) {
 				return NetworkOptions{}, invalidOption(key, value, err.Error())
 			}
 			out.Bridge = value
+		case key == optionFirewall:
+			out.Firewall, err = parseFirewall(key, value)
+		case key == optionGuard:
+			out.Guard, err = parseGuard(key, value)
 		case key == optionMTU:
 			out.MTU, err = parseMTU(key, value)
 		case key == optionDockerMTU:
@@ -87,6 +95,25 @@ func parseMTU(key, value string) (int, error) {
 		return 0, invalidOption(key, value, fmt.Sprintf("want %d..%d", MinMTU, MaxMTU))
 	}
 	return mtu, nil
+}
+
+func parseFirewall(key, value string) (Firewall, error) {
+	switch f := Firewall(value); f {
+	case FirewallHost, FirewallNone:
+		return f, nil
+	}
+	return "", invalidOption(key, value, fmt.Sprintf("want %s or %s", FirewallNone, FirewallHost))
+}
+
+func parseGuard(key, value string) (Guard, error) {
+	on, err := parseBool(key, value)
+	switch {
+	case err != nil:
+		return "", err
+	case on:
+		return GuardOn, nil
+	}
+	return GuardOff, nil
 }
 
 func parseBool(key, value string) (bool, error) {

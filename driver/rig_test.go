@@ -16,6 +16,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netlink"
 
+	"github.com/weaveplugin/weave/driver/tc"
 	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
@@ -92,14 +93,19 @@ func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done 
 	}
 	log := logrus.New()
 	log.SetOutput(testWriter{t})
+	programs := tc.Load(t.Context())
+	if err := programs.Problem(); err != nil {
+		t.Fatal(err)
+	}
 	d, err = New(Options{
-		Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500,
+		Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Programs: programs,
+		Log: logrus.NewEntry(log), MTU: 1500,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d, func() {
-		if err := errors.Join(d.Close(), endpointStore.Close(), st.Close()); err != nil {
+		if err := errors.Join(d.Close(), programs.Close(), endpointStore.Close(), st.Close()); err != nil {
 			t.Error(err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 // NetworkSpec is what Docker asks CreateNetwork for.
 type NetworkSpec struct {
-	Definition // MTU 0: the driver's default
+	Definition // MTU, Firewall and Guard: the driver's default if they are zero
 
 	Bridge    string // name that the user chose for the bridge; empty: weave makes one and names it
 	Announced bool   // Docker announces new addresses itself, by ARP and neighbour discovery (from version 28 on)
@@ -27,6 +27,7 @@ type EndpointSpec struct {
 	Network   NetworkID
 	MAC       mac.Address    // zero: the driver makes one
 	Addresses []netip.Prefix // IPv4 first
+	Router    bool           // may send router advertisements and DHCP answers
 }
 
 // Attachment tells Docker which link to move into the sandbox, and what to call it there.
@@ -80,11 +81,13 @@ func (p Pool) check() error {
 	return nil
 }
 
-// matches reports whether the tracked network is what spec asks for. An MTU that spec leaves open is the one that the
-// network was made with, even if the default has changed since: Swarm repeats requests.
+// matches reports whether the tracked network is what spec asks for. What spec leaves open is what the network was made
+// with, even if the default has changed since: Swarm repeats requests.
 func (spec NetworkSpec) matches(nw Network) bool {
 	asked := spec.Definition
 	asked.MTU = cmp.Or(asked.MTU, nw.MTU)
+	asked.Firewall = cmp.Or(asked.Firewall, nw.Firewall)
+	asked.Guard = cmp.Or(asked.Guard, nw.Guard)
 	if cmp.Or(spec.Bridge, bridgeName(spec.ID)) != nw.Bridge {
 		return false
 	}
@@ -112,7 +115,8 @@ func (spec EndpointSpec) check() error {
 // matches reports whether the tracked endpoint is what spec asks for.
 func (spec EndpointSpec) matches(ep Endpoint) bool {
 	sameMAC := spec.MAC.IsZero() || spec.MAC == ep.MAC
-	return sameMAC && ep.Network == spec.Network && slices.Equal(ep.Addresses, spec.Addresses)
+	return sameMAC && ep.Network == spec.Network && ep.Router == spec.Router &&
+		slices.Equal(ep.Addresses, spec.Addresses)
 }
 
 // checkAddresses checks that an endpoint's addresses belong to its network. A network without a subnet of an address's

@@ -29,6 +29,8 @@ type Definition struct {
 	MTU       int       `json:"mtu"`                 // bytes; of the bridge and of both ends of its veth pairs
 	Internal  bool      `json:"internal,omitempty"`  // made with --internal: Docker connects it to nothing outside
 	Multicast bool      `json:"multicast,omitempty"` // containers get a multicast route out of this network
+	Firewall  Firewall  `json:"firewall,omitempty"`
+	Guard     Guard     `json:"guard,omitempty"`
 	Pools     []Pool    `json:"pools"`               // IPv4 first
 }
 
@@ -39,7 +41,28 @@ type Local struct {
 	Announced bool      `json:"announced,omitempty"` // Docker itself announces new addresses (see NetworkSpec)
 	Created   time.Time `json:"created"`
 	Phase     Phase     `json:"phase"`
+	Tagged    bool      `json:"-"` // frames are tagged, so that they pass no rule of the host's (see Driver.tags)
 }
+
+// Firewall says whose rules apply to the frames inside a network.
+type Firewall string
+
+// Whose rules apply.
+const (
+	FirewallHost Firewall = "host" // the host's: its tables, so that the user's own rules in DOCKER-USER apply
+	FirewallNone Firewall = "none" // nobody's: the frames pass no table of the host's
+)
+
+// Guard says whether containers are kept from giving their neighbours addresses and routes. The zero Guard is that of
+// networks that were made before there were others: router advertisements of containers are dropped, answers of DHCP
+// servers pass.
+type Guard string
+
+// Guards.
+const (
+	GuardOn  Guard = "on"  // only endpoints that are routers send router advertisements and DHCP answers
+	GuardOff Guard = "off" // every endpoint does
+)
 
 // Pool is a subnet of a network, as Docker gave it.
 type Pool struct {
@@ -72,6 +95,7 @@ type Endpoint struct {
 	HostEnd   string         `json:"hostEnd"`             // name of the host end
 	MAC       mac.Address    `json:"mac"`                 // the container end's
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // IPv4 first
+	Router    bool           `json:"router,omitempty"`    // may send router advertisements and DHCP answers
 	Sandbox   string         `json:"sandbox,omitempty"`   // Docker's SandboxKey, a path; empty: in no container
 	Carrier   bool           `json:"-"`                   // the host end has its carrier: the container end is up
 	Created   time.Time      `json:"created"`

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/driver/tc"
 	"github.com/weaveplugin/weave/internal/mac"
 )
 
@@ -30,6 +31,7 @@ type veth struct {
 	MAC          mac.Address // the container end's
 	MTU          int
 	Bridge       netlink.Link // that the host end is a port of
+	Programs     tc.Port      // at the host end
 }
 
 // addVeth makes the pair, not yet a port of the bridge, and returns its host end.
@@ -47,9 +49,13 @@ func (l links) addVeth(v veth) (netlink.Link, error) {
 	return link, nil
 }
 
-// attachHostEnd makes a host end a port of its bridge and sets it up.
+// attachHostEnd makes a host end a port of its bridge and sets it up. Its programs come first, so that no frame passes
+// without them.
 func (l links) attachHostEnd(link netlink.Link, v veth) error {
 	bridge := v.Bridge.Attrs()
+	if err := l.setPrograms(link, v.Programs); err != nil {
+		return err
+	}
 	l.step("make it a bridge port")
 	switch err := netlink.LinkSetMasterByIndex(link, bridge.Index); {
 	case errors.Is(err, unix.EXFULL): // a bridge that others use as well

@@ -17,6 +17,7 @@ import (
 	"github.com/weaveplugin/weave/api/server"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
+	"github.com/weaveplugin/weave/driver/tc"
 	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netnsid"
@@ -90,6 +91,7 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 type parts struct {
 	launcher *launch.Launcher
 	kernel   *netnsid.Querier
+	programs *tc.Programs
 	networks *driver.Driver
 	pools    *ipam.IPAM
 	docker   *dockersync.Watcher // nil: weave does without Docker's API
@@ -101,9 +103,10 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 	if err != nil {
 		return parts{}, err
 	}
+	p.programs = tc.Load(ctx)
 	p.networks, err = driver.New(driver.Options{
 		Store: files.state, Endpoints: files.endpoints, StateID: files.id,
-		Launcher: p.launcher, Log: log, MTU: cfg.MTU,
+		Launcher: p.launcher, Programs: p.programs, Log: log, MTU: cfg.MTU,
 	})
 	if err != nil {
 		return parts{}, err
@@ -132,7 +135,7 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 }
 
 // Close waits for what the parts have under way.
-func (p parts) Close() error { return errors.Join(p.networks.Close(), p.kernel.Close()) }
+func (p parts) Close() error { return errors.Join(p.networks.Close(), p.kernel.Close(), p.programs.Close()) }
 
 // run does the parts' work in the background until ctx ends or something fails. DockerInterval is the time between two
 // comparisons with Docker.

@@ -60,8 +60,11 @@ func (n Network) spec(drivers []string) (driver.NetworkSpec, error) {
 		space = ipam.LocalSpace
 	}
 	spec := driver.NetworkSpec{
-		Definition: driver.Definition{ID: n.ID, MTU: options.MTU, Internal: n.Internal, Multicast: options.Multicast},
-		Bridge:     options.Bridge,
+		Definition: driver.Definition{
+			ID: n.ID, MTU: options.MTU, Internal: n.Internal, Multicast: options.Multicast,
+			Firewall: options.Firewall, Guard: options.Guard,
+		},
+		Bridge: options.Bridge,
 	}
 	for _, s := range n.Subnets {
 		pool := driver.Pool{Subnet: s.Subnet, Gateway: s.Gateway, Space: space}

@@ -73,6 +73,7 @@ func addUserOptions(spec *driver.NetworkSpec, generic any) error {
 		return err
 	}
 	spec.Bridge, spec.MTU, spec.Multicast = parsed.Bridge, parsed.MTU, parsed.Multicast
+	spec.Firewall, spec.Guard = parsed.Firewall, parsed.Guard
 	return nil
 }
 

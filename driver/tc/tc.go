@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tc attaches small eBPF programs to the links of weave's networks, by the kernel's traffic control (tc). All
+// of it runs in the host's network namespace.
+//
+// At a host end the programs do up to two things. They push a priority tag (IEEE 802.1p: a VLAN tag with id 0) on every
+// frame that comes from the container, and pop it from every frame that goes to a container. Between two ports of one
+// bridge the frame is thus tagged, and br_netfilter, which would send it through the host's iptables and nftables
+// rules, lets tagged frames by (net.bridge.bridge-nf-filter-vlan-tagged is 0 by default). The bridge itself takes a
+// frame with VLAN id 0 for an untagged one. And they guard the network: router advertisements and answers of DHCP
+// servers are dropped where they come from a port that may not send them, so that no container can give its neighbours
+// addresses and routes.
+//
+// At a bridge a program drops what the bridge would deliver to the host.
+//
+// Attaching a program takes CAP_NET_ADMIN, loading it takes more (CAP_BPF, or CAP_SYS_ADMIN before Linux 5.8), which
+// weave has given up. So a child process loads them all once and hands their descriptors over. A program lives as long
+// as something refers to it: those that are attached stay when weave ends.
+package tc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Port says what is done at a host end. The zero Port is one without programs.
+type Port struct {
+	Tag                    bool // frames from the container are tagged, and the tags of frames to it are popped
+	NoRouterAdvertisements bool // those that the container sends are dropped
+	NoDHCPAnswers          bool // likewise those of a DHCP server, for IPv4 and IPv6
+}
+
+// ErrUnsupported is wrapped by errors that say that this kernel, or what weave may do, is not enough for programs.
+var ErrUnsupported = errors.New("tc programs are not supported here")
+
+// Programs are the loaded programs. Its methods may be called from several goroutines at once.
+type Programs struct {
+	files map[string]*os.File // by the program's name
+
+	mu  sync.Mutex
+	err error // why programs can't be used; nil: they can, as far as is known
+}
+
+// Load loads the programs. An error wraps ErrUnsupported, and the Programs are usable nevertheless: their Problem is
+// that error, and all else that is asked of them returns it.
+func Load(ctx context.Context) *Programs {
+	p := &Programs{}
+	p.files, p.err = load(ctx)
+	if p.err != nil {
+		p.err = fmt.Errorf("%w: %w", ErrUnsupported, p.err)
+	}
+	return p
+}
+
+// Close gives up the descriptors. Programs that are attached stay.
+func (p *Programs) Close() error {
+	if p == nil {
+		return nil
+	}
+	var errs []error
+	for _, f := range p.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Problem returns why programs can't be used; nil if they can. It wraps ErrUnsupported.
+func (p *Programs) Problem() error {
+	if p == nil {
+		return fmt.Errorf("%w: they were not loaded", ErrUnsupported)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// SetPort makes the programs at a host end those that port asks for. It changes nothing where they are attached
+// already, and replaces one by another without a moment in which there is none.
+func (p *Programs) SetPort(link netlink.Link, port Port) error {
+	return p.set(link, wantedAtPort(port))
+}
+
+// HasPort reports whether the programs at a host end are those that port asks for.
+func (p *Programs) HasPort(link netlink.Link, port Port) (bool, error) {
+	return p.has(link, wantedAtPort(port))
+}
+
+// SetBridge makes the program at a bridge drop what the bridge would deliver to the host.
+func (p *Programs) SetBridge(link netlink.Link) error { return p.set(link, wantedAtBridge) }
+
+// HasBridge reports whether the program of SetBridge is attached.
+func (p *Programs) HasBridge(link netlink.Link) (bool, error) { return p.has(link, wantedAtBridge) }
+
+// wanted are the names of the programs that a link should have; empty: none.
+type wanted struct{ ingress, egress string }
+
+var wantedAtBridge = wanted{ingress: dropProgram}
+
+func wantedAtPort(port Port) wanted {
+	w := wanted{ingress: ingressProgram(port)}
+	if port.Tag {
+		w.egress = popProgram
+	}
+	return w
+}
+
+// where are the two places of a link at which there can be a program, as tc names them.
+func (w wanted) where() map[uint32]string {
+	return map[uint32]string{netlink.HANDLE_MIN_INGRESS: w.ingress, netlink.HANDLE_MIN_EGRESS: w.egress}
+}
+
+// Priority and handle of weave's filters. tc(8) asks the programs of other priorities, too, since weave's leave the
+// verdict open unless they drop a frame. It gives priorities from 49152 on by itself, and others like to take 1.
+const (
+	priority = 120
+	handle   = 1
+)
+
+func (p *Programs) has(link netlink.Link, w wanted) (bool, error) {
+	if err := p.Problem(); err != nil {
+		return false, err
+	}
+	for parent, name := range w.where() {
+		attached, err := attachedAt(link, parent)
+		if err != nil || attached != p.fullName(name) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (p *Programs) set(link netlink.Link, w wanted) error {
+	if err := p.Problem(); err != nil {
+		return err
+	}
+	for parent, name := range w.where() {
+		attached, err := attachedAt(link, parent)
+		switch {
+		case err != nil:
+			return err
+		case attached == p.fullName(name):
+		case name == "":
+			err = detach(link, parent)
+		default:
+			err = p.attach(link, parent, name)
+		}
+		if err != nil {
+			return fmt.Errorf("tc programs of %s: %w", link.Attrs().Name, p.note(err))
+		}
+	}
+	return nil
+}
+
+// note keeps an error that says that the kernel lacks what is needed, and wraps it with ErrUnsupported.
+func (p *Programs) note(err error) error {
+	// ENOENT: no sch_ingress or cls_bpf. EOPNOTSUPP: a kernel without them, or without eBPF in cls_bpf (before 4.4).
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	err = fmt.Errorf("%w: %w", ErrUnsupported, err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = err
+	return err
+}
+
+// attachedAt returns the full name of weave's program at one place of a link; empty if there is none.
+func attachedAt(link netlink.Link, parent uint32) (string, error) {
+	filters, err := netlink.FilterList(link, parent)
+	if errors.Is(err, unix.EINVAL) { // it has no such qdisc
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("list the tc filters of %s: %w", link.Attrs().Name, err)
+	}
+	for _, f := range filters {
+		bpf, ok := f.(*netlink.BpfFilter)
+		if ok && bpf.Priority == priority && strings.HasPrefix(bpf.Name, namePrefix) {
+			return bpf.Name, nil
+		}
+	}
+	return "", nil
+}
+
+// attach attaches a program, in the place of another one of weave's if there is one.
+func (p *Programs) attach(link netlink.Link, parent uint32, name string) error {
+	index := link.Attrs().Index
+	clsact := &netlink.GenericQdisc{
+		QdiscType: "clsact",
+		QdiscAttrs: netlink.QdiscAttrs{
+			LinkIndex: index, Parent: netlink.HANDLE_CLSACT, Handle: netlink.MakeHandle(0xffff, 0),
+		},
+	}
+	if err := netlink.QdiscAdd(clsact); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add qdisc clsact: %w", err)
+	}
+	filter := &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: index, Parent: parent, Priority: priority, Handle: handle, Protocol: unix.ETH_P_ALL,
+		},
+		Fd: int(p.files[name].Fd()), Name: p.fullName(name), DirectAction: true,
+	}
+	if err := netlink.FilterReplace(filter); err != nil {
+		return fmt.Errorf("add filter %s: %w", name, err)
+	}
+	return nil
+}
+
+func detach(link netlink.Link, parent uint32) error {
+	err := netlink.FilterDel(&netlink.BpfFilter{FilterAttrs: netlink.FilterAttrs{
+		LinkIndex: link.Attrs().Index, Parent: parent, Priority: priority, Handle: handle, Protocol: unix.ETH_P_ALL,
+	}})
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("remove filter: %w", err)
+	}
+	return nil
+}
+
+// namePrefix begins the full names of weave's programs, by which it knows them.
+const namePrefix = "weave:"
+
+// fullName is the name with which a program is attached. It has a digest of the instructions, so that another version
+// of weave sees whether the program is its own.
+func (p *Programs) fullName(name string) string {
+	if name == "" {
+		return ""
+	}
+	return namePrefix + name + ":" + digests()[name]
+}
+
+// digests returns the digest of each program's instructions.
+var digests = sync.OnceValue(func() map[string]string {
+	out := map[string]string{}
+	for name, instructions := range programs() {
+		out[name] = digest(instructions)
+	}
+	return out
+})
