@@ -77,9 +77,9 @@ func (l links) ensureBridge(b bridge) (netlink.Link, error) {
 		if err := l.isolateHost(b.Name); err != nil {
 			return nil, fmt.Errorf("bridge %s: isolate the host from it: %w", b.Name, err)
 		}
-	}
-	if err := l.setBridgeProgram(link); err != nil {
-		return nil, err
+		if err := l.setBridgeProgram(link); err != nil {
+			return nil, err
+		}
 	}
 	if err := l.setUp(link, b.Alias, b.MTU); err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", b.Name, err)

@@ -74,7 +74,7 @@ func (c *configurator) startAll(ctx context.Context) {
 // start configures the endpoint's container end in the background, if its network needs that.
 func (c *configurator) start(ctx context.Context, ep Endpoint) {
 	nw, ok := c.d.tracked.network(ep.Network)
-	if !ok || nw.Announced && !nw.Multicast && !nw.hasIPv6() {
+	if !ok || nw.Announced && !nw.Multicast {
 		return
 	}
 	c.mu.Lock()
@@ -149,6 +149,6 @@ func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (
 	}
 	return c.d.launcher.Configure(ctx, ep.Sandbox, protocol.Configure{
 		Peer: link.Attrs().Index, MAC: ep.MAC, Addresses: ep.Addresses,
-		Announce: !nw.Announced, Multicast: nw.Multicast, IPv6: nw.hasIPv6(),
+		Announce: !nw.Announced, Multicast: nw.Multicast,
 	})
 }

@@ -86,6 +86,7 @@ func TestEveryStepFails(t *testing.T) {
 	}
 	r := newRig(t)
 	named := onBridge(networkID(1), "br-app")
+	named.Firewall = FirewallHost
 	for _, tt := range []struct {
 		name    string
 		request func(context.Context) error
@@ -93,7 +94,7 @@ func TestEveryStepFails(t *testing.T) {
 	}{
 		{
 			name:    "create network",
-			request: func(ctx context.Context) error { return r.CreateNetwork(ctx, newNetwork(netID)) },
+			request: func(ctx context.Context) error { return r.CreateNetwork(ctx, underHostRules(netID)) },
 			after:   func() error { return r.DeleteNetwork(t.Context(), netID) },
 		},
 		{
@@ -168,9 +169,9 @@ func TestRecordStaysIfUndoFails(t *testing.T) {
 		return
 	}
 	r := newRig(t)
-	r.createNetwork(newNetwork(networkID(1)))
+	r.createNetwork(underHostRules(networkID(1)))
 	for last, request := range map[string]func(context.Context) error{
-		"write network made": func(ctx context.Context) error { return r.CreateNetwork(ctx, newNetwork(netID)) },
+		"write network made": func(ctx context.Context) error { return r.CreateNetwork(ctx, underHostRules(netID)) },
 		"set alias": func(ctx context.Context) error {
 			_, err := r.CreateEndpoint(ctx, newEndpoint(networkID(1), 1))
 			return err

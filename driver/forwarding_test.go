@@ -25,7 +25,7 @@ func TestConcurrentNetworks(t *testing.T) {
 	r := newRig(t)
 	const count = 8
 	for i := range count {
-		r.createNetwork(newNetwork(networkID(i)))
+		r.createNetwork(underHostRules(networkID(i)))
 	}
 	var sets atomic.Int32
 	r.step = func(name string) {
@@ -41,7 +41,7 @@ func TestConcurrentNetworks(t *testing.T) {
 	var requests sync.WaitGroup
 	for i := range count {
 		requests.Go(func() {
-			if err := r.CreateNetwork(t.Context(), newNetwork(networkID(count+i))); err != nil {
+			if err := r.CreateNetwork(t.Context(), underHostRules(networkID(count+i))); err != nil {
 				t.Error(err)
 			}
 		})
@@ -68,7 +68,7 @@ func TestFirewallFails(t *testing.T) {
 		return
 	}
 	old := newRig(t)
-	old.createNetwork(newNetwork(networkID(1)))
+	old.createNetwork(underHostRules(networkID(1)))
 	old.stop()
 
 	multi, err := exec.LookPath("xtables-nft-multi")
@@ -83,7 +83,7 @@ func TestFirewallFails(t *testing.T) {
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	r := newRig(t)
-	r.createNetwork(newNetwork(networkID(2)))
+	r.createNetwork(underHostRules(networkID(2)))
 
 	restore := filepath.Join(dir, "iptables-nft-restore")
 	script := "#!/bin/sh\necho disk on fire >&2\nexit 2\n"
@@ -94,9 +94,9 @@ func TestFirewallFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, err := range map[string]error{
-		"create": r.CreateNetwork(t.Context(), newNetwork(networkID(3))),
+		"create": r.CreateNetwork(t.Context(), underHostRules(networkID(3))),
 		"delete": r.DeleteNetwork(t.Context(), networkID(2)),
-		"adopt":  r.Adopt(t.Context(), newNetwork(networkID(1)), nil),
+		"adopt":  r.Adopt(t.Context(), underHostRules(networkID(1)), nil),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "disk on fire") {
 			t.Errorf("%s: %v, want an error with the message of iptables", what, err)

@@ -144,7 +144,7 @@ func TestCreateAfterFailedRemoval(t *testing.T) {
 		return
 	}
 	r := newRig(t)
-	r.createNetwork(newNetwork(netID))
+	r.createNetwork(underHostRules(netID))
 	nw, _ := r.tracked.network(netID)
 	nw.Phase = Going
 	r.tracked.setNetwork(nw)
@@ -154,7 +154,7 @@ func TestCreateAfterFailedRemoval(t *testing.T) {
 	if _, err := r.CreateEndpoint(t.Context(), newEndpoint(netID, 1)); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an endpoint on it: %v, want ErrNotFound", err)
 	}
-	r.createNetwork(newNetwork(netID))
+	r.createNetwork(underHostRules(netID))
 	r.createEndpoint(netID, 1)
 	checkConsistent(t, r.Driver)
 	r.stop()

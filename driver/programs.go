@@ -43,11 +43,13 @@ func portOf(nw Network, ep Endpoint) tc.Port {
 
 // setPrograms sets the programs of a host end. Where programs are not supported it does nothing: Problems tells.
 func (l links) setPrograms(link netlink.Link, port tc.Port) error {
+	l.step("set programs")
 	return supported(l.tc.SetPort(link, port))
 }
 
 // setBridgeProgram has a bridge deliver nothing to the host.
 func (l links) setBridgeProgram(link netlink.Link) error {
+	l.step("set bridge program")
 	return supported(l.tc.SetBridge(link))
 }
 

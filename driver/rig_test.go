@@ -135,6 +135,13 @@ func withMTU(id NetworkID, mtu int) NetworkSpec {
 	return spec
 }
 
+// underHostRules returns a network whose frames obey the host's rules, so that it needs a rule there.
+func underHostRules(id NetworkID) NetworkSpec {
+	spec := newNetwork(id)
+	spec.Firewall = FirewallHost
+	return spec
+}
+
 func withMulticast(id NetworkID) NetworkSpec {
 	spec := newNetwork(id)
 	spec.Multicast = true

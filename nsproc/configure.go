@@ -3,12 +3,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -38,15 +34,6 @@ func configure(c protocol.Configure) (skipped []string, err error) {
 	link, err := containerEnd(links, c)
 	if err != nil {
 		return nil, err
-	}
-	if c.IPv6 {
-		err := ignoreRouterAdvertisements(c.Proc, link.Name)
-		switch {
-		case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrNotExist): // read-only /proc/sys; a kernel without IPv6
-			skipped = append(skipped, err.Error())
-		case err != nil:
-			return nil, err
-		}
 	}
 	if c.Multicast {
 		route := netstate.Route{Destination: multicast, Link: link.Index, Metric: multicastMetric + link.Index}
@@ -78,17 +65,6 @@ func containerEnd(links []netstate.Link, c protocol.Configure) (netstate.Link, e
 		other = fmt.Sprintf(", only %s with MAC %s", l.Name, l.MAC)
 	}
 	return netstate.Link{}, fmt.Errorf("no veth with peer %d and MAC %s here%s: %w", c.Peer, c.MAC, other, unix.ENODEV)
-}
-
-// ignoreRouterAdvertisements has the link ignore router advertisements, with which any container of the network could
-// give it addresses and routes.
-func ignoreRouterAdvertisements(proc, link string) error {
-	f, err := os.OpenFile(filepath.Join(proc, "sys/net/ipv6/conf", link, "accept_ra"), os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("ignore router advertisements: %w", err)
-	}
-	_, err = f.WriteString("0")
-	return errors.Join(err, f.Close())
 }
 
 // announceAll announces those of the addresses that the link has. It returns the others, with the reason.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -64,69 +63,6 @@ func TestMulticast(t *testing.T) {
 	if diff := cmp.Diff(map[int]int{first: multicastMetric, second: multicastMetric}, got); diff != "" {
 		t.Error("(-want +got)\n", diff)
 	}
-}
-
-func TestRouterAdvertisements(t *testing.T) {
-	l := newLauncher(t)
-	host, ns := nstest.New(t), nstest.New(t)
-	index, hwaddr := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
-	if _, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr}); err != nil {
-		t.Fatal(err)
-	}
-	if got := acceptRA(t, ns); got != "1" {
-		t.Errorf("not requested: accept_ra is %s, want 1", got)
-	}
-	skipped, err := l.Configure(t.Context(), ns.Path(), protocol.Configure{Peer: index, MAC: hwaddr, IPv6: true})
-	if err != nil || skipped != nil {
-		t.Fatalf("skipped %q, error %v", skipped, err)
-	}
-	if got := acceptRA(t, ns); got != "0" {
-		t.Errorf("accept_ra is %s, want 0", got)
-	}
-}
-
-// Where /proc/sys is read-only, as in a managed plugin, the setting is left out; through another proc it is made.
-func TestReadOnlyProcSys(t *testing.T) {
-	for _, name := range []string{"unshare", "mount"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skip(err)
-		}
-	}
-	host, ns := nstest.New(t), nstest.New(t)
-	index, hwaddr := nstest.Veth(t, host, ns, "host0", "fd00::9/64")
-	own := t.TempDir()
-	configure := func(proc string) []string {
-		request := encodeConfigure(t, protocol.Configure{Peer: index, MAC: hwaddr, IPv6: true, Proc: proc})
-		const script = `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys &&
-			mount -t proc proc "$1" && exec "$0"`
-		reply := run(t, ns.File(), request, "unshare", "--mount", "sh", "-c", script, nstest.Nsproc(t), own)
-		if reply.Error != nil {
-			t.Fatal(reply.Error)
-		}
-		return reply.Skipped
-	}
-	if skipped := configure("/proc"); len(skipped) != 1 || !strings.Contains(skipped[0], "read-only") {
-		t.Errorf("skipped %q, want the setting", skipped)
-	}
-	if got := acceptRA(t, ns); got != "1" {
-		t.Errorf("accept_ra is %s, want 1", got)
-	}
-	if skipped := configure(own); len(skipped) != 0 {
-		t.Errorf("through another proc: skipped %q", skipped)
-	}
-	if got := acceptRA(t, ns); got != "0" {
-		t.Errorf("through another proc: accept_ra is %s, want 0", got)
-	}
-}
-
-func acceptRA(t *testing.T, ns *nstest.NS) (value string) {
-	t.Helper()
-	ns.Do(t, func() error {
-		b, err := os.ReadFile("/proc/sys/net/ipv6/conf/eth0/accept_ra")
-		value = strings.TrimSpace(string(b))
-		return err
-	})
-	return value
 }
 
 func TestAnnounce(t *testing.T) {

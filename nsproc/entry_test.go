@@ -115,7 +115,7 @@ func TestRefusesWithoutEntryPoint(t *testing.T) {
 	host, ns, peer := nstest.New(t), nstest.New(t), nstest.New(t)
 	index, hwaddr := nstest.Veth(t, peer, host, "host0", "10.32.0.9/22")
 	request := encodeConfigure(t, protocol.Configure{
-		Peer: index, MAC: hwaddr, Multicast: true, IPv6: true, Proc: "/proc",
+		Peer: index, MAC: hwaddr, Multicast: true,
 	})
 	path := nstest.BuildNsproc(t, "")
 	host.Do(t, func() error { // a process starts in its parent thread's namespace
@@ -206,7 +206,7 @@ func TestArm64(t *testing.T) {
 	host, ns := nstest.New(t), nstest.New(t)
 	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22")
 	request := encodeConfigure(t, protocol.Configure{
-		Peer: index, MAC: hwaddr, Multicast: true, Proc: "/proc",
+		Peer: index, MAC: hwaddr, Multicast: true,
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.9/22")},
 	})
 	path := nstest.BuildNsproc(t, "-E weave_nsproc_entry", "GOARCH=arm64")

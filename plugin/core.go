@@ -135,7 +135,9 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 }
 
 // Close waits for what the parts have under way.
-func (p parts) Close() error { return errors.Join(p.networks.Close(), p.kernel.Close(), p.programs.Close()) }
+func (p parts) Close() error {
+	return errors.Join(p.networks.Close(), p.kernel.Close(), p.programs.Close())
+}
 
 // run does the parts' work in the background until ctx ends or something fails. DockerInterval is the time between two
 // comparisons with Docker.

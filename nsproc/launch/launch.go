@@ -88,8 +88,6 @@ func (l *Launcher) List(ctx context.Context, path string, what protocol.List) (*
 // and why; the container end works without it. Errors are as in List; the error wraps syscall.ENODEV if the container
 // end is not in the sandbox.
 func (l *Launcher) Configure(ctx context.Context, path string, c protocol.Configure) (skipped []string, err error) {
-	// In a managed plugin /proc/sys is read-only, but the host's /proc, below the root, is not.
-	c.Proc = filepath.Join("/", string(l.root), "proc")
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 )
 
 // ErrVersion means that the plugin and nsproc are of different releases.
@@ -55,9 +54,6 @@ func (c *Configure) Check() error {
 	}
 	if c.MAC.IsZero() {
 		return errors.New("mac: want the container end's")
-	}
-	if !filepath.IsAbs(c.Proc) {
-		return fmt.Errorf("proc %q: want an absolute path", c.Proc)
 	}
 	for _, a := range c.Addresses {
 		if !a.IsValid() || a.Addr().Is4In6() {

@@ -19,12 +19,12 @@ import (
 
 var comparePrefixes = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
-const goodConfigure = `{"version":1,"configure":{"proc":"/proc","peer":7,"mac":"02:00:00:00:00:0a",` +
+const goodConfigure = `{"version":1,"configure":{"peer":7,"mac":"02:00:00:00:00:0a",` +
 	`"addresses":["10.32.0.1/22","fd00::1/64"],"announce":true}}`
 
 // configure is a request to configure with an additional field.
 func configure(field string) string {
-	return `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:01",` + field + `}}`
+	return `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01",` + field + `}}`
 }
 
 func TestReadRequest(t *testing.T) {
@@ -37,7 +37,7 @@ func TestReadRequest(t *testing.T) {
 		{"list of more", `{"version":1,"list":{"routes":true,"neighbours":true}}`,
 			&Request{Version: 1, List: &List{Routes: true, Neighbours: true}}},
 		{"configure", goodConfigure, &Request{Version: 1, Configure: &Configure{
-			Peer: 7, MAC: mac.MustParse("02:00:00:00:00:0a"), Announce: true, Proc: "/proc",
+			Peer: 7, MAC: mac.MustParse("02:00:00:00:00:0a"), Announce: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.1/22"), netip.MustParsePrefix("fd00::1/64")},
 		}}},
 		{"neither list nor configure", `{"version":1}`, nil},
@@ -46,15 +46,14 @@ func TestReadRequest(t *testing.T) {
 		{"unknown field inside", `{"version":1,"list":{"x":1}}`, nil},
 		{"two requests", `{"version":1,"list":{}}{"version":1,"list":{}}`, nil},
 		{"no JSON", `list`, nil},
-		{"no peer", `{"version":1,"configure":{"proc":"/proc","mac":"02:00:00:00:00:01"}}`, nil},
-		{"no proc", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:01"}}`, nil},
-		{"bad MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:1"}}`, nil},
-		{"no MAC", `{"version":1,"configure":{"proc":"/proc","peer":1}}`, nil},
-		{"empty MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":""}}`, nil},
-		{"MAC of zeros", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"00:00:00:00:00:00"}}`, nil},
-		{"upper case MAC", `{"version":1,"configure":{"proc":"/proc","peer":1,"mac":"02:00:00:00:00:0A"}}`,
+		{"no peer", `{"version":1,"configure":{"mac":"02:00:00:00:00:01"}}`, nil},
+		{"bad MAC", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:1"}}`, nil},
+		{"no MAC", `{"version":1,"configure":{"peer":1}}`, nil},
+		{"empty MAC", `{"version":1,"configure":{"peer":1,"mac":""}}`, nil},
+		{"MAC of zeros", `{"version":1,"configure":{"peer":1,"mac":"00:00:00:00:00:00"}}`, nil},
+		{"upper case MAC", `{"version":1,"configure":{"peer":1,"mac":"02:00:00:00:00:0A"}}`,
 			&Request{Version: 1, Configure: &Configure{
-				Peer: 1, MAC: mac.MustParse("02:00:00:00:00:0a"), Proc: "/proc",
+				Peer: 1, MAC: mac.MustParse("02:00:00:00:00:0a"),
 			}}},
 		{"bad address", configure(`"addresses":["10.32.0.1"]`), nil},
 		{"empty address", configure(`"addresses":[""]`), nil},

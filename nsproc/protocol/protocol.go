@@ -55,10 +55,6 @@ type Configure struct {
 	Announce bool `json:"announce,omitempty"`
 	// Multicast adds a route for 224.0.0.0/4 out of the link. Its metric lets it exist beside those of other links.
 	Multicast bool `json:"multicast,omitempty"`
-	// IPv6 says that the network has IPv6. The link then ignores router advertisements.
-	IPv6 bool `json:"ipv6,omitempty"`
-	// Proc is the path of a proc file system with writable settings. The Launcher sets it.
-	Proc string `json:"proc"`
 }
 
 // Reply is what nsproc writes to its standard output, except for the answer to List.
