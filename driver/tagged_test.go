@@ -3,6 +3,8 @@
 package driver
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -46,11 +48,14 @@ func filterBridges(t *testing.T) {
 // check fails the test if TCP or UDP does not pass between the containers, in both directions, over IPv4 and IPv6.
 func (c twoContainers) check() {
 	c.t.Helper()
-	for _, addr := range newEndpoint(netID, 2).Addresses {
-		nstest.CheckFlows(c.t, c.one, c.two, addr.Addr())
-	}
-	for _, addr := range newEndpoint(netID, 1).Addresses {
-		nstest.CheckFlows(c.t, c.two, c.one, addr.Addr())
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	defer cancel()
+	for i, addr := range newEndpoint(netID, 1).Addresses {
+		one := nstest.Place{NS: c.one, Addr: addr.Addr()}
+		two := nstest.Place{NS: c.two, Addr: newEndpoint(netID, 2).Addresses[i].Addr()}
+		if err := errors.Join(nstest.Traffic(ctx, c.t, one, two), nstest.Traffic(ctx, c.t, two, one)); err != nil {
+			c.t.Error(err)
+		}
 	}
 }
 
@@ -192,9 +197,15 @@ func TestHostRulesApply(t *testing.T) {
 	}
 	c := newTwoContainers(t, underHostRules(netID))
 	c.check()
-	mustRun(t, "iptables -I FORWARD -p udp -j DROP")
-	if nstest.Flow(c.one, c.two, "udp", netip.MustParseAddr("10.40.0.3")) == nil {
-		t.Error("a rule of the host's does not apply")
+	for _, args := range []string{"-N DOCKER-USER", "-A DOCKER-USER -p udp -j DROP", "-I FORWARD -j DOCKER-USER"} {
+		mustRun(t, "iptables -w "+args)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	one := nstest.Place{NS: c.one, Addr: netip.MustParseAddr("10.40.0.2")}
+	two := nstest.Place{NS: c.two, Addr: netip.MustParseAddr("10.40.0.3")}
+	if err := nstest.Traffic(ctx, t, one, two); err == nil || !strings.Contains(err.Error(), "UDP") {
+		t.Errorf("a rule of the host's does not apply: %v", err)
 	}
 	if len(ownRules(t)) == 0 {
 		t.Error("weave has no rule")
