@@ -32,6 +32,31 @@ func (d *Driver) tags(nw Network) error {
 	return nil
 }
 
+// programProblems tells what networks lack because programs can't be used.
+func (d *Driver) programProblems() []problem {
+	var untagged, unguarded int
+	var why error
+	for _, nw := range d.tracked.Networks() {
+		if err := d.tags(nw); err != nil && nw.Firewall == FirewallNone && !nw.Foreign {
+			untagged++
+			why = err
+		}
+		if nw.Guard != GuardOff {
+			unguarded++
+		}
+	}
+	var out []problem
+	if untagged > 0 {
+		out = append(out, problem{"firewall", fmt.Errorf(
+			"the frames inside %d networks pass the host's rules, which may drop or change them: %w", untagged, why)})
+	}
+	if err := d.links.tc.Problem(); err != nil && unguarded > 0 {
+		out = append(out, problem{"guard", fmt.Errorf(
+			"containers on %d networks can send router advertisements to each other: %w", unguarded, err)})
+	}
+	return out
+}
+
 // portOf returns the programs of an endpoint's host end.
 func portOf(nw Network, ep Endpoint) tc.Port {
 	return tc.Port{
