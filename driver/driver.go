@@ -72,7 +72,8 @@ func New(o Options) (*Driver, error) {
 	}
 	return &Driver{
 		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher,
-		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes()), o.Programs},
+		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step,
+		links:      links{o.Step, string(o.Launcher.Sandboxes()), o.Programs},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),
 	}, nil

@@ -95,7 +95,7 @@ func advertisements() [][]byte {
 const markProtocol = 0x88b5
 
 func markFrame() []byte {
-	frame := append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1}, byte(markProtocol>>8), byte(markProtocol&0xff))
+	frame := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, markProtocol >> 8, markProtocol & 0xff}
 	return append(frame, make([]byte, 46)...)
 }
 
@@ -174,7 +174,8 @@ func TestHostReceivesNothing(t *testing.T) {
 		link := mustLink(t, "eth0")
 		for _, to := range []string{"255.255.255.255", "224.0.0.1", "10.40.255.255"} {
 			for _, from := range []string{"0.0.0.0", "10.40.0.2"} {
-				if err := sendFrame(link, datagram(netip.MustParseAddr(from), netip.MustParseAddr(to), 6767)); err != nil {
+				frame := datagram(netip.MustParseAddr(from), netip.MustParseAddr(to), 6767)
+				if err := sendFrame(link, frame); err != nil {
 					return err
 				}
 			}

@@ -94,8 +94,9 @@ func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network,
 	}
 	nw.Foreign = nw.Bridge != own && !ours
 	if nw.Foreign && spec.Firewall == FirewallNone {
-		return nw, fmt.Errorf("%w: option %s=%s: bridge %s was not made by weave, and its other ports would send tags out: "+
-			"leave the option out, or give %[2]s=%[5]s", ErrInvalid, optionFirewall, FirewallNone, nw.Bridge, FirewallHost)
+		return nw, fmt.Errorf("%w: option %s=%s: bridge %s was not made by weave, and its other ports would send "+
+			"tags out: leave the option out, or give %[2]s=%[5]s",
+			ErrInvalid, optionFirewall, FirewallNone, nw.Bridge, FirewallHost)
 	}
 	if nw.Foreign {
 		nw.Firewall = FirewallHost

@@ -52,7 +52,8 @@ func TestParseNetworkOptions(t *testing.T) {
 		"unknown option": {
 			options: set("works.weave.mut", "1400"),
 			err: `unknown option works.weave.mut="1400": ` +
-				`weave takes works.weave.bridge, works.weave.firewall, works.weave.guard, works.weave.mtu, works.weave.multicast`,
+				`weave takes works.weave.bridge, works.weave.firewall, works.weave.guard, ` +
+				`works.weave.mtu, works.weave.multicast`,
 		},
 		"unknown option of Docker's": {options: set("com.docker.network.new", "1")},
 	} {

@@ -157,8 +157,9 @@ func randomRule(random *rand.Rand) string {
 	if random.IntN(4) == 0 {
 		return randomChain(random, pick)
 	}
-	match := pick("", "", "-p tcp", "-p udp", "-i wv-+", "-m physdev --physdev-is-bridged", "-m conntrack --ctstate NEW",
-		"-m conntrack --ctstate INVALID,NEW,ESTABLISHED", "-m addrtype --dst-type UNICAST", "-o wv-+")
+	match := pick("", "", "-p tcp", "-p udp", "-i wv-+", "-m physdev --physdev-is-bridged",
+		"-m conntrack --ctstate NEW", "-m conntrack --ctstate INVALID,NEW,ESTABLISHED",
+		"-m addrtype --dst-type UNICAST", "-o wv-+")
 	table, chains, targets := "filter", []string{"FORWARD", "INPUT", "OUTPUT"}, []string{"DROP", "REJECT", "ACCEPT"}
 	switch random.IntN(4) {
 	case 0:
@@ -175,8 +176,9 @@ func randomRule(random *rand.Rand) string {
 		targets = []string{"DROP", "CT --notrack"}
 	}
 	if chain := pick(chains...); !strings.Contains(match, "-o") || chain != "PREROUTING" && chain != "INPUT" {
-		return fmt.Sprintf("%s -w -t %s %s %s %s -j %s", pick("iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy"),
-			table, pick("-A", "-I"), chain, match, pick(targets...))
+		command := pick("iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy")
+		return fmt.Sprintf("%s -w -t %s %s %s %s -j %s",
+			command, table, pick("-A", "-I"), chain, match, pick(targets...))
 	}
 	return randomRule(random)
 }
@@ -186,7 +188,8 @@ func randomChain(random *rand.Rand, pick func(...string) string) string {
 	name := fmt.Sprintf("t%d", random.IntN(1<<30))
 	family := pick("ip", "ip6", "inet")
 	hook := pick("prerouting", "forward", "postrouting", "input")
-	return fmt.Sprintf("nft add table %s %s ; add chain %s %[2]s c { type filter hook %[4]s priority %d ; policy %s ; }",
+	return fmt.Sprintf(
+		"nft add table %s %s ; add chain %s %[2]s c { type filter hook %[4]s priority %d ; policy %s ; }",
 		family, name, family, hook, random.IntN(600)-300, pick("drop", "accept"))
 }
 

@@ -3,6 +3,7 @@
 package tc
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -65,28 +66,32 @@ func TestGuard(t *testing.T) {
 	noRA, noDHCP := Port{NoRouterAdvertisements: true}, Port{NoDHCPAnswers: true}
 	both := Port{NoRouterAdvertisements: true, NoDHCPAnswers: true}
 	const pass, shot = -1, 2
+	const icmp6 = unix.IPPROTO_ICMPV6
+	ra, na := advertisement, neighbourAdvert
 	options := extension(unix.IPPROTO_DSTOPTS, 0)
+	tcp := make([]byte, 20)
+	five := bytes.Repeat(options, 5)
 	for name, tt := range map[string]struct {
 		port  Port
 		frame []byte
 		want  int32
 	}{
-		"router advertisement":                 {noRA, ipv6(unix.IPPROTO_ICMPV6, advertisement), shot},
-		"router advertisement, both":           {both, ipv6(unix.IPPROTO_ICMPV6, advertisement), shot},
-		"router advertisement, allowed":        {noDHCP, ipv6(unix.IPPROTO_ICMPV6, advertisement), pass},
-		"neighbour advertisement":              {both, ipv6(unix.IPPROTO_ICMPV6, neighbourAdvert), pass},
-		"behind hop-by-hop options":            {noRA, ipv6(0, extension(unix.IPPROTO_ICMPV6, 0), advertisement), shot},
-		"behind long options":                  {noRA, ipv6(60, extension(unix.IPPROTO_ICMPV6, 7), advertisement), shot},
-		"behind a routing header":              {noRA, ipv6(43, extension(unix.IPPROTO_ICMPV6, 2), advertisement), shot},
-		"behind an authentication header":      {noRA, ipv6(51, extension(unix.IPPROTO_ICMPV6, 3, true), advertisement), shot},
-		"behind a fragment header":             {noRA, ipv6(44, fragment(unix.IPPROTO_ICMPV6, 0), advertisement), shot},
-		"behind two headers":                   {noRA, ipv6(60, options, extension(58, 1), advertisement), shot},
-		"behind six headers":                   {noRA, ipv6(60, options, options, options, options, options, extension(58, 0), advertisement), shot},
-		"another message behind a header":      {noRA, ipv6(60, extension(unix.IPPROTO_ICMPV6, 0), neighbourAdvert), pass},
-		"TCP behind six headers":               {noRA, ipv6(60, options, options, options, options, options, extension(6, 0), make([]byte, 20)), pass},
-		"more headers than anybody needs":      {noRA, ipv6(60, options, options, options, options, options, options, extension(58, 0), neighbourAdvert), shot},
-		"a later fragment":                     {noRA, ipv6(44, fragment(unix.IPPROTO_ICMPV6, 100), advertisement), pass},
-		"TCP for IPv6":                         {both, ipv6(unix.IPPROTO_TCP, make([]byte, 20)), pass},
+		"router advertisement":                 {noRA, ipv6(icmp6, ra), shot},
+		"router advertisement, both":           {both, ipv6(icmp6, ra), shot},
+		"router advertisement, allowed":        {noDHCP, ipv6(icmp6, ra), pass},
+		"neighbour advertisement":              {both, ipv6(icmp6, na), pass},
+		"behind hop-by-hop options":            {noRA, ipv6(0, extension(icmp6, 0), ra), shot},
+		"behind long options":                  {noRA, ipv6(60, extension(icmp6, 7), ra), shot},
+		"behind a routing header":              {noRA, ipv6(43, extension(icmp6, 2), ra), shot},
+		"behind an authentication header":      {noRA, ipv6(51, extension(icmp6, 3, true), ra), shot},
+		"behind a fragment header":             {noRA, ipv6(44, fragment(icmp6, 0), ra), shot},
+		"behind two headers":                   {noRA, ipv6(60, options, extension(58, 1), ra), shot},
+		"behind six headers":                   {noRA, ipv6(60, five, extension(58, 0), ra), shot},
+		"another message behind a header":      {noRA, ipv6(60, extension(icmp6, 0), na), pass},
+		"TCP behind six headers":               {noRA, ipv6(60, five, extension(6, 0), tcp), pass},
+		"more headers than anybody needs":      {noRA, ipv6(60, five, options, extension(58, 0), na), shot},
+		"a later fragment":                     {noRA, ipv6(44, fragment(icmp6, 100), ra), pass},
+		"TCP for IPv6":                         {both, ipv6(unix.IPPROTO_TCP, tcp), pass},
 		"no next header":                       {both, ipv6(59), pass},
 		"answer of a DHCP server":              {noDHCP, ipv4(unix.IPPROTO_UDP, 5, 0, udp(67, 68)), shot},
 		"answer of a DHCP server, both":        {both, ipv4(unix.IPPROTO_UDP, 5, 0, udp(67, 68)), shot},
@@ -127,7 +132,7 @@ func verdict(t *testing.T, port Port, frame []byte) int32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer program.Close()
+	defer func() { _ = program.Close() }()
 	verdict, _, err := program.Test(frame)
 	if err != nil {
 		t.Fatal(err)

@@ -96,7 +96,8 @@ func TestNetworkSpec(t *testing.T) {
 		{
 			name: "unknown option", req: generic("works.weave.mut", "1400"),
 			err: `unknown option works.weave.mut="1400": ` +
-				`weave takes works.weave.bridge, works.weave.firewall, works.weave.guard, works.weave.mtu, works.weave.multicast`,
+				`weave takes works.weave.bridge, works.weave.firewall, works.weave.guard, ` +
+				`works.weave.mtu, works.weave.multicast`,
 		},
 		{name: "unknown option of Docker's", req: generic("com.docker.network.new", "1")},
 		{name: "unknown key outside generic", req: label("foo", 1), err: `unknown option foo="1"`},
