@@ -5,12 +5,14 @@ package driver
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/weaveplugin/weave/internal/mac"
+	"github.com/weaveplugin/weave/nsproc/launch"
 )
 
 // insidePrefix begins the name of the container end in the sandbox; Docker appends the next free number.
@@ -127,6 +129,9 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox string) (Attachment, error) {
 	if !filepath.IsAbs(sandbox) || filepath.Clean(sandbox) != sandbox {
 		return Attachment{}, fmt.Errorf("%w: sandbox key %q: want the path of a sandbox", ErrInvalid, sandbox)
+	}
+	if err := d.sandboxError(sandbox); errors.Is(err, launch.ErrHost) {
+		return Attachment{}, fmt.Errorf("%w: sandbox key: %w", ErrInvalid, err)
 	}
 	ep, ok, unlock, err := d.lockEndpoint(ctx, nw, id)
 	if err != nil {
