@@ -14,10 +14,11 @@ import (
 
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/store"
 )
 
-// Options are what a Driver works with. All but Endpoints and Step are required.
+// Options are what a Driver works with. All but Endpoints, Kernel and Step are required.
 type Options struct {
 	Store     store.Store // of networks
 	Endpoints store.Store // of endpoints, which a reboot ends; nil: Store
@@ -25,6 +26,10 @@ type Options struct {
 	Launcher  *launch.Launcher
 	Log       *logrus.Entry
 	MTU       int // bytes; of networks that are made without the option
+
+	// Kernel looks into sandboxes without a process there. Nil: nobody does, and an address that a living endpoint was
+	// made with is in use. The caller closes it after the Driver.
+	Kernel *netnsid.Querier
 
 	// Step is called before each change of the kernel or of the store, with its name. Tests end the process there.
 	Step func(name string)
@@ -36,6 +41,7 @@ type Driver struct {
 	endpointStore store.Store
 	stateID       string
 	launcher      *launch.Launcher
+	kernel        *netnsid.Querier // nil: there is none
 	firewall      *firewall.Firewall
 	log           *logrus.Entry
 	mtu           int
@@ -69,7 +75,7 @@ func New(o Options) (*Driver, error) {
 		o.Step = func(string) {}
 	}
 	return &Driver{
-		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher,
+		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, kernel: o.Kernel,
 		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),

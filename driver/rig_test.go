@@ -19,6 +19,7 @@ import (
 	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -90,16 +91,21 @@ func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done 
 	if err != nil {
 		t.Fatal(err)
 	}
+	kernel, err := netnsid.New(launcher.Sandboxes())
+	if err != nil {
+		t.Fatal(err)
+	}
 	log := logrus.New()
 	log.SetOutput(testWriter{t})
 	d, err = New(Options{
-		Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Log: logrus.NewEntry(log), MTU: 1500,
+		Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Kernel: kernel,
+		Log: logrus.NewEntry(log), MTU: 1500,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d, func() {
-		if err := errors.Join(d.Close(), endpointStore.Close(), st.Close()); err != nil {
+		if err := errors.Join(d.Close(), kernel.Close(), endpointStore.Close(), st.Close()); err != nil {
 			t.Error(err)
 		}
 	}

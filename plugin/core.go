@@ -101,9 +101,19 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 	if err != nil {
 		return parts{}, err
 	}
+	kernel, err := netnsid.New(p.launcher.Sandboxes())
+	if err != nil {
+		return parts{}, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, kernel.Close())
+		}
+	}()
+	p.kernel = kernel
 	p.networks, err = driver.New(driver.Options{
 		Store: files.state, Endpoints: files.endpoints, StateID: files.id,
-		Launcher: p.launcher, Log: log, MTU: cfg.MTU,
+		Launcher: p.launcher, Kernel: kernel, Log: log, MTU: cfg.MTU,
 	})
 	if err != nil {
 		return parts{}, err
@@ -127,8 +137,7 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 			Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
 		})
 	}
-	p.kernel, err = netnsid.New(p.launcher.Sandboxes()) // the last, since it has to be closed
-	return p, err
+	return p, nil
 }
 
 // Close waits for what the parts have under way.
