@@ -51,6 +51,7 @@ type Driver struct {
 	forwarding *semaphore.Weighted // held while the firewall's rules are set
 	locks      networkLocks
 	tracked    *tracker
+	left       leftovers
 	removals   removals
 	docker     *dockerRun
 	deleted    deletedEndpoints

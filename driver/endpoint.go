@@ -40,8 +40,8 @@ func (d *Driver) CreateEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoint, error) {
 	nw, ok := d.tracked.network(spec.Network)
 	if !ok {
-		return Endpoint{}, fmt.Errorf(
-			"%w: network %s is unknown to this plugin: remove it and create it again, or see `weave networks`",
+		return Endpoint{}, fmt.Errorf("%w: network %s is unknown to this plugin (see `weave networks`): "+
+			"it is taken up when Docker's API tells of it, otherwise remove it and create it again",
 			ErrNotFound, spec.Network)
 	}
 	if nw.Phase == Going { // the next start would remove the endpoint with it
@@ -203,11 +203,14 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, nw NetworkID, id EndpointID
 	}
 	defer unlock()
 	if !ok {
-		return nil
+		if ep, ok = d.left.endpoint(nw, id); !ok {
+			return nil
+		}
 	}
 	d.deleted.add(ep, d.docker) // before it is untracked: then its addresses seem free
 	if err := d.retire(ctx, ep); err != nil {
 		return fmt.Errorf("delete endpoint %s: %w", id, err)
 	}
+	d.left.dropEndpoint(id)
 	return nil
 }

@@ -34,7 +34,7 @@ func (d *Driver) shed(ctx context.Context, old, left Endpoint) error {
 		return err
 	}
 	d.tracked.setAddresses(left.ID, left.Addresses)
-	d.logOf(left).Warnf("of its addresses %v its container has only %v left, and Docker gives another endpoint the rest",
+	d.logOf(left).Warnf("of its addresses %v its container has only %v left: another endpoint gets the rest",
 		old.Addresses, left.Addresses)
 	return nil
 }
