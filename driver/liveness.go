@@ -38,6 +38,17 @@ func (r *dockerRun) mayFollow(t time.Time) bool {
 	return time.Since(t) < startGrace && t.After(r.started)
 }
 
+// since returns when the present Docker daemon began to call; zero: before weave started.
+func (r *dockerRun) since() time.Time {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.started
+}
+
+// DockerSince returns when the present Docker daemon began to call; zero: before weave started. It will not go on with
+// what was made before.
+func (d *Driver) DockerSince() time.Time { return d.docker.since() }
+
 // DockerStarted records that another Docker daemon begins to call. It will not finish what an earlier one has begun.
 func (d *Driver) DockerStarted() { d.docker.begin(time.Now()) }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -63,7 +64,7 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	report, err := p.networks.Reconcile(ctx)
+	report, err := p.reconcile(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -79,10 +80,12 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 		return currentStatus(ctx, fixed, report.Problems, p, sockets)
 	}
 	return &daemon.Core{
-		Docker: remote.New(remote.Options{Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Log: log}),
-		API:    server.New(listing),
-		Run:    func(ctx context.Context) error { return p.run(ctx, cfg.DockerInterval, log) },
-		Close:  func() error { return errors.Join(p.Close(), files.Close()) },
+		Docker: remote.New(remote.Options{
+			Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Recheck: p.recheck, Log: log,
+		}),
+		API:   server.New(listing),
+		Run:   p.run,
+		Close: func() error { return errors.Join(p.Close(), files.Close()) },
 	}, nil
 }
 
@@ -92,7 +95,8 @@ type parts struct {
 	kernel   *netnsid.Querier
 	networks *driver.Driver
 	pools    *ipam.IPAM
-	docker   *dockersync.Watcher // nil: weave does without Docker's API
+	docker   *dockersync.Watcher    // nil: weave does without Docker's API
+	compare  *dockersync.Comparison // nil likewise
 }
 
 // newParts makes the parts and loads the pools.
@@ -119,7 +123,7 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		return parts{}, err
 	}
 	p.pools, err = ipam.New(ipam.Options{
-		Store: files.state, Log: log, Routes: driver.HostRoutes, Reclaimable: p.networks.Reclaimable,
+		Store: files.state, Log: log, Routes: p.takenSubnets, Reclaimable: p.networks.Reclaimable,
 		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
 	})
 	if err != nil {
@@ -136,6 +140,10 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		p.docker = dockersync.NewWatcher(dockersync.WatcherOptions{
 			Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
 		})
+		p.compare = dockersync.NewComparison(dockersync.ComparisonOptions{
+			Docker: p.docker, Networks: p.networks, Pools: p.pools,
+			Timing: dockersync.NewTiming(cfg.DockerInterval), Log: log,
+		})
 	}
 	return p, nil
 }
@@ -143,22 +151,53 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 // Close waits for what the parts have under way.
 func (p parts) Close() error { return errors.Join(p.networks.Close(), p.kernel.Close()) }
 
-// run does the parts' work in the background until ctx ends or something fails. DockerInterval is the time between two
-// comparisons with Docker.
-func (p parts) run(ctx context.Context, dockerInterval time.Duration, log *logrus.Entry) error {
+// reconcile brings what the kernel has in line with the records, and IPAM with the endpoints that are there.
+func (p parts) reconcile(ctx context.Context, log *logrus.Entry) (driver.Report, error) {
+	report, err := p.networks.Reconcile(ctx)
+	if err != nil {
+		return driver.Report{}, err
+	}
+	held, err := p.pools.Hold(ctx, ipam.LocalSpace, p.networks.AddressesInUse(ctx, ipam.LocalSpace))
+	if err != nil {
+		report.Problems = append(report.Problems, fmt.Sprintf("addresses: %v", err))
+		log.WithError(err).Error("reconcile: addresses")
+	}
+	if len(held) > 0 {
+		log.WithField("addresses", held).Warn("reconcile: endpoints have addresses that the state did not know to be held")
+	}
+	return report, nil
+}
+
+// recheck has weave compare itself with Docker soon, and reports whether Docker can be asked.
+func (p parts) recheck() bool {
+	if p.docker == nil {
+		return false
+	}
+	p.compare.Hurry()
+	return p.docker.Reachable() == nil
+}
+
+// takenSubnets returns what no subnet that IPAM chooses may overlap with: the destinations of the host's routes, and
+// the subnets of endpoints that have no record.
+func (p parts) takenSubnets(ctx context.Context) ([]netip.Prefix, error) {
+	taken, err := driver.HostRoutes(ctx)
+	for _, a := range p.networks.AddressesInUse(ctx, ipam.LocalSpace) {
+		taken = append(taken, a.Masked())
+	}
+	return taken, err
+}
+
+// run does the parts' work in the background until ctx ends or something fails.
+func (p parts) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.networks.Run(ctx) })
 	if p.docker != nil {
-		comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
-			Docker: p.docker, Networks: p.networks, Pools: p.pools,
-			Timing: dockersync.NewTiming(dockerInterval), Log: log,
-		})
 		group.Go(func() error {
 			p.docker.Run(ctx)
 			return nil
 		})
 		group.Go(func() error {
-			comparison.Run(ctx)
+			p.compare.Run(ctx)
 			return nil
 		})
 	}

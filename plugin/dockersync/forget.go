@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -13,29 +14,54 @@ import (
 	"github.com/weaveplugin/weave/ipam"
 )
 
+// ages are the moments before which something was made that Docker has forgotten, and is not about to list.
+type ages struct {
+	endpoints time.Time
+	others    time.Time // networks, pools and addresses
+}
+
+// oldEnough returns the moments for an earlier reading. In a hurry the grace of networks, pools and addresses is
+// shorter, and what was made for an earlier Docker daemon needs none, since the present one will not go on with it. An
+// endpoint keeps its grace: Docker may list it only when its container runs.
+func (c *Comparison) oldEnough(earlier *reading, hurry bool) ages {
+	before := earlier.begun.Add(-c.timing.Grace)
+	old := ages{before, before}
+	if !hurry {
+		return old
+	}
+	old.others = earlier.begun.Add(-c.timing.HurryGrace)
+	if since := c.networks.DockerSince(); since.Before(earlier.begun) {
+		old.endpoints, old.others = later(old.endpoints, since), later(old.others, since)
+	}
+	return old
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
 // forget removes what neither reading has, unless it may be in the making.
-func (c *Comparison) forget(ctx context.Context, earlier, latest *reading) {
+func (c *Comparison) forget(ctx context.Context, earlier, latest *reading, old ages) {
 	if id, ok := c.underOtherName(earlier, latest); ok {
 		c.log.WithField("network", id).Warnf("docker has this network, but under none of the driver names %q: "+
 			"nothing that it may have forgotten is given up; set --driver-names", latest.Drivers)
 		return
 	}
-	before := earlier.begun.Add(-c.timing.Grace)
 	known := map[driver.EndpointID]bool{}
 	for _, r := range []*reading{earlier, latest} {
 		for _, ep := range r.Endpoints {
 			known[ep.ID] = true
 		}
 	}
-	if _, err := c.networks.Forget(ctx, known, before); err != nil {
+	if _, err := c.networks.Forget(ctx, known, old.endpoints); err != nil {
 		c.log.WithError(err).Error("forget endpoints that docker has forgotten")
-	}
-	if c.docker.Reachable() != nil {
-		return // names may be old: a network under another driver name would not have been found above
 	}
 	var removed []netip.Prefix
 	for _, nw := range c.networks.Networks() {
-		if earlier.hasNetwork(nw.ID) || latest.hasNetwork(nw.ID) || !nw.Created.Before(before) {
+		if earlier.hasNetwork(nw.ID) || latest.hasNetwork(nw.ID) || !nw.Created.Before(old.others) {
 			continue
 		}
 		if c.forgetNetwork(ctx, nw) {
@@ -44,7 +70,7 @@ func (c *Comparison) forget(ctx context.Context, earlier, latest *reading) {
 			}
 		}
 	}
-	forgotten, err := c.pools.Forget(ctx, ipam.LocalSpace, c.inUse(earlier, latest, removed), before)
+	forgotten, err := c.pools.Forget(ctx, ipam.LocalSpace, c.inUse(earlier, latest, removed), old.others)
 	for _, f := range forgotten {
 		c.log.WithFields(logrus.Fields{"pool": f.Pool, "address": f.Address}).Warn("released what docker has forgotten")
 	}
@@ -56,7 +82,7 @@ func (c *Comparison) forget(ctx context.Context, earlier, latest *reading) {
 // underOtherName finds a tracked network that Docker has under a driver name that weave does not know to be its own.
 func (c *Comparison) underOtherName(earlier, latest *reading) (driver.NetworkID, bool) {
 	for _, nw := range c.networks.Networks() {
-		if !earlier.hasNetwork(nw.ID) && !latest.hasNetwork(nw.ID) && c.docker.NetworkName(string(nw.ID)) != "" {
+		if !earlier.hasNetwork(nw.ID) && !latest.hasNetwork(nw.ID) && (earlier.Others[nw.ID] || latest.Others[nw.ID]) {
 			return nw.ID, true
 		}
 	}
@@ -95,7 +121,9 @@ func (c *Comparison) inUse(earlier, latest *reading, removed []netip.Prefix) ipa
 		for _, n := range r.Networks {
 			for _, s := range n.Subnets {
 				complete[s.Subnet] = n.Scope == "local" && slices.Contains(r.Drivers, n.Driver)
-				out[s.Subnet] = append(out[s.Subnet], r.inUse(n.ID, s)...)
+				for _, a := range r.inUse(n.ID, s) {
+					out[s.Subnet] = append(out[s.Subnet], a.Addr())
+				}
 			}
 		}
 	}
@@ -120,20 +148,21 @@ func (r *reading) hasNetwork(id driver.NetworkID) bool {
 	return slices.ContainsFunc(r.Networks, func(n Network) bool { return n.ID == id })
 }
 
-// inUse returns the addresses of s that Docker lists: the gateway's, auxiliary ones, and those of the endpoints on the
-// network.
-func (r *reading) inUse(network driver.NetworkID, s Subnet) []netip.Addr {
-	var out []netip.Addr
+// inUse returns the addresses of s that Docker lists, with the length of s: the gateway's, auxiliary ones, and those of
+// the endpoints on the network.
+func (k Known) inUse(network driver.NetworkID, s Subnet) []netip.Prefix {
+	var out []netip.Prefix
+	add := func(a netip.Addr) { out = append(out, netip.PrefixFrom(a, s.Subnet.Bits())) }
 	if s.Gateway.IsValid() {
-		out = append(out, s.Gateway)
+		add(s.Gateway)
 	}
 	for _, a := range s.Aux {
-		out = append(out, a)
+		add(a)
 	}
-	for _, ep := range r.Endpoints {
+	for _, ep := range k.Endpoints {
 		for _, a := range ep.Addresses {
 			if ep.Network == network && s.Subnet.Contains(a.Addr()) {
-				out = append(out, a.Addr())
+				add(a.Addr())
 			}
 		}
 	}

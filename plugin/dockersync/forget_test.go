@@ -17,7 +17,7 @@ import (
 func TestOneReadingForgetsNothing(t *testing.T) {
 	c, _, tracker, pools := newComparison(t)
 	requestPool(t, pools, ipam.LocalSpace, subnetA)
-	if _, err := c.compare(t.Context(), nil); err != nil {
+	if _, err := c.compare(t.Context(), nil, false); err != nil {
 		t.Fatal(err)
 	}
 	if len(tracker.known) != 0 || len(held(pools)) != 1 {
@@ -28,12 +28,12 @@ func TestOneReadingForgetsNothing(t *testing.T) {
 func TestFailedReadingForgetsNothing(t *testing.T) {
 	c, docker, tracker, pools := newComparison(t)
 	requestPool(t, pools, ipam.LocalSpace, subnetA)
-	first, err := c.compare(t.Context(), nil)
+	first, err := c.compare(t.Context(), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	docker.err = errors.New("inspect: broken off")
-	latest, err := c.compare(t.Context(), first)
+	latest, err := c.compare(t.Context(), first, false)
 	if !errors.Is(err, docker.err) || latest != nil {
 		t.Errorf("%v, %v; want the error, and no reading", latest, err)
 	}
@@ -46,12 +46,12 @@ func TestKnownInEitherReadingIsKept(t *testing.T) {
 	c, docker, tracker, _ := newComparison(t)
 	c.timing.Grace = time.Minute
 	docker.known.Endpoints = []Endpoint{{ID: "old"}, {ID: "both"}}
-	first, err := c.compare(t.Context(), nil)
+	first, err := c.compare(t.Context(), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	docker.known.Endpoints = []Endpoint{{ID: "both"}, {ID: "new"}}
-	if _, err := c.compare(t.Context(), first); err != nil {
+	if _, err := c.compare(t.Context(), first, false); err != nil {
 		t.Fatal(err)
 	}
 	want := []map[driver.EndpointID]bool{{"old": true, "both": true, "new": true}}
@@ -78,10 +78,7 @@ func TestNetworkThatDockerForgotIsRemoved(t *testing.T) {
 			f.endpoints = []driver.Endpoint{{ID: endpointID, Network: networkID}}
 		}, false},
 		{"of another driver name", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
-			d.names[networkID] = "app"
-		}, false},
-		{"names not to be had", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
-			d.unreach = errors.New("refused")
+			d.known.Others = map[driver.NetworkID]bool{networkID: true}
 		}, false},
 		{"too young", func(c *Comparison, _ *fakeReader, f *fakeTracker) {
 			c.timing.Grace = time.Minute
@@ -155,5 +152,30 @@ func TestEmptyPoolWithoutNetworkIsReleased(t *testing.T) {
 	compareTwice(t, c)
 	if diff := cmp.Diff(map[string][]string{swarm: {}}, held(pools)); diff != "" {
 		t.Errorf("pools (-want +got):\n%s", diff)
+	}
+}
+
+// TestWhatIsOldEnough: in a hurry less has to be waited for, and nothing for what an earlier Docker daemon has begun.
+func TestWhatIsOldEnough(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for _, tt := range []struct {
+		name  string
+		since time.Time
+		hurry bool
+		want  ages
+	}{
+		{"at the usual rate", ago(time.Second), false, ages{ago(time.Minute), ago(time.Minute)}},
+		{"in a hurry", time.Time{}, true, ages{ago(time.Minute), ago(30 * time.Second)}},
+		{"in a hurry, an old Docker", ago(time.Hour), true, ages{ago(time.Minute), ago(30 * time.Second)}},
+		{"in a hurry, a new Docker", ago(time.Second), true, ages{ago(time.Second), ago(time.Second)}},
+		{"in a hurry, a Docker after the reading", now.Add(1), true, ages{ago(time.Minute), ago(30 * time.Second)}},
+	} {
+		c := NewComparison(ComparisonOptions{
+			Networks: &fakeTracker{since: tt.since}, Timing: NewTiming(time.Minute), Log: quiet(),
+		})
+		if got := c.oldEnough(&reading{begun: now}, tt.hurry); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }

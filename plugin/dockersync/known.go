@@ -19,9 +19,10 @@ import (
 
 // Known is what Docker holds weave responsible for.
 type Known struct {
-	Drivers   []string   // the driver names under which Docker knows weave
-	Networks  []Network  // by id
-	Endpoints []Endpoint // by id
+	Drivers   []string                  // the driver names under which Docker knows weave
+	Networks  []Network                 // by id
+	Endpoints []Endpoint                // by id
+	Others    map[driver.NetworkID]bool // ids of the networks that have nothing to do with these names
 }
 
 // Network is a network whose driver or IPAM driver is weave.
@@ -72,7 +73,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 	if err := s.get(ctx, "/networks", &list); err != nil {
 		return Known{}, err
 	}
-	known := Known{Drivers: w.drivers}
+	known := Known{Drivers: w.drivers, Others: map[driver.NetworkID]bool{}}
 	if w.pluginID != "" {
 		plugin, _, err := s.pluginNames(ctx, w.pluginID)
 		if err != nil {
@@ -84,6 +85,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 	}
 	for _, n := range list {
 		if n.ConfigOnly || !slices.Contains(known.Drivers, n.Driver) && !slices.Contains(known.Drivers, n.IPAM.Driver) {
+			known.Others[driver.NetworkID(n.ID)] = true
 			continue
 		}
 		if err := s.addNetwork(ctx, &known, n.ID); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/internal/mac"
 )
 
@@ -75,6 +76,7 @@ func TestKnown(t *testing.T) {
 	}
 	want := Known{
 		Drivers: []string{"weave", "registry.example/weave:1"},
+		Others:  map[driver.NetworkID]bool{"n4": true, "n5": true},
 		Networks: []Network{
 			{
 				ID: "n1", Name: "app", Driver: "weave", IPAMDriver: "weave", Scope: "local",
