@@ -3,6 +3,7 @@
 package ipam
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -64,5 +65,23 @@ func TestHold(t *testing.T) {
 	}
 	if got, err := f.RequestAddress(t.Context(), pool.ID, netip.Addr{}); !errors.Is(err, ErrPoolExhausted) {
 		t.Errorf("%s, %v, want ErrPoolExhausted", got, err)
+	}
+}
+
+// TestChosenSubnetIsNotInUse: no subnet is chosen that endpoints have although no pool has it.
+func TestChosenSubnetIsNotInUse(t *testing.T) {
+	f := newFixture(t, Options{InUse: func(_ context.Context, space string) []netip.Prefix {
+		if space != LocalSpace {
+			return nil
+		}
+		return []netip.Prefix{netip.MustParsePrefix("10.32.0.7/22"), netip.MustParsePrefix("10.32.4.9/22")}
+	}})
+	got, err := f.RequestPool(t.Context(), PoolRequest{Space: LocalSpace})
+	if err != nil || got.Subnet.String() != "10.32.8.0/22" {
+		t.Errorf("%v, %v, want the first subnet that is not in use", got.Subnet, err)
+	}
+	named := PoolRequest{Space: LocalSpace, Subnet: netip.MustParsePrefix("10.32.0.0/22")}
+	if _, err := f.RequestPool(t.Context(), named); err != nil { // as when it is taken up
+		t.Errorf("by name: %v", err)
 	}
 }

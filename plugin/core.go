@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -123,7 +122,8 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		return parts{}, err
 	}
 	p.pools, err = ipam.New(ipam.Options{
-		Store: files.state, Log: log, Routes: p.takenSubnets, Reclaimable: p.networks.Reclaimable,
+		Store: files.state, Log: log, Routes: driver.HostRoutes,
+		InUse: p.networks.AddressesInUse, Reclaimable: p.networks.Reclaimable,
 		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
 	})
 	if err != nil {
@@ -175,16 +175,6 @@ func (p parts) recheck() bool {
 	}
 	p.compare.Hurry()
 	return p.docker.Reachable() == nil
-}
-
-// takenSubnets returns what no subnet that IPAM chooses may overlap with: the destinations of the host's routes, and
-// the subnets of endpoints that have no record.
-func (p parts) takenSubnets(ctx context.Context) ([]netip.Prefix, error) {
-	taken, err := driver.HostRoutes(ctx)
-	for _, a := range p.networks.AddressesInUse(ctx, ipam.LocalSpace) {
-		taken = append(taken, a.Masked())
-	}
-	return taken, err
 }
 
 // run does the parts' work in the background until ctx ends or something fails.

@@ -59,18 +59,12 @@ func (c *Comparison) forget(ctx context.Context, earlier, latest *reading, old a
 	if _, err := c.networks.Forget(ctx, known, old.endpoints); err != nil {
 		c.log.WithError(err).Error("forget endpoints that docker has forgotten")
 	}
-	var removed []netip.Prefix
 	for _, nw := range c.networks.Networks() {
-		if earlier.hasNetwork(nw.ID) || latest.hasNetwork(nw.ID) || !nw.Created.Before(old.others) {
-			continue
-		}
-		if c.forgetNetwork(ctx, nw) {
-			for _, p := range nw.Pools {
-				removed = append(removed, p.Subnet)
-			}
+		if !earlier.hasNetwork(nw.ID) && !latest.hasNetwork(nw.ID) && nw.Created.Before(old.others) {
+			c.forgetNetwork(ctx, nw)
 		}
 	}
-	forgotten, err := c.pools.Forget(ctx, ipam.LocalSpace, c.inUse(earlier, latest, removed), old.others)
+	forgotten, err := c.pools.Forget(ctx, ipam.LocalSpace, c.inUse(earlier, latest), old.others)
 	for _, f := range forgotten {
 		c.log.WithFields(logrus.Fields{"pool": f.Pool, "address": f.Address}).Warn("released what docker has forgotten")
 	}
@@ -82,59 +76,62 @@ func (c *Comparison) forget(ctx context.Context, earlier, latest *reading, old a
 // underOtherName finds a tracked network that Docker has under a driver name that weave does not know to be its own.
 func (c *Comparison) underOtherName(earlier, latest *reading) (driver.NetworkID, bool) {
 	for _, nw := range c.networks.Networks() {
-		if !earlier.hasNetwork(nw.ID) && !latest.hasNetwork(nw.ID) && (earlier.Others[nw.ID] || latest.Others[nw.ID]) {
+		known := earlier.hasNetwork(nw.ID) || latest.hasNetwork(nw.ID)
+		if !known && (earlier.Others[nw.ID] != nil || latest.Others[nw.ID] != nil) {
 			return nw.ID, true
 		}
 	}
 	return "", false
 }
 
-// forgetNetwork removes a network that Docker has forgotten, unless it still has an endpoint, and reports whether it
-// did.
-func (c *Comparison) forgetNetwork(ctx context.Context, nw driver.Network) bool {
+// forgetNetwork removes a network that Docker has forgotten, unless it still has an endpoint.
+func (c *Comparison) forgetNetwork(ctx context.Context, nw driver.Network) {
 	if slices.ContainsFunc(c.networks.Endpoints(), func(ep driver.Endpoint) bool { return ep.Network == nw.ID }) {
-		return false
+		return
 	}
 	log := c.log.WithField("network", nw.ID)
 	log.Warn("removing a network that docker has forgotten")
 	if err := c.networks.DeleteNetwork(ctx, nw.ID); err != nil {
 		log.WithError(err).Error("remove a network that docker has forgotten")
-		return false
 	}
-	return true
 }
 
 // inUse returns what may be in use of the local address space, by pool. Where Docker's API may lack addresses, all that
 // are held count as in use: for networks of Swarm's and of other drivers, Docker before 28 does not list the gateways.
-// A pool without a network counts as in use if it has addresses, unless it is among removed, the subnets of networks
-// that were just removed.
-func (c *Comparison) inUse(earlier, latest *reading, removed []netip.Prefix) ipam.Known {
+// A pool is not in use if no network of Docker's, whatever its drivers, and none that weave tracks has its subnet.
+func (c *Comparison) inUse(earlier, latest *reading) ipam.Known {
 	out := ipam.Known{}
+	complete := map[netip.Prefix]bool{} // subnets of which Docker lists every address
+	partly := map[netip.Prefix]bool{}   // subnets that Docker has, or weave tracks
 	for _, nw := range c.networks.Networks() {
 		for _, p := range nw.Pools {
-			removed = slices.DeleteFunc(removed, p.Subnet.Overlaps)
+			partly[p.Subnet] = true
 			out[p.Subnet] = append(out[p.Subnet], p.Gateway)
 		}
 	}
-	complete := map[netip.Prefix]bool{} // subnets of which Docker lists every address
 	for _, r := range []*reading{earlier, latest} {
 		for _, n := range r.Networks {
 			for _, s := range n.Subnets {
 				complete[s.Subnet] = n.Scope == "local" && slices.Contains(r.Drivers, n.Driver)
-				for _, a := range r.inUse(n.ID, s) {
-					out[s.Subnet] = append(out[s.Subnet], a.Addr())
-				}
+				partly[s.Subnet] = true
+				out[s.Subnet] = append(out[s.Subnet], addressesOf(r.inUse(n.ID, s))...)
+			}
+		}
+		for _, subnets := range r.Others {
+			for _, s := range subnets {
+				partly[s] = true
 			}
 		}
 	}
 	for _, p := range c.pools.Pools() {
-		held := c.pools.Addresses(p.ID)
-		if complete[p.Subnet] || len(held) == 0 || slices.Contains(removed, p.Subnet) {
+		if complete[p.Subnet] || !partly[p.Subnet] {
 			continue
 		}
-		for _, a := range held {
-			out[p.Subnet] = append(out[p.Subnet], a.Address)
+		inUse := out[p.Subnet]
+		for _, a := range c.pools.Addresses(p.ID) {
+			inUse = append(inUse, a.Address)
 		}
+		out[p.Subnet] = inUse // also if it is empty: the pool is known
 	}
 	for _, ep := range c.networks.Endpoints() {
 		for _, a := range ep.Addresses {
@@ -146,6 +143,14 @@ func (c *Comparison) inUse(earlier, latest *reading, removed []netip.Prefix) ipa
 
 func (r *reading) hasNetwork(id driver.NetworkID) bool {
 	return slices.ContainsFunc(r.Networks, func(n Network) bool { return n.ID == id })
+}
+
+func addressesOf(prefixes []netip.Prefix) []netip.Addr {
+	out := make([]netip.Addr, 0, len(prefixes))
+	for _, p := range prefixes {
+		out = append(out, p.Addr())
+	}
+	return out
 }
 
 // inUse returns the addresses of s that Docker lists, with the length of s: the gateway's, auxiliary ones, and those of

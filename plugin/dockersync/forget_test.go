@@ -78,7 +78,7 @@ func TestNetworkThatDockerForgotIsRemoved(t *testing.T) {
 			f.endpoints = []driver.Endpoint{{ID: endpointID, Network: networkID}}
 		}, false},
 		{"of another driver name", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
-			d.known.Others = map[driver.NetworkID]bool{networkID: true}
+			d.known.Others = map[driver.NetworkID][]netip.Prefix{networkID: {}}
 		}, false},
 		{"too young", func(c *Comparison, _ *fakeReader, f *fakeTracker) {
 			c.timing.Grace = time.Minute
@@ -124,7 +124,13 @@ func TestOnlyForgottenAddressesAreReleased(t *testing.T) {
 		{"network of another driver", ipam.LocalSpace, func(n *Network) { n.Driver = "macvlan" }, nil, addresses},
 		{"network of Swarm's", ipam.LocalSpace, func(n *Network) { n.Scope = "swarm" }, nil, addresses},
 		{"Swarm's address space", ipam.GlobalSpace, nil, nil, addresses},
-		{"no network", ipam.LocalSpace, func(n *Network) { n.Subnets = nil }, nil, addresses},
+		{"no network", ipam.LocalSpace, func(n *Network) { n.Subnets = nil }, nil, nil},
+		{"a network that overlaps", ipam.LocalSpace, func(n *Network) {
+			n.Subnets = []Subnet{{Subnet: netip.MustParsePrefix("10.40.0.0/25")}}
+		}, nil, nil},
+		{"a network of a driver and an IPAM of unknown names", ipam.LocalSpace, func(n *Network) {
+			n.Driver, n.IPAMDriver = "macvlan", "weave:latest"
+		}, nil, addresses},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, docker, tracker, pools := newComparison(t)
@@ -134,14 +140,31 @@ func TestOnlyForgottenAddressesAreReleased(t *testing.T) {
 				tt.network(&n)
 			}
 			docker.known = Known{Networks: []Network{n}, Endpoints: []Endpoint{endpoint}}
-			tracker.networks = []driver.Network{{Definition: driver.Definition{ID: networkID}}}
-			tracker.endpoints = append(tt.tracked, driver.Endpoint{ID: endpointID, Network: networkID})
+			if n.IPAMDriver == "weave:latest" {
+				docker.known = Known{Others: map[driver.NetworkID][]netip.Prefix{networkID: {subnetA}}}
+			}
+			tracker.networks = []driver.Network{{Definition: driver.Definition{ID: "tracked"}}}
+			tracker.endpoints = append(tt.tracked, driver.Endpoint{ID: endpointID, Network: "tracked"})
 			compareTwice(t, c)
 			got := held(pools)[id]
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("held (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestEmptyPoolOfANetworkIsKept: a network of whatever driver may have no address at all.
+func TestEmptyPoolOfANetworkIsKept(t *testing.T) {
+	c, docker, _, pools := newComparison(t)
+	first, second := requestPool(t, pools, ipam.LocalSpace, subnetA), requestPool(t, pools, ipam.LocalSpace, subnetB)
+	docker.known = Known{
+		Networks: []Network{localNetwork(networkID, Subnet{Subnet: subnetA})},
+		Others:   map[driver.NetworkID][]netip.Prefix{"other": {subnetB}},
+	}
+	compareTwice(t, c)
+	if diff := cmp.Diff(map[string][]string{first: {}, second: {}}, held(pools)); diff != "" {
+		t.Errorf("pools (-want +got):\n%s", diff)
 	}
 }
 
