@@ -12,8 +12,9 @@ import (
 )
 
 // Adopt tracks a network that Docker says is this plugin's, and its endpoints, if the state does not know them: the
-// plugin was installed again while containers run, or an older copy of the state was put back. Links that an earlier state made for them are taken over as they
-// are, so no traffic is lost; an endpoint without a host end is left out. What is tracked already stays as it is.
+// plugin was installed again while containers run, or an older copy of the state was put back. Links that another state
+// made for them are taken over as they are, so no traffic is lost; an endpoint without a host end is left out. What is
+// tracked already stays as it is.
 func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []AdoptedEndpoint) error {
 	if err := d.withDefaults(spec).check(); err != nil {
 		return err

@@ -26,8 +26,8 @@ func (s recordsOnly) List(_ context.Context, prefix string) ([]store.Record, err
 }
 
 // FuzzRecords: any records are either reported as damaged, or each of them is kept, removed or left alone by the plan.
-// What is kept is complete, an endpoint that lives is not removed, and no link that a record names or that another state
-// made is removed as unrecorded.
+// What is kept is complete, an endpoint that lives is not removed, and no link that a record names or that another
+// state made is removed as unrecorded.
 func FuzzRecords(f *testing.F) {
 	const nw = `{"id":"7d2a4352179e","bridge":"wv-7d2a4352179e","mtu":1500,` +
 		`"pools":[{"subnet":"10.0.0.0/8"}],"phase":"made"}`

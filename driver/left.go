@@ -173,7 +173,8 @@ func (d *Driver) unrecordedAddresses(ctx context.Context) []netip.Prefix {
 		}
 		inside, err := d.kernel.ListID(ctx, link.Attrs().NetNsID)
 		if err != nil {
-			d.log.WithError(err).WithField("link", link.Attrs().Name).Warn("the addresses of its container are not known")
+			log := d.log.WithError(err).WithField("link", link.Attrs().Name)
+			log.Warn("the addresses of its container are not known")
 			continue
 		}
 		for _, l := range inside.Links {

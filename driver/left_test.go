@@ -95,7 +95,8 @@ func TestOlderStateIsPutBack(t *testing.T) {
 	}
 	o.checkLinks()
 	checkProblems(t, o.rig)
-	if got, _ := o.tracked.endpoint(o.second.ID); got.State() != Up || !slices.Equal(got.Addresses, o.second.Addresses) {
+	got, _ := o.tracked.endpoint(o.second.ID)
+	if got.State() != Up || !slices.Equal(got.Addresses, o.second.Addresses) {
 		t.Errorf("the endpoint is %+v, want it up", got)
 	}
 	o.createEndpoint(secondID, 3)
@@ -124,7 +125,8 @@ func TestLeftEndpointIsDeleted(t *testing.T) {
 	}
 	o.stop() // after the removal
 	report := o.start()
-	if want := []string{"link " + bridgeName(secondID)}; !slices.Equal(report.Removed, want) || len(report.Problems) != 0 {
+	want := []string{"link " + bridgeName(secondID)}
+	if !slices.Equal(report.Removed, want) || len(report.Problems) != 0 {
 		t.Errorf("next start: %+v, want %v removed", report, want)
 	}
 }

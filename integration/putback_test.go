@@ -62,7 +62,8 @@ func TestOlderStateIsPutBack(t *testing.T) {
 			before := awaitEndpoints(t, h, 4)
 			bridges := linksOf(t, h, "wv-")
 			of := func(container string) api.Endpoint { return endpointOf(t, before, container) }
-			running := startPings(t, h, "0.05", [2]api.Endpoint{of("one"), of("two")}, [2]api.Endpoint{of("three"), of("four")})
+			running := startPings(t, h, "0.05",
+				[2]api.Endpoint{of("one"), of("two")}, [2]api.Endpoint{of("three"), of("four")})
 
 			p.Stop(t)
 			copyFile(t, h.Path(statePath+".older"), h.Path(statePath))
@@ -86,7 +87,8 @@ func TestOlderStateIsPutBack(t *testing.T) {
 			})
 			after := awaitEndpoints(t, h, 5)
 			for _, ep := range before {
-				if got := endpointOf(t, after, ep.ContainerName); got.ID != ep.ID || !slices.Equal(got.Addresses, ep.Addresses) {
+				got := endpointOf(t, after, ep.ContainerName)
+				if got.ID != ep.ID || !slices.Equal(got.Addresses, ep.Addresses) {
 					t.Errorf("endpoint %+v, was %+v", got, ep)
 				}
 			}
@@ -218,10 +220,10 @@ func networkNames(t *testing.T, h *lab.Host) []string {
 	return found
 }
 
-// endpointOf returns the endpoint of a container, by the name or the id that Docker gives it.
+// endpointOf returns the endpoint of a container, by its name.
 func endpointOf(t *testing.T, found []api.Endpoint, container string) api.Endpoint {
 	t.Helper()
-	i := slices.IndexFunc(found, func(ep api.Endpoint) bool { return ep.ContainerName == container || ep.ContainerID == container })
+	i := slices.IndexFunc(found, func(ep api.Endpoint) bool { return ep.ContainerName == container })
 	if i < 0 {
 		t.Fatalf("no endpoint of container %s among %+v", container, found)
 	}

@@ -28,8 +28,8 @@ type Options struct {
 	// Routes returns the destinations of the host's routes, with which no subnet that weave chooses overlaps. Required.
 	Routes func(ctx context.Context) ([]netip.Prefix, error)
 
-	// InUse returns the addresses of endpoints in a space, with the lengths of their subnets. No subnet that weave chooses
-	// overlaps with them: an older copy of the state does not have all pools. Optional.
+	// InUse returns the addresses of endpoints in a space, with the lengths of their subnets. No subnet that weave
+	// chooses overlaps with them: an older copy of the state does not have all pools. Optional.
 	InUse func(ctx context.Context, space string) []netip.Prefix
 
 	// Reclaimable reports whether no endpoint uses an address of the pool space/subnet any more, although it is held

@@ -163,7 +163,7 @@ func (p parts) reconcile(ctx context.Context, log *logrus.Entry) (driver.Report,
 		log.WithError(err).Error("reconcile: addresses")
 	}
 	if len(held) > 0 {
-		log.WithField("addresses", held).Warn("reconcile: endpoints have addresses that the state did not know to be held")
+		log.WithField("addresses", held).Warn("reconcile: holding addresses of endpoints that the state did not hold")
 	}
 	return report, nil
 }

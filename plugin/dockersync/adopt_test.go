@@ -94,7 +94,9 @@ func TestAddressesThatTheStateLacksAreHeld(t *testing.T) {
 	c, docker, tracker, pools := newComparison(t)
 	id := requestPool(t, pools, ipam.LocalSpace, subnetA, "10.40.0.1")
 	docker.known = Known{
-		Networks: []Network{localNetwork(networkID, Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.254")})},
+		Networks: []Network{
+			localNetwork(networkID, Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.254")}),
+		},
 		Endpoints: []Endpoint{
 			{ID: endpointID, Network: networkID, Addresses: prefixes("10.40.0.1/24")},
 			{ID: "later", Network: networkID, Addresses: prefixes("10.40.0.2/24")},

@@ -121,8 +121,8 @@ type reading struct {
 	untracked contents // what weave did not have then
 }
 
-// Hurry has Run compare as soon as possible, since somebody waits for what weave still tracks, or does not track yet. It
-// returns at once: Docker is read in the background, while it may wait for the answer to a call.
+// Hurry has Run compare as soon as possible, since somebody waits for what weave still tracks, or does not track yet.
+// It returns at once: Docker is read in the background, while it may wait for the answer to a call.
 func (c *Comparison) Hurry() {
 	select {
 	case c.hurry <- struct{}{}:

@@ -202,7 +202,7 @@ func (w wireNetwork) network() (Network, error) {
 	return n, nil
 }
 
-// subnets returns the subnets of a network of anybody's. A text that is no subnet is passed over: it is none of weave's.
+// subnets returns the subnets of a network of anybody's. A text that is no subnet is passed over, as none of weave's.
 func (w wireNetwork) subnets() []netip.Prefix {
 	out := []netip.Prefix{}
 	for _, c := range w.IPAM.Config {

@@ -89,7 +89,7 @@ func (r routes) rechecked(err error) error {
 	if !slices.ContainsFunc(outOfDateErrors, func(kind error) bool { return errors.Is(err, kind) }) || !r.recheck() {
 		return err
 	}
-	return fmt.Errorf("%w (weave asks Docker now whether this is still so: if not, it works again in some seconds)", err)
+	return fmt.Errorf("%w (weave asks Docker now whether this is still so: if not, it works in some seconds)", err)
 }
 
 // fail answers a call with err and logs it: as a warning if the request caused it, otherwise as an error.
