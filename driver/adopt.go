@@ -12,8 +12,9 @@ import (
 )
 
 // Adopt tracks a network that Docker says is this plugin's, and its endpoints, if the state does not know them: the
-// plugin was installed again while containers run. Links that an earlier state made for them are taken over as they
-// are, so no traffic is lost; an endpoint without a host end is left out. What is tracked already stays as it is.
+// plugin was installed again while containers run, or an older copy of the state was put back. Links that another state
+// made for them are taken over as they are, so no traffic is lost; an endpoint without a host end is left out. What is
+// tracked already stays as it is.
 func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []AdoptedEndpoint) error {
 	if err := d.withDefaults(spec).check(); err != nil {
 		return err
@@ -72,6 +73,7 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 	}
 	nw.Tagged = d.tags(nw) == nil
 	d.tracked.setNetwork(nw)
+	d.left.dropNetwork(nw.ID)
 	return nw, nil
 }
 
@@ -103,6 +105,7 @@ func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, adopted AdoptedE
 		return err
 	}
 	d.tracked.addEndpoint(ep)
+	d.left.dropEndpoint(ep.ID)
 	d.logOf(ep).Warn("adopting an endpoint that Docker knows and the state does not")
 	link, err = findLink(ep.HostEnd) // again: its carrier may have come up before it was tracked
 	if err != nil {

@@ -15,10 +15,11 @@ import (
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/driver/tc"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/store"
 )
 
-// Options are what a Driver works with. All but Endpoints, Programs and Step are required.
+// Options are what a Driver works with. All but Endpoints, Kernel, Programs and Step are required.
 type Options struct {
 	Store     store.Store // of networks
 	Endpoints store.Store // of endpoints, which a reboot ends; nil: Store
@@ -27,6 +28,10 @@ type Options struct {
 	Log       *logrus.Entry
 	Programs  *tc.Programs // nil: networks are without
 	MTU       int          // bytes; of networks that are made without the option
+
+	// Kernel looks into sandboxes without a process there. Nil: nobody does, and an address that a living endpoint was
+	// made with is in use. The caller closes it after the Driver.
+	Kernel *netnsid.Querier
 
 	// Step is called before each change of the kernel or of the store, with its name. Tests end the process there.
 	Step func(name string)
@@ -38,6 +43,7 @@ type Driver struct {
 	endpointStore store.Store
 	stateID       string
 	launcher      *launch.Launcher
+	kernel        *netnsid.Querier // nil: there is none
 	firewall      *firewall.Firewall
 	log           *logrus.Entry
 	mtu           int
@@ -47,6 +53,7 @@ type Driver struct {
 	forwarding *semaphore.Weighted // held while the firewall's rules are set
 	locks      networkLocks
 	tracked    *tracker
+	left       leftovers
 	removals   removals
 	docker     *dockerRun
 	deleted    deletedEndpoints
@@ -71,7 +78,7 @@ func New(o Options) (*Driver, error) {
 		o.Step = func(string) {}
 	}
 	return &Driver{
-		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher,
+		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, kernel: o.Kernel,
 		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step,
 		links:      links{o.Step, string(o.Launcher.Sandboxes()), o.Programs},
 		forwarding: semaphore.NewWeighted(1),

@@ -5,12 +5,14 @@ package driver
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/weaveplugin/weave/internal/mac"
+	"github.com/weaveplugin/weave/nsproc/launch"
 )
 
 // insidePrefix begins the name of the container end in the sandbox; Docker appends the next free number.
@@ -38,8 +40,8 @@ func (d *Driver) CreateEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoint, error) {
 	nw, ok := d.tracked.network(spec.Network)
 	if !ok {
-		return Endpoint{}, fmt.Errorf(
-			"%w: network %s is unknown to this plugin: remove it and create it again, or see `weave networks`",
+		return Endpoint{}, fmt.Errorf("%w: network %s is unknown to this plugin (see `weave networks`): "+
+			"it is taken up when Docker's API tells of it, otherwise remove it and create it again",
 			ErrNotFound, spec.Network)
 	}
 	if nw.Phase == Going { // the next start would remove the endpoint with it
@@ -128,6 +130,9 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 	if !filepath.IsAbs(sandbox) || filepath.Clean(sandbox) != sandbox {
 		return Attachment{}, fmt.Errorf("%w: sandbox key %q: want the path of a sandbox", ErrInvalid, sandbox)
 	}
+	if err := d.sandboxError(sandbox); errors.Is(err, launch.ErrHost) {
+		return Attachment{}, fmt.Errorf("%w: sandbox key: %w", ErrInvalid, err)
+	}
 	ep, ok, unlock, err := d.lockEndpoint(ctx, nw, id)
 	if err != nil {
 		return Attachment{}, err
@@ -198,11 +203,14 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, nw NetworkID, id EndpointID
 	}
 	defer unlock()
 	if !ok {
-		return nil
+		if ep, ok = d.left.endpoint(nw, id); !ok {
+			return nil
+		}
 	}
 	d.deleted.add(ep, d.docker) // before it is untracked: then its addresses seem free
 	if err := d.retire(ctx, ep); err != nil {
 		return fmt.Errorf("delete endpoint %s: %w", id, err)
 	}
+	d.left.dropEndpoint(id)
 	return nil
 }

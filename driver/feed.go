@@ -20,6 +20,7 @@ const (
 	EndpointJoined  ChangeKind = "endpoint-joined"
 	EndpointUp      ChangeKind = "endpoint-up"
 	EndpointDown    ChangeKind = "endpoint-down" // its carrier is gone while it is in its sandbox
+	EndpointShed    ChangeKind = "endpoint-shed" // it has given addresses away while it is in its sandbox
 	EndpointLeft    ChangeKind = "endpoint-left"
 	EndpointDeleted ChangeKind = "endpoint-deleted"
 )

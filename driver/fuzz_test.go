@@ -25,8 +25,9 @@ func (s recordsOnly) List(_ context.Context, prefix string) ([]store.Record, err
 	return slices.DeleteFunc(slices.Clone(s.records), other), nil
 }
 
-// FuzzRecords: any records are either reported as damaged, or each of them is kept or removed by the plan. What is
-// kept is complete, and no link that a record names or that another state made is removed as unrecorded.
+// FuzzRecords: any records are either reported as damaged, or each of them is kept, removed or left alone by the plan.
+// What is kept is complete, an endpoint that lives is not removed, and no link that a record names or that another
+// state made is removed as unrecorded.
 func FuzzRecords(f *testing.F) {
 	const nw = `{"id":"7d2a4352179e","bridge":"wv-7d2a4352179e","mtu":1500,` +
 		`"pools":[{"subnet":"10.0.0.0/8"}],"phase":"made"}`
@@ -45,7 +46,7 @@ func FuzzRecords(f *testing.F) {
 		"wve-111111111111": "weave:bb:endpoint:111111111111",
 		"eth0":             "",
 	} {
-		links[name] = &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, Alias: alias}}
+		links[name] = &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, Alias: alias, NetNsID: -1}}
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte, alive bool) {
 		s := recordsOnly{records: []store.Record{
@@ -75,11 +76,16 @@ func checkPlan(t *testing.T, nw Network, ep endpointRecord, links map[string]net
 		}
 		return n
 	}
-	if len(p.networks)+count(removeNetwork) != 1 || len(p.endpoints)+count(removeEndpoint) != 1 {
+	lives := w.lives(ep)
+	endpoints := len(p.endpoints) + len(p.left.endpoints) + count(removeEndpoint)
+	if len(p.networks)+count(removeNetwork) != 1 || endpoints != 1 {
 		t.Errorf("a record is planned for twice or not at all: %+v", p)
 	}
-	if len(p.networks) == 1 && nw.Phase != Made {
+	if len(p.networks) == 1 && nw.Phase != Made && !lives {
 		t.Errorf("keeps a network that is %q", nw.Phase)
+	}
+	if lives && count(removeEndpoint) != 0 {
+		t.Errorf("removes endpoint %+v, which lives", ep)
 	}
 	if len(p.endpoints) == 1 && (ep.Phase != Made || len(p.networks) == 0 || ep.Network != p.networks[0].ID) {
 		t.Errorf("keeps endpoint %+v with networks %+v", ep, p.networks)

@@ -38,6 +38,17 @@ func (r *dockerRun) mayFollow(t time.Time) bool {
 	return time.Since(t) < startGrace && t.After(r.started)
 }
 
+// since returns when the present Docker daemon began to call; zero: before weave started.
+func (r *dockerRun) since() time.Time {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.started
+}
+
+// DockerSince returns when the present Docker daemon began to call; zero: before weave started. It will not go on with
+// what was made before.
+func (d *Driver) DockerSince() time.Time { return d.docker.since() }
+
 // DockerStarted records that another Docker daemon begins to call. It will not finish what an earlier one has begun.
 func (d *Driver) DockerStarted() { d.docker.begin(time.Now()) }
 
@@ -75,7 +86,7 @@ func (d *Driver) sandboxError(sandbox string) error {
 }
 
 // retireConflicting retires the endpoints that have the new one's MAC or one of its addresses but no living container.
-// If one of them has a living container, it returns ErrConflict.
+// If one of them has a living container, and the address is still there, it returns ErrConflict.
 func (d *Driver) retireConflicting(ctx context.Context, spec EndpointSpec, others []Endpoint) error {
 	for _, old := range others {
 		claim := sharedClaim(spec, old)
@@ -87,6 +98,13 @@ func (d *Driver) retireConflicting(ctx context.Context, spec EndpointSpec, other
 			return err
 		}
 		if alive {
+			left := d.withoutLost(ctx, old, spec.Addresses)
+			if claim = sharedClaim(spec, left); claim == "" {
+				if err := d.shed(ctx, old, left); err != nil {
+					return err
+				}
+				continue
+			}
 			return fmt.Errorf("%w: %s is in use on this network by endpoint %s (`weave ps` shows whose it is)",
 				ErrConflict, claim, old.ID)
 		}

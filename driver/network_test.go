@@ -5,6 +5,8 @@ package driver
 import (
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -95,6 +97,14 @@ func TestInvalidRequests(t *testing.T) {
 		}, ErrNotFound},
 		"sandbox key with dots": {func() error {
 			_, err := r.Join(ctx, netID, id, "/run/../x")
+			return err
+		}, ErrInvalid},
+		"sandbox key that leads to the host": {func() error {
+			link := filepath.Join(t.TempDir(), "sandbox")
+			if err := os.Symlink("/proc/self/ns/net", link); err != nil {
+				return err
+			}
+			_, err := r.Join(ctx, netID, id, link)
 			return err
 		}, ErrInvalid},
 		"two networks on one bridge": {func() error {

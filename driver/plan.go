@@ -16,6 +16,7 @@ import (
 type plan struct {
 	networks  []Network  // those that are kept
 	endpoints []Endpoint // likewise
+	left      leftAlone  // what containers use though the records don't have its network
 	steps     []step     // in the order in which they are to be done
 	problems  []problem  // what no step can put right
 }
@@ -27,6 +28,7 @@ const (
 	removeEndpoint action = "remove endpoint" // its record names what a crash left half made or half removed
 	removeNetwork  action = "remove network"  // likewise
 	removeLink     action = "remove link"     // it carries this state's alias, and no record names it
+	keepNetwork    action = "keep network"    // a container is on it, so it is made, whatever its record says
 	giveUpBridge   action = "give up bridge"  // somebody else has made one of that name: it is foreign from now on
 	ensureBridge   action = "ensure bridge"   // it is missing, or not as weave makes it
 	ensureHostEnd  action = "ensure host end" // it is not as weave makes it
@@ -45,7 +47,7 @@ func (s step) subject() string {
 	switch s.action {
 	case removeEndpoint:
 		return "endpoint " + string(s.endpoint.ID)
-	case removeNetwork:
+	case removeNetwork, keepNetwork:
 		return "network " + string(s.network.ID)
 	case removeLink:
 		return "link " + s.link.Attrs().Name
@@ -75,28 +77,39 @@ type world struct {
 
 // plan returns what has to be done at a start, when nothing else changes what it looks at.
 func (w world) plan() plan {
-	var p plan
-	kept := map[NetworkID]bool{}
-	var removed []step
+	p := plan{left: newLeftAlone()}
+	living := w.livingNetworks()
+	recorded, kept := map[NetworkID]bool{}, map[NetworkID]bool{}
+	var networks []step // about whole networks
 	for _, nw := range w.networks {
-		if nw.Phase != Made {
-			removed = append(removed, step{action: removeNetwork, network: nw})
-			continue
+		recorded[nw.ID] = true
+		switch {
+		case nw.Phase == Made:
+			kept[nw.ID] = true
+		case living[nw.ID]:
+			kept[nw.ID] = true
+			nw.Phase = Made
+			networks = append(networks, step{action: keepNetwork, network: nw})
+		default:
+			networks = append(networks, step{action: removeNetwork, network: nw})
 		}
-		kept[nw.ID] = true
 	}
 	endpoints := map[NetworkID][]Endpoint{}
 	for _, r := range w.endpoints {
-		if r.Phase == Made && kept[r.Network] && w.isPresent(r.Endpoint) {
+		switch {
+		case r.Phase == Made && kept[r.Network] && w.isPresent(r.Endpoint):
 			endpoints[r.Network] = append(endpoints[r.Network], r.Endpoint)
-		} else {
+		case !recorded[r.Network] && w.lives(r):
+			w.planLeft(&p, r.Endpoint)
+		default:
 			p.steps = append(p.steps, step{action: removeEndpoint, endpoint: r.Endpoint})
 		}
 	}
 	w.planUnclaimed(&p, w.claimed())
-	p.steps = append(p.steps, removed...)
+	p.steps = append(p.steps, networks...)
 	for _, nw := range w.networks {
 		if kept[nw.ID] {
+			nw.Phase = Made
 			w.planNetwork(&p, nw, endpoints[nw.ID])
 		}
 	}
@@ -128,7 +141,8 @@ func (w world) claimed() map[string]bool {
 
 // planUnclaimed plans for links that carry this state's alias though no record names them. Host ends are removed first,
 // so that no bridge is removed while it has ports. What a container uses stays, as a problem: a host end that has a
-// carrier, and a bridge that has ports which no step removes. Their records were lost, or an adoption failed.
+// carrier or whose other end is in another namespace, and a bridge that has ports which no step removes. Their records
+// were lost, or an adoption failed.
 func (w world) planUnclaimed(p *plan, claimed map[string]bool) {
 	removed := map[string]bool{} // names of links that steps remove
 	for _, s := range p.steps {
@@ -138,7 +152,7 @@ func (w world) planUnclaimed(p *plan, claimed map[string]bool) {
 	}
 	for _, link := range w.unclaimed("veth", claimed) {
 		name := link.Attrs().Name
-		if hasCarrier(link) {
+		if hasCarrier(link) || isPeerElsewhere(link) {
 			p.problems = append(p.problems, inUse(link, "endpoint"))
 			continue
 		}
@@ -148,6 +162,8 @@ func (w world) planUnclaimed(p *plan, claimed map[string]bool) {
 	for _, link := range w.unclaimed("bridge", claimed) {
 		if w.hasPort(link, removed) {
 			p.problems = append(p.problems, inUse(link, "network"))
+			a, _ := parseAlias(link.Attrs().Alias)
+			p.left.addBridge(link.Attrs().Name, NetworkID(a.ID))
 			continue
 		}
 		p.steps = append(p.steps, step{action: removeLink, link: link})

@@ -46,7 +46,7 @@ func bridgeLink(changes ...func(*netlink.LinkAttrs)) netlink.Link {
 func hostEndLink(changes ...func(*netlink.LinkAttrs)) netlink.Link {
 	a := netlink.LinkAttrs{
 		Name: hostEndName(epID), Index: 8, MTU: 1500, MasterIndex: 7, Flags: net.FlagUp,
-		Alias: endpointAlias(testState, epID).String(),
+		Alias: endpointAlias(testState, epID).String(), NetNsID: -1,
 	}
 	for _, change := range changes {
 		change(&a)
@@ -58,6 +58,7 @@ func TestPlan(t *testing.T) {
 	down := func(a *netlink.LinkAttrs) { a.Flags = 0 }
 	noMaster := func(a *netlink.LinkAttrs) { a.MasterIndex = 0 }
 	inUse := func(a *netlink.LinkAttrs) { a.RawFlags = unix.IFF_LOWER_UP }
+	peerElsewhere := func(a *netlink.LinkAttrs) { a.NetNsID = 3 }
 	alias := func(text string) func(*netlink.LinkAttrs) { return func(a *netlink.LinkAttrs) { a.Alias = text } }
 	name := func(name string) func(*netlink.LinkAttrs) { return func(a *netlink.LinkAttrs) { a.Name = name } }
 	named := func(nw *Network) { nw.Bridge = "br-lan" }
@@ -145,6 +146,49 @@ func TestPlan(t *testing.T) {
 			name: "record of an endpoint in use lost", networks: []Network{madeNetwork()},
 			links: []netlink.Link{bridgeLink(), hostEndLink(inUse)},
 			want:  []string{"!link " + hostEnd + ": a container uses it"},
+		},
+		{
+			name: "record of an endpoint lost, its container end is down", networks: []Network{madeNetwork()},
+			links: []netlink.Link{bridgeLink(), hostEndLink(peerElsewhere)},
+			want:  []string{"!link " + hostEnd + ": a container uses it"},
+		},
+		{
+			name:      "older state without the network, its container lives",
+			endpoints: []endpointRecord{madeEndpoint(inSandbox)}, links: []netlink.Link{bridgeLink(), hostEndLink()},
+			want: []string{
+				"!endpoint " + string(epID) + ": a container uses it", "!link " + bridge + ": a container uses it",
+			},
+		},
+		{
+			name:      "older state without the network, its sandbox can't be seen",
+			endpoints: []endpointRecord{madeEndpoint(inDeadSandbox)},
+			links:     []netlink.Link{bridgeLink(), hostEndLink(inUse)},
+			want: []string{
+				"!endpoint " + string(epID) + ": a container uses it", "!link " + bridge + ": a container uses it",
+			},
+		},
+		{
+			name:      "older state without the network, its container has ended",
+			endpoints: []endpointRecord{madeEndpoint(inDeadSandbox)},
+			links:     []netlink.Link{bridgeLink(), hostEndLink()},
+			want:      []string{"remove endpoint: endpoint " + string(epID), "remove link: link " + bridge},
+		},
+		{
+			name:      "older state without the network, the pair is gone",
+			endpoints: []endpointRecord{madeEndpoint(inSandbox)}, links: []netlink.Link{bridgeLink()},
+			want: []string{"remove endpoint: endpoint " + string(epID), "remove link: link " + bridge},
+		},
+		{
+			name:     "older state in which the network is half made, a container lives",
+			networks: []Network{madeNetwork(phase(Making))}, endpoints: []endpointRecord{madeEndpoint(inSandbox)},
+			links: []netlink.Link{bridgeLink(), hostEndLink()},
+			want:  []string{"keep network: network " + string(netID)},
+		},
+		{
+			name:     "older state in which the network is half removed, a container lives",
+			networks: []Network{madeNetwork(phase(Going))}, endpoints: []endpointRecord{madeEndpoint(inSandbox)},
+			links: []netlink.Link{bridgeLink(), hostEndLink()},
+			want:  []string{"keep network: network " + string(netID)},
 		},
 		{
 			name: "record of a network lost, its bridge has a port that stays",

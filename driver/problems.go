@@ -69,6 +69,7 @@ func (d *Driver) findProblems(ctx context.Context) ([]problem, error) {
 		return now == nil || now.Attrs().Index != link.Attrs().Index
 	})
 	w.planUnclaimed(&p, claimed)
+	p.problems = append(p.problems, d.leftProblems(w.links)...)
 	for _, s := range p.steps {
 		p.problems = append(p.problems, problem{s.subject(), s.pending()})
 	}

@@ -26,7 +26,8 @@ type Report struct {
 }
 
 // Reconcile loads the records and makes the kernel match them: it makes again what is missing or wrong, and removes
-// what was made or removed only in part, and links with this state's id that no record names. It touches nothing else.
+// what was made or removed only in part, and links with this state's id that no record names. It touches nothing else,
+// and nothing of that if a container uses it.
 // What can't be put right is a problem in the report, and the rest is put right nevertheless. An error means that the
 // present state could not be found out and that nothing was changed. Reconcile must be called once, before Docker's
 // calls are answered.
@@ -42,6 +43,7 @@ func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 	}
 	p := w.plan()
 	d.tracked.load(p.networks, p.endpoints)
+	d.left.load(p.left)
 	report := d.apply(ctx, p)
 	report.Took = time.Since(start)
 	return report, nil
@@ -132,7 +134,7 @@ func (d *Driver) apply(ctx context.Context, p plan) Report {
 		switch s.action {
 		case removeEndpoint, removeNetwork, removeLink:
 			r.Removed = append(r.Removed, s.subject())
-		case ensureBridge, ensureHostEnd:
+		case keepNetwork, ensureBridge, ensureHostEnd:
 			r.Repaired = append(r.Repaired, s.subject())
 		}
 	}
@@ -163,6 +165,8 @@ func (d *Driver) do(ctx context.Context, s step) error {
 		return d.removeNetwork(ctx, s.network)
 	case removeLink:
 		return d.links.remove(s.link)
+	case keepNetwork:
+		return d.completeNetwork(ctx, s.network)
 	case giveUpBridge:
 		if err := d.writeNetwork(ctx, s.network); err != nil {
 			return err

@@ -20,6 +20,7 @@ import (
 	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -91,6 +92,10 @@ func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done 
 	if err != nil {
 		t.Fatal(err)
 	}
+	kernel, err := netnsid.New(launcher.Sandboxes())
+	if err != nil {
+		t.Fatal(err)
+	}
 	log := logrus.New()
 	log.SetOutput(testWriter{t})
 	programs := tc.Load(t.Context())
@@ -98,14 +103,14 @@ func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done 
 		t.Fatal(err)
 	}
 	d, err = New(Options{
-		Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Programs: programs,
+		Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Kernel: kernel, Programs: programs,
 		Log: logrus.NewEntry(log), MTU: 1500,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d, func() {
-		if err := errors.Join(d.Close(), programs.Close(), endpointStore.Close(), st.Close()); err != nil {
+		if err := errors.Join(d.Close(), kernel.Close(), programs.Close(), endpointStore.Close(), st.Close()); err != nil {
 			t.Error(err)
 		}
 	}

@@ -5,6 +5,7 @@ package driver
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -138,6 +139,19 @@ func (t *tracker) setCarrier(hostEnd string, up bool) {
 		kind = EndpointUp
 	}
 	t.feed.publish(Change{Kind: kind, Endpoint: ep})
+}
+
+// setAddresses replaces an endpoint's addresses.
+func (t *tracker) setAddresses(id EndpointID, addresses []netip.Prefix) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ep, ok := t.endpoints[id]
+	if !ok {
+		return
+	}
+	ep.Addresses = addresses
+	t.endpoints[id] = ep
+	t.feed.publish(Change{Kind: EndpointShed, Endpoint: ep})
 }
 
 // Networks returns the tracked networks, oldest first.

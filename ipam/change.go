@@ -15,8 +15,9 @@ import (
 // The methods in this file change the state: the store first, and then, if that succeeded, the pools in memory. Their
 // callers hold writer.
 
-// addAnyPool adds a pool as r requests it, of a subnet that overlaps neither another pool of the space nor a route.
-func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes []netip.Prefix) (*pool, error) {
+// addAnyPool adds a pool as r requests it, of a subnet that overlaps neither another pool of the space, nor a route,
+// nor the subnet of an address in use.
+func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes, inUse []netip.Prefix) (*pool, error) {
 	from := &i.v4
 	if r.IPv6 {
 		from = &i.v6
@@ -36,6 +37,9 @@ func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes []netip.Pre
 	}
 	pools := len(used)
 	used = append(used, routes...)
+	for _, a := range inUse {
+		used = append(used, a.Masked())
+	}
 	subnet, ok := freeSubnet(from.prefix, bits, from.next, used)
 	if !ok {
 		return nil, fmt.Errorf("%w: no /%d of %s is free beside %d pools and %d routes of the host: "+

@@ -28,6 +28,10 @@ type Options struct {
 	// Routes returns the destinations of the host's routes, with which no subnet that weave chooses overlaps. Required.
 	Routes func(ctx context.Context) ([]netip.Prefix, error)
 
+	// InUse returns the addresses of endpoints in a space, with the lengths of their subnets. No subnet that weave
+	// chooses overlaps with them: an older copy of the state does not have all pools. Optional.
+	InUse func(ctx context.Context, space string) []netip.Prefix
+
 	// Reclaimable reports whether no endpoint uses an address of the pool space/subnet any more, although it is held
 	// since the time given. A request for that very address then succeeds. Docker, when it is killed, forgets
 	// endpoints without releasing their addresses, and a container that comes back requests its address by name.
@@ -44,6 +48,7 @@ type IPAM struct {
 	store       store.Store
 	log         *logrus.Entry
 	routes      func(ctx context.Context) ([]netip.Prefix, error)
+	inUse       func(ctx context.Context, space string) []netip.Prefix
 	reclaimable func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
 
 	// writer is held by the one call that changes the state, also while it waits for the disk or for reclaimable.
@@ -83,8 +88,11 @@ func New(o Options) (*IPAM, error) {
 	if o.Reclaimable == nil {
 		o.Reclaimable = func(string, netip.Prefix, netip.Addr, time.Time) bool { return false }
 	}
+	if o.InUse == nil {
+		o.InUse = func(context.Context, string) []netip.Prefix { return nil }
+	}
 	return &IPAM{
-		store: o.Store, log: o.Log, routes: o.Routes, reclaimable: o.Reclaimable,
+		store: o.Store, log: o.Log, routes: o.Routes, inUse: o.InUse, reclaimable: o.Reclaimable,
 		writer: semaphore.NewWeighted(1),
 		v4:     subnetRange{key: rangePrefix + "v4", prefix: o.RangeV4, bits: o.SubnetBits},
 		v6:     subnetRange{key: rangePrefix + "v6", prefix: o.RangeV6, bits: SubnetBitsV6},
@@ -147,13 +155,17 @@ func (i *IPAM) requestPool(ctx context.Context, r PoolRequest) (Pool, error) {
 		}
 		i.log.WithError(err).Warn("the subnet asked for is not compared with the host's routes")
 	}
+	var inUse []netip.Prefix
+	if p == nil {
+		inUse = i.inUse(ctx, r.Space)
+	}
 	unlock, err := i.lock(ctx)
 	if err != nil {
 		return Pool{}, err
 	}
 	defer unlock()
 	if p == nil {
-		p, err = i.addAnyPool(ctx, r, routes)
+		p, err = i.addAnyPool(ctx, r, routes, inUse)
 	} else {
 		p, err = i.addNamedPool(ctx, p, routes)
 	}

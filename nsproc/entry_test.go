@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 	"github.com/weaveplugin/weave/nsproc/protocol"
@@ -137,6 +138,31 @@ func TestRefusesWithoutEntryPoint(t *testing.T) {
 	// With the entry point the same request succeeds.
 	if reply := run(t, host.File(), request, nstest.Nsproc(t)); reply.Error != nil {
 		t.Errorf("with the entry point: %+v", reply.Error)
+	}
+}
+
+// TestRefusesTheHost: an nsproc that is given the plugin's own namespace changes nothing there.
+func TestRefusesTheHost(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	peer := nstest.New(t)
+	host, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	request := encodeConfigure(t, protocol.Configure{
+		Peer: 2, MAC: mac.MustParse("02:00:00:00:00:01"), Multicast: true,
+	})
+	for _, message := range []string{request, `{"version":1,"list":{}}`} {
+		e := run(t, host, message, nstest.Nsproc(t)).Error
+		if e == nil || e.Op != "check namespace" || !strings.Contains(e.Message, "the host's own") {
+			t.Errorf("%s: got %+v, want a refusal", message, e)
+		}
+	}
+	if reply := run(t, peer.File(), request, nstest.Nsproc(t)); reply.Error == nil || reply.Error.Op != "configure" {
+		t.Errorf("in another namespace: %+v, want only the container end to be missing", reply.Error)
 	}
 }
 

@@ -64,7 +64,7 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	report, err := p.networks.Reconcile(ctx)
+	report, err := p.reconcile(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -80,10 +80,12 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 		return currentStatus(ctx, fixed, report.Problems, p, sockets)
 	}
 	return &daemon.Core{
-		Docker: remote.New(remote.Options{Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Log: log}),
-		API:    server.New(listing),
-		Run:    func(ctx context.Context) error { return p.run(ctx, cfg.DockerInterval, log) },
-		Close:  func() error { return errors.Join(p.Close(), files.Close()) },
+		Docker: remote.New(remote.Options{
+			Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Recheck: p.recheck, Log: log,
+		}),
+		API:   server.New(listing),
+		Run:   p.run,
+		Close: func() error { return errors.Join(p.Close(), files.Close()) },
 	}, nil
 }
 
@@ -94,7 +96,8 @@ type parts struct {
 	programs *tc.Programs
 	networks *driver.Driver
 	pools    *ipam.IPAM
-	docker   *dockersync.Watcher // nil: weave does without Docker's API
+	docker   *dockersync.Watcher    // nil: weave does without Docker's API
+	compare  *dockersync.Comparison // nil likewise
 }
 
 // newParts makes the parts and loads the pools.
@@ -103,16 +106,27 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 	if err != nil {
 		return parts{}, err
 	}
-	p.programs = tc.Load(ctx)
+	kernel, err := netnsid.New(p.launcher.Sandboxes())
+	if err != nil {
+		return parts{}, err
+	}
+	programs := tc.Load(ctx)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, kernel.Close(), programs.Close())
+		}
+	}()
+	p.kernel, p.programs = kernel, programs
 	p.networks, err = driver.New(driver.Options{
 		Store: files.state, Endpoints: files.endpoints, StateID: files.id,
-		Launcher: p.launcher, Programs: p.programs, Log: log, MTU: cfg.MTU,
+		Launcher: p.launcher, Kernel: kernel, Programs: programs, Log: log, MTU: cfg.MTU,
 	})
 	if err != nil {
 		return parts{}, err
 	}
 	p.pools, err = ipam.New(ipam.Options{
-		Store: files.state, Log: log, Routes: driver.HostRoutes, Reclaimable: p.networks.Reclaimable,
+		Store: files.state, Log: log, Routes: driver.HostRoutes,
+		InUse: p.networks.AddressesInUse, Reclaimable: p.networks.Reclaimable,
 		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
 	})
 	if err != nil {
@@ -129,9 +143,12 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		p.docker = dockersync.NewWatcher(dockersync.WatcherOptions{
 			Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
 		})
+		p.compare = dockersync.NewComparison(dockersync.ComparisonOptions{
+			Docker: p.docker, Networks: p.networks, Pools: p.pools,
+			Timing: dockersync.NewTiming(cfg.DockerInterval), Log: log,
+		})
 	}
-	p.kernel, err = netnsid.New(p.launcher.Sandboxes()) // the last, since it has to be closed
-	return p, err
+	return p, nil
 }
 
 // Close waits for what the parts have under way.
@@ -139,22 +156,43 @@ func (p parts) Close() error {
 	return errors.Join(p.networks.Close(), p.kernel.Close(), p.programs.Close())
 }
 
-// run does the parts' work in the background until ctx ends or something fails. DockerInterval is the time between two
-// comparisons with Docker.
-func (p parts) run(ctx context.Context, dockerInterval time.Duration, log *logrus.Entry) error {
+// reconcile brings what the kernel has in line with the records, and IPAM with the endpoints that are there.
+func (p parts) reconcile(ctx context.Context, log *logrus.Entry) (driver.Report, error) {
+	report, err := p.networks.Reconcile(ctx)
+	if err != nil {
+		return driver.Report{}, err
+	}
+	held, err := p.pools.Hold(ctx, ipam.LocalSpace, p.networks.AddressesInUse(ctx, ipam.LocalSpace))
+	if err != nil {
+		report.Problems = append(report.Problems, fmt.Sprintf("addresses: %v", err))
+		log.WithError(err).Error("reconcile: addresses")
+	}
+	if len(held) > 0 {
+		log.WithField("addresses", held).Warn("reconcile: holding addresses of endpoints that the state did not hold")
+	}
+	return report, nil
+}
+
+// recheck has weave compare itself with Docker soon, and reports whether Docker can be asked.
+func (p parts) recheck() bool {
+	if p.docker == nil {
+		return false
+	}
+	p.compare.Hurry()
+	return p.docker.Reachable() == nil
+}
+
+// run does the parts' work in the background until ctx ends or something fails.
+func (p parts) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.networks.Run(ctx) })
 	if p.docker != nil {
-		comparison := dockersync.NewComparison(dockersync.ComparisonOptions{
-			Docker: p.docker, Networks: p.networks, Pools: p.pools,
-			Timing: dockersync.NewTiming(dockerInterval), Log: log,
-		})
 		group.Go(func() error {
 			p.docker.Run(ctx)
 			return nil
 		})
 		group.Go(func() error {
-			comparison.Run(ctx)
+			p.compare.Run(ctx)
 			return nil
 		})
 	}

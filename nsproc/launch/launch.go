@@ -26,6 +26,7 @@ import (
 var (
 	ErrNoSandbox  = sandbox.ErrGone
 	ErrNotVisible = sandbox.ErrNotVisible
+	ErrHost       = sandbox.ErrHost
 )
 
 // DefaultTimeout is how long one nsproc may run if Options has no Timeout. nsproc takes 2 ms, but a busy machine may
@@ -71,7 +72,7 @@ func New(o Options) (*Launcher, error) {
 func (l *Launcher) Sandboxes() sandbox.Root { return l.root }
 
 // List returns what is in the sandbox at path, Docker's SandboxKey. The error wraps ErrNoSandbox, ErrNotVisible,
-// protocol.ErrVersion or a *protocol.Error if that is the reason.
+// ErrHost, protocol.ErrVersion or a *protocol.Error if that is the reason.
 func (l *Launcher) List(ctx context.Context, path string, what protocol.List) (*netstate.Snapshot, error) {
 	dump, err := l.request(ctx, path, protocol.Request{List: &what})
 	if err != nil {

@@ -64,8 +64,27 @@ func (q *Querier) List(ctx context.Context, path string) (*netstate.Snapshot, er
 	}
 	defer file.Close()
 
+	found, err := q.list(ctx, func(conn *rtnl.Conn) (int, error) { return conn.NamespaceID(int(file.Fd())) })
+	if err != nil {
+		return nil, fmt.Errorf("list sandbox %s: %w", path, err)
+	}
+	return found, nil
+}
+
+// ListID returns the links and addresses in the namespace that the host's has this id for, such as the one that a veth
+// pair's other end is in (IFLA_LINK_NETNSID). Errors are as in List.
+func (q *Querier) ListID(ctx context.Context, id int) (*netstate.Snapshot, error) {
+	found, err := q.list(ctx, func(*rtnl.Conn) (int, error) { return id, nil })
+	if err != nil {
+		return nil, fmt.Errorf("list the namespace of id %d: %w", id, err)
+	}
+	return found, nil
+}
+
+// list lists the namespace that has the id which identify returns.
+func (q *Querier) list(ctx context.Context, identify func(*rtnl.Conn) (int, error)) (*netstate.Snapshot, error) {
 	links, err := q.query(ctx, func(conn *rtnl.Conn) ([]netstate.Link, error) {
-		id, err := conn.NamespaceID(int(file.Fd()))
+		id, err := identify(conn)
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +94,7 @@ func (q *Querier) List(ctx context.Context, path string) (*netstate.Snapshot, er
 		err = fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list sandbox %s: %w", path, err)
+		return nil, err
 	}
 	return &netstate.Snapshot{Links: links}, nil
 }

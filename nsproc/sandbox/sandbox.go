@@ -22,6 +22,9 @@ var (
 	// path.
 	ErrNotVisible = errors.New("the sandbox's mount is not visible here: " +
 		"/ or /run must be a shared mount on the host: run mount --make-rshared / there and restart Docker")
+	// ErrHost means that the path leads to the host's own network namespace. No container that has it joins a network,
+	// and what is done in a sandbox must not be done on the host.
+	ErrHost = errors.New("it is the host's own network namespace, not a container's")
 )
 
 // Root is the directory where the host's file system is mounted: "/host" in a managed plugin, empty where the host's
@@ -29,7 +32,7 @@ var (
 type Root string
 
 // Open opens the network namespace at path, Docker's SandboxKey: a path on the host, absolute and clean. The error
-// wraps ErrGone or ErrNotVisible if that is the reason. The caller closes the file.
+// wraps ErrGone, ErrNotVisible or ErrHost if that is the reason. The caller closes the file.
 func (r Root) Open(path string) (*os.File, error) {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		return nil, fmt.Errorf("open sandbox %q: want an absolute path that has no . or .. in it", path)
@@ -80,6 +83,22 @@ func checkNetwork(fd int) error {
 	}
 	if kind != unix.CLONE_NEWNET {
 		return errors.New("not a network namespace")
+	}
+	return checkNotHost(fd)
+}
+
+// checkNotHost returns ErrHost if fd is open on this process's own network namespace, which is the host's: no thread
+// of it ever changes its namespace. A path does not tell, since a symbolic link or a mount can lead there.
+func checkNotHost(fd int) error {
+	var host, st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &host); err != nil {
+		return fmt.Errorf("look up the host's network namespace: %w", err)
+	}
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("stat: %w", err)
+	}
+	if st.Dev == host.Dev && st.Ino == host.Ino {
+		return ErrHost
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -61,6 +62,38 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("got error %v, want %v", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestOpenRefusesTheHost: whatever leads to it, the host's own namespace is no sandbox.
+func TestOpenRefusesTheHost(t *testing.T) {
+	if nstest.Reexec(t) { // for the mount
+		return
+	}
+	dir := t.TempDir()
+	link, mount := filepath.Join(dir, "link"), filepath.Join(dir, "mount")
+	err := errors.Join(
+		os.Symlink("/proc/self/ns/net", link),
+		os.WriteFile(mount, nil, 0o600),
+		unix.Mount("/proc/self/ns/net", mount, "", unix.MS_BIND, ""),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	own := fmt.Sprintf("/proc/%d/ns/net", os.Getpid())
+	for _, path := range []string{"/proc/self/ns/net", "/proc/thread-self/ns/net", own, link, mount} {
+		file, err := Root("").Open(path)
+		if !errors.Is(err, ErrHost) {
+			t.Errorf("%s: %v, want ErrHost", path, err)
+		}
+		if err == nil {
+			file.Close()
+		}
 	}
 }
 

@@ -80,35 +80,47 @@ func (n Network) spec(drivers []string) (driver.NetworkSpec, error) {
 	return spec, nil
 }
 
-// adoptPools adds the pools of n that weave does not have, with their addresses in use.
+// usesPools reports whether n has its subnets from weave's pools, and Docker requests them only once.
+func (k Known) usesPools(n Network) bool {
+	return slices.Contains(k.Drivers, n.IPAMDriver) && n.Scope == "local"
+}
+
+// adoptPools adds the pools of n that weave does not have, with their addresses in use, and has those held that weave
+// does not know to be in use of the others.
 func (c *Comparison) adoptPools(ctx context.Context, n Network, latest *reading, untracked contents) error {
-	if !slices.Contains(latest.Drivers, n.IPAMDriver) || n.Scope != "local" {
+	if !latest.usesPools(n) {
 		return nil
 	}
 	tracked := c.tracked()
 	var errs []error
 	for _, s := range n.Subnets {
-		if !tracked.subnets[s.Subnet] && untracked.subnets[s.Subnet] {
-			errs = append(errs, c.adoptPool(ctx, s, latest.inUse(n.ID, s)))
+		inUse := latest.inUse(n.ID, s)
+		switch {
+		case tracked.subnets[s.Subnet]:
+			inUse = slices.DeleteFunc(inUse, func(a netip.Prefix) bool { return !untracked.addresses[a] })
+			errs = append(errs, c.adoptAddresses(ctx, inUse))
+		case untracked.subnets[s.Subnet]:
+			errs = append(errs, c.adoptPool(ctx, s, inUse))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (c *Comparison) adoptPool(ctx context.Context, s Subnet, inUse []netip.Addr) error {
+func (c *Comparison) adoptPool(ctx context.Context, s Subnet, inUse []netip.Prefix) error {
 	pool, err := c.pools.RequestPool(ctx, ipam.PoolRequest{Space: ipam.LocalSpace, Subnet: s.Subnet, Range: s.Range})
 	if err != nil {
 		return err
 	}
 	c.log.WithField("pool", pool.ID).Warn("taking up a pool that docker knows and the state does not")
-	var errs []error
-	for _, addr := range inUse {
-		_, err := c.pools.RequestAddress(ctx, pool.ID, addr)
-		if err != nil && !errors.Is(err, ipam.ErrAddressInUse) {
-			errs = append(errs, err)
-		}
+	return c.adoptAddresses(ctx, inUse)
+}
+
+func (c *Comparison) adoptAddresses(ctx context.Context, inUse []netip.Prefix) error {
+	held, err := c.pools.Hold(ctx, ipam.LocalSpace, inUse)
+	if len(held) > 0 {
+		c.log.WithField("addresses", held).Warn("taking up addresses that docker knows to be in use")
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // endpointsOf returns the endpoints on a network as the driver adopts them.

@@ -75,16 +75,69 @@ func TestEndpointOfSwarmsNetworkIsTakenUp(t *testing.T) {
 // TestLateNetworkNeedsTwoReadings: it may have been removed since Docker was read.
 func TestLateNetworkNeedsTwoReadings(t *testing.T) {
 	c, docker, tracker, _ := newComparison(t)
-	first, err := c.compare(t.Context(), nil)
+	first, err := c.compare(t.Context(), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	docker.known.Networks = []Network{localNetwork(networkID)}
-	second, err := c.compare(t.Context(), first)
+	second, err := c.compare(t.Context(), first, false)
 	if err != nil || len(tracker.adopted) != 0 {
 		t.Fatalf("after one reading: adopted %v, %v", tracker.adopted, err)
 	}
-	if _, err := c.compare(t.Context(), second); err != nil || len(tracker.adopted) != 1 {
+	if _, err := c.compare(t.Context(), second, false); err != nil || len(tracker.adopted) != 1 {
 		t.Errorf("after two: adopted %v, %v", tracker.adopted, err)
+	}
+}
+
+// TestAddressesThatTheStateLacksAreHeld: an older copy of the state knows the pool, and not what was handed out since.
+func TestAddressesThatTheStateLacksAreHeld(t *testing.T) {
+	c, docker, tracker, pools := newComparison(t)
+	id := requestPool(t, pools, ipam.LocalSpace, subnetA, "10.40.0.1")
+	docker.known = Known{
+		Networks: []Network{
+			localNetwork(networkID, Subnet{Subnet: subnetA, Gateway: netip.MustParseAddr("10.40.0.254")}),
+		},
+		Endpoints: []Endpoint{
+			{ID: endpointID, Network: networkID, Addresses: prefixes("10.40.0.1/24")},
+			{ID: "later", Network: networkID, Addresses: prefixes("10.40.0.2/24")},
+		},
+	}
+	tracker.networks = []driver.Network{{Definition: driver.Definition{ID: networkID}}}
+	first, err := c.compare(t.Context(), nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Requested since the first reading: it may be released again by the time of the second.
+	docker.known.Endpoints = append(docker.known.Endpoints,
+		Endpoint{ID: "latest", Network: networkID, Addresses: prefixes("10.40.0.3/24")})
+	if diff := cmp.Diff(map[string][]string{id: {"10.40.0.1"}}, held(pools)); diff != "" {
+		t.Errorf("held after one reading (-want +got):\n%s", diff)
+	}
+	if _, err := c.compare(t.Context(), first, false); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]string{id: {"10.40.0.1", "10.40.0.2", "10.40.0.254"}}, held(pools)); diff != "" {
+		t.Errorf("held (-want +got):\n%s", diff)
+	}
+}
+
+// TestWhatDockerForgotIsNotInTheWay: an older copy of the state has a network that Docker has removed since, and lacks
+// the one whose subnet overlaps it.
+func TestWhatDockerForgotIsNotInTheWay(t *testing.T) {
+	c, docker, tracker, pools := newComparison(t)
+	requestPool(t, pools, ipam.LocalSpace, netip.MustParsePrefix("10.40.0.0/16"), "10.40.0.1")
+	tracker.networks = []driver.Network{{Definition: driver.Definition{
+		ID: "removed", Pools: []driver.Pool{{Subnet: netip.MustParsePrefix("10.40.0.0/16")}},
+	}}}
+	docker.known = Known{
+		Networks:  []Network{localNetwork(networkID, Subnet{Subnet: subnetA})},
+		Endpoints: []Endpoint{{ID: endpointID, Network: networkID, Addresses: prefixes("10.40.0.9/24")}},
+	}
+	compareTwice(t, c)
+	if diff := cmp.Diff(map[string][]string{"weavelocal/10.40.0.0/24": {"10.40.0.9"}}, held(pools)); diff != "" {
+		t.Errorf("held (-want +got):\n%s", diff)
+	}
+	if len(tracker.deleted) != 1 || len(tracker.adopted) != 1 {
+		t.Errorf("deleted %v, adopted %v, want one each", tracker.deleted, tracker.adopted)
 	}
 }

@@ -22,8 +22,6 @@ import (
 // Docker is what a Comparison reads. Watcher is one.
 type Docker interface {
 	Known(context.Context) (Known, error)
-	NetworkName(id string) string
-	Reachable() error
 }
 
 // Networks are the networks and endpoints that weave tracks. driver.Driver is one.
@@ -33,6 +31,8 @@ type Networks interface {
 	Adopt(context.Context, driver.NetworkSpec, []driver.AdoptedEndpoint) error
 	Forget(ctx context.Context, known map[driver.EndpointID]bool, before time.Time) ([]driver.EndpointID, error)
 	DeleteNetwork(context.Context, driver.NetworkID) error
+	// DockerSince returns when the present Docker daemon began to call; zero: before weave started.
+	DockerSince() time.Time
 }
 
 // Pools are the pools and addresses that weave tracks. ipam.IPAM is one.
@@ -41,7 +41,7 @@ type Pools interface {
 	Addresses(ipam.PoolID) []ipam.Address
 	Forget(ctx context.Context, space string, known ipam.Known, before time.Time) ([]ipam.Forgotten, error)
 	RequestPool(context.Context, ipam.PoolRequest) (ipam.Pool, error)
-	RequestAddress(context.Context, ipam.PoolID, netip.Addr) (netip.Prefix, error)
+	Hold(ctx context.Context, space string, addresses []netip.Prefix) ([]netip.Prefix, error)
 }
 
 // Timing says when Docker is read.
@@ -50,6 +50,10 @@ type Timing struct {
 	Retry    time.Duration // in its place after a reading that failed, and after the first of the two that are needed
 	Grace    time.Duration // what is younger than this at the earlier reading may still be in the making
 	Deadline time.Duration // of one comparison
+
+	// After Hurry there are two readings, and what follows is in place of the times above.
+	HurryPause time.Duration // between the two, and the least time between any readings in a hurry
+	HurryGrace time.Duration // in place of Grace, for networks, pools and addresses
 }
 
 const (
@@ -58,6 +62,11 @@ const (
 	maxRetry = 10 * time.Second
 	// maxDeadline bounds Timing.Deadline: a Docker that hangs is not waited for longer because it is seldom read.
 	maxDeadline = 45 * time.Second
+	// maxHurryPause bounds Timing.HurryPause. What Docker is removing it lists for a moment longer than weave has it.
+	maxHurryPause = time.Second
+	// maxHurryGrace bounds Timing.HurryGrace. Docker's calls for a network that it makes follow each other at once; one
+	// takes at most 20 s (plugin/remote), and Docker waits up to 8 s before it repeats one that failed.
+	maxHurryGrace = 30 * time.Second
 )
 
 // NewTiming returns the Timing for an interval.
@@ -67,6 +76,9 @@ func NewTiming(interval time.Duration) Timing {
 		Retry:    min(interval/6, maxRetry),
 		Grace:    interval,
 		Deadline: min(max(interval*3/4, callDeadline), maxDeadline),
+
+		HurryPause: min(interval/6, maxHurryPause),
+		HurryGrace: min(interval, maxHurryGrace),
 	}
 }
 
@@ -91,11 +103,15 @@ type Comparison struct {
 	pools    Pools
 	timing   Timing
 	log      *logrus.Entry
+	hurry    chan struct{} // holds a token while somebody waits for a comparison
 }
 
 // NewComparison returns a Comparison. It reads nothing yet.
 func NewComparison(o ComparisonOptions) *Comparison {
-	return &Comparison{docker: o.Docker, networks: o.Networks, pools: o.Pools, timing: o.Timing, log: o.Log}
+	return &Comparison{
+		docker: o.Docker, networks: o.Networks, pools: o.Pools, timing: o.Timing, log: o.Log,
+		hurry: make(chan struct{}, 1),
+	}
 }
 
 // reading is what Docker answered, in full.
@@ -105,28 +121,67 @@ type reading struct {
 	untracked contents // what weave did not have then
 }
 
+// Hurry has Run compare as soon as possible, since somebody waits for what weave still tracks, or does not track yet.
+// It returns at once: Docker is read in the background, while it may wait for the answer to a call.
+func (c *Comparison) Hurry() {
+	select {
+	case c.hurry <- struct{}{}:
+	default: // a token is there already
+	}
+}
+
 // Run compares until ctx ends.
 func (c *Comparison) Run(ctx context.Context) {
 	var earlier *reading
+	hurried := 0 // how many readings are still to be made in a hurry
 	for {
-		latest, err := c.compare(ctx, earlier)
+		begun := time.Now()
+		latest, err := c.compare(ctx, earlier, hurried > 0)
+		if err == nil {
+			hurried = max(hurried-1, 0)
+		}
 		pause := c.timing.Interval
-		if err != nil || earlier == nil {
+		switch {
+		case err != nil:
+			pause = c.timing.Retry
+		case hurried > 0, earlier == nil && latest.untracked.any():
+			pause = c.timing.HurryPause
+		case earlier == nil:
 			pause = c.timing.Retry
 		}
 		if err != nil && ctx.Err() == nil {
 			c.log.WithError(err).Debug("compare with docker: will be tried again")
 		}
 		earlier = latest
-		if !wait.For(ctx, pause) {
+		if c.wait(ctx, pause, begun) {
+			hurried = 2
+		}
+		if ctx.Err() != nil {
 			return
 		}
 	}
 }
 
+// wait waits until another reading is due after the one that was begun at the given time, and reports whether that is
+// so because of Hurry.
+func (c *Comparison) wait(ctx context.Context, pause time.Duration, begun time.Time) (hurry bool) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return false
+	case <-c.hurry:
+		wait.For(ctx, time.Until(begun.Add(c.timing.HurryPause)))
+		return true
+	}
+}
+
 // compare reads Docker and acts on what this reading and the earlier one agree upon. It returns this reading, or nil if
-// it failed: two new ones are needed then.
-func (c *Comparison) compare(ctx context.Context, earlier *reading) (*reading, error) {
+// it failed: two new ones are needed then. What Docker has forgotten goes first, since it may be in the way of what is
+// taken up.
+func (c *Comparison) compare(ctx context.Context, earlier *reading, hurry bool) (*reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timing.Deadline)
 	defer cancel()
 	begun := time.Now()
@@ -138,23 +193,26 @@ func (c *Comparison) compare(ctx context.Context, earlier *reading) (*reading, e
 	latest := &reading{Known: known, begun: begun, untracked: known.contents().without(tracked)}
 	switch {
 	case earlier != nil:
+		c.forget(ctx, earlier, latest, c.oldEnough(earlier, hurry))
 		c.adopt(ctx, latest, earlier.untracked)
-		c.forget(ctx, earlier, latest)
-	case tracked.empty(): // weave is new here: nothing can have been removed through it while Docker was read
+	case !tracked.any(): // weave is new here: nothing can have been removed through it while Docker was read
 		c.adopt(ctx, latest, latest.untracked)
 	}
 	return latest, nil
 }
 
-// contents are networks, endpoints and subnets.
+// contents are networks, endpoints, and the subnets and addresses of weave's IPAM.
 type contents struct {
 	networks  map[driver.NetworkID]bool
 	endpoints map[driver.EndpointID]bool
 	subnets   map[netip.Prefix]bool
+	addresses map[netip.Prefix]bool // with the lengths of their subnets
 }
 
 func newContents() contents {
-	return contents{map[driver.NetworkID]bool{}, map[driver.EndpointID]bool{}, map[netip.Prefix]bool{}}
+	return contents{
+		map[driver.NetworkID]bool{}, map[driver.EndpointID]bool{}, map[netip.Prefix]bool{}, map[netip.Prefix]bool{},
+	}
 }
 
 // tracked returns what weave has now.
@@ -167,8 +225,12 @@ func (c *Comparison) tracked() contents {
 		out.endpoints[ep.ID] = true
 	}
 	for _, p := range c.pools.Pools() {
-		if p.Space == ipam.LocalSpace {
-			out.subnets[p.Subnet] = true
+		if p.Space != ipam.LocalSpace {
+			continue
+		}
+		out.subnets[p.Subnet] = true
+		for _, a := range c.pools.Addresses(p.ID) {
+			out.addresses[netip.PrefixFrom(a.Address, p.Subnet.Bits())] = true
 		}
 	}
 	return out
@@ -179,8 +241,14 @@ func (k Known) contents() contents {
 	out := newContents()
 	for _, n := range k.Networks {
 		out.networks[n.ID] = true
+		if !k.usesPools(n) {
+			continue
+		}
 		for _, s := range n.Subnets {
 			out.subnets[s.Subnet] = true
+			for _, a := range k.inUse(n.ID, s) {
+				out.addresses[a] = true
+			}
 		}
 	}
 	for _, ep := range k.Endpoints {
@@ -195,6 +263,7 @@ func (c contents) without(other contents) contents {
 		difference(c.networks, other.networks),
 		difference(c.endpoints, other.endpoints),
 		difference(c.subnets, other.subnets),
+		difference(c.addresses, other.addresses),
 	}
 }
 
@@ -208,4 +277,7 @@ func difference[K comparable](a, b map[K]bool) map[K]bool {
 	return out
 }
 
-func (c contents) empty() bool { return len(c.networks)+len(c.endpoints)+len(c.subnets) == 0 }
+// any reports whether there is any network, endpoint, subnet or address.
+func (c contents) any() bool {
+	return len(c.networks)+len(c.endpoints)+len(c.subnets)+len(c.addresses) > 0
+}

@@ -39,8 +39,6 @@ type fakeReader struct {
 	mu       sync.Mutex // guards err and readings
 	known    Known
 	err      error
-	names    map[string]string
-	unreach  error
 	readings int
 }
 
@@ -58,9 +56,6 @@ func (f *fakeReader) fail(err error) {
 	f.err = err
 }
 
-func (f *fakeReader) NetworkName(id string) string { return f.names[id] }
-func (f *fakeReader) Reachable() error             { return f.unreach }
-
 // fakeTracker is a driver that records its calls.
 type fakeTracker struct {
 	mu        sync.Mutex // guards known and before
@@ -71,8 +66,10 @@ type fakeTracker struct {
 	known     []map[driver.EndpointID]bool
 	before    []time.Time
 	deleted   []driver.NetworkID
+	since     time.Time
 }
 
+func (f *fakeTracker) DockerSince() time.Time       { return f.since }
 func (f *fakeTracker) Networks() []driver.Network   { return f.networks }
 func (f *fakeTracker) Endpoints() []driver.Endpoint { return f.endpoints }
 
@@ -127,9 +124,9 @@ func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.
 	if err := pools.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	docker, tracker := &fakeReader{names: map[string]string{}}, &fakeTracker{}
+	docker, tracker := &fakeReader{}, &fakeTracker{}
 	timing := NewTiming(time.Minute)
-	timing.Grace = -time.Hour
+	timing.Grace, timing.HurryGrace = -time.Hour, -time.Hour
 	c := NewComparison(ComparisonOptions{
 		Docker: docker, Networks: tracker, Pools: pools, Timing: timing, Log: quiet(),
 	})
@@ -139,11 +136,11 @@ func newComparison(t *testing.T) (*Comparison, *fakeReader, *fakeTracker, *ipam.
 // compareTwice compares twice, with the same answers of Docker.
 func compareTwice(t *testing.T, c *Comparison) {
 	t.Helper()
-	first, err := c.compare(t.Context(), nil)
+	first, err := c.compare(t.Context(), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.compare(t.Context(), first); err != nil {
+	if _, err := c.compare(t.Context(), first, false); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -189,12 +186,15 @@ func TestTiming(t *testing.T) {
 	for interval, want := range map[time.Duration]Timing{
 		time.Minute: {
 			Interval: time.Minute, Retry: 10 * time.Second, Grace: time.Minute, Deadline: 45 * time.Second,
+			HurryPause: time.Second, HurryGrace: 30 * time.Second,
 		},
 		6 * time.Second: {
 			Interval: 6 * time.Second, Retry: time.Second, Grace: 6 * time.Second, Deadline: 5 * time.Second,
+			HurryPause: time.Second, HurryGrace: 6 * time.Second,
 		},
 		time.Hour: { // rarer, but the first comparison is no later
 			Interval: time.Hour, Retry: 10 * time.Second, Grace: time.Hour, Deadline: 45 * time.Second,
+			HurryPause: time.Second, HurryGrace: 30 * time.Second,
 		},
 	} {
 		if diff := cmp.Diff(want, NewTiming(interval)); diff != "" {
@@ -240,6 +240,80 @@ func TestRunReadsAtALowRate(t *testing.T) {
 		at(10*time.Second, 6, 3)
 		cancel()
 		<-ended
+	})
+}
+
+// TestRunHurries: two readings follow at once on a request, and however often it is repeated, no reading comes sooner
+// after another than HurryPause.
+func TestRunHurries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		docker, tracker := &fakeReader{}, &fakeTracker{since: time.Now()}
+		c := NewComparison(ComparisonOptions{
+			Docker: docker, Networks: tracker, Pools: noPools{}, Timing: NewTiming(time.Minute), Log: quiet(),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			c.Run(ctx)
+		}()
+		at := func(d time.Duration, readings int) {
+			t.Helper()
+			time.Sleep(d)
+			synctest.Wait()
+			docker.mu.Lock()
+			defer docker.mu.Unlock()
+			if docker.readings != readings {
+				t.Errorf("read %d times, want %d", docker.readings, readings)
+			}
+		}
+		at(0, 1)
+		at(10*time.Second, 2)
+		at(30*time.Second, 2)
+		c.Hurry()
+		at(0, 3)
+		at(time.Second, 4)
+		at(59*time.Second, 4)
+		at(time.Second, 5) // and then at the usual rate
+		at(30*time.Second, 5)
+		for range 10 {
+			for range 3 {
+				c.Hurry()
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		at(0, 8) // at 0, 1 and 2 s
+		docker.fail(errors.New("docker is away"))
+		at(time.Second, 9)
+		docker.fail(nil)
+		at(10*time.Second, 10) // the request is not forgotten
+		at(time.Second, 11)
+		cancel()
+		<-ended
+	})
+}
+
+// TestRunTakesUpSoon: what the state lacks when weave starts is taken up at once when a second reading agrees.
+func TestRunTakesUpSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		docker := &fakeReader{known: Known{Networks: []Network{{ID: networkID, Driver: "weave", Scope: "local"}}}}
+		tracker := &fakeTracker{networks: []driver.Network{{Definition: driver.Definition{ID: "other"}}}}
+		c := NewComparison(ComparisonOptions{
+			Docker: docker, Networks: tracker, Pools: noPools{}, Timing: NewTiming(time.Minute), Log: quiet(),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			c.Run(ctx)
+		}()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		cancel()
+		<-ended
+		if len(tracker.adopted) != 1 {
+			t.Errorf("adopted %v within a second, want the network", tracker.adopted)
+		}
 	})
 }
 

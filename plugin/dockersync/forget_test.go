@@ -17,7 +17,7 @@ import (
 func TestOneReadingForgetsNothing(t *testing.T) {
 	c, _, tracker, pools := newComparison(t)
 	requestPool(t, pools, ipam.LocalSpace, subnetA)
-	if _, err := c.compare(t.Context(), nil); err != nil {
+	if _, err := c.compare(t.Context(), nil, false); err != nil {
 		t.Fatal(err)
 	}
 	if len(tracker.known) != 0 || len(held(pools)) != 1 {
@@ -28,12 +28,12 @@ func TestOneReadingForgetsNothing(t *testing.T) {
 func TestFailedReadingForgetsNothing(t *testing.T) {
 	c, docker, tracker, pools := newComparison(t)
 	requestPool(t, pools, ipam.LocalSpace, subnetA)
-	first, err := c.compare(t.Context(), nil)
+	first, err := c.compare(t.Context(), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	docker.err = errors.New("inspect: broken off")
-	latest, err := c.compare(t.Context(), first)
+	latest, err := c.compare(t.Context(), first, false)
 	if !errors.Is(err, docker.err) || latest != nil {
 		t.Errorf("%v, %v; want the error, and no reading", latest, err)
 	}
@@ -46,12 +46,12 @@ func TestKnownInEitherReadingIsKept(t *testing.T) {
 	c, docker, tracker, _ := newComparison(t)
 	c.timing.Grace = time.Minute
 	docker.known.Endpoints = []Endpoint{{ID: "old"}, {ID: "both"}}
-	first, err := c.compare(t.Context(), nil)
+	first, err := c.compare(t.Context(), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	docker.known.Endpoints = []Endpoint{{ID: "both"}, {ID: "new"}}
-	if _, err := c.compare(t.Context(), first); err != nil {
+	if _, err := c.compare(t.Context(), first, false); err != nil {
 		t.Fatal(err)
 	}
 	want := []map[driver.EndpointID]bool{{"old": true, "both": true, "new": true}}
@@ -78,10 +78,7 @@ func TestNetworkThatDockerForgotIsRemoved(t *testing.T) {
 			f.endpoints = []driver.Endpoint{{ID: endpointID, Network: networkID}}
 		}, false},
 		{"of another driver name", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
-			d.names[networkID] = "app"
-		}, false},
-		{"names not to be had", func(_ *Comparison, d *fakeReader, _ *fakeTracker) {
-			d.unreach = errors.New("refused")
+			d.known.Others = map[driver.NetworkID][]netip.Prefix{networkID: {}}
 		}, false},
 		{"too young", func(c *Comparison, _ *fakeReader, f *fakeTracker) {
 			c.timing.Grace = time.Minute
@@ -127,7 +124,13 @@ func TestOnlyForgottenAddressesAreReleased(t *testing.T) {
 		{"network of another driver", ipam.LocalSpace, func(n *Network) { n.Driver = "macvlan" }, nil, addresses},
 		{"network of Swarm's", ipam.LocalSpace, func(n *Network) { n.Scope = "swarm" }, nil, addresses},
 		{"Swarm's address space", ipam.GlobalSpace, nil, nil, addresses},
-		{"no network", ipam.LocalSpace, func(n *Network) { n.Subnets = nil }, nil, addresses},
+		{"no network", ipam.LocalSpace, func(n *Network) { n.Subnets = nil }, nil, nil},
+		{"a network that overlaps", ipam.LocalSpace, func(n *Network) {
+			n.Subnets = []Subnet{{Subnet: netip.MustParsePrefix("10.40.0.0/25")}}
+		}, nil, nil},
+		{"a network of a driver and an IPAM of unknown names", ipam.LocalSpace, func(n *Network) {
+			n.Driver, n.IPAMDriver = "macvlan", "weave:latest"
+		}, nil, addresses},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, docker, tracker, pools := newComparison(t)
@@ -137,14 +140,31 @@ func TestOnlyForgottenAddressesAreReleased(t *testing.T) {
 				tt.network(&n)
 			}
 			docker.known = Known{Networks: []Network{n}, Endpoints: []Endpoint{endpoint}}
-			tracker.networks = []driver.Network{{Definition: driver.Definition{ID: networkID}}}
-			tracker.endpoints = append(tt.tracked, driver.Endpoint{ID: endpointID, Network: networkID})
+			if n.IPAMDriver == "weave:latest" {
+				docker.known = Known{Others: map[driver.NetworkID][]netip.Prefix{networkID: {subnetA}}}
+			}
+			tracker.networks = []driver.Network{{Definition: driver.Definition{ID: "tracked"}}}
+			tracker.endpoints = append(tt.tracked, driver.Endpoint{ID: endpointID, Network: "tracked"})
 			compareTwice(t, c)
 			got := held(pools)[id]
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("held (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestEmptyPoolOfANetworkIsKept: a network of whatever driver may have no address at all.
+func TestEmptyPoolOfANetworkIsKept(t *testing.T) {
+	c, docker, _, pools := newComparison(t)
+	first, second := requestPool(t, pools, ipam.LocalSpace, subnetA), requestPool(t, pools, ipam.LocalSpace, subnetB)
+	docker.known = Known{
+		Networks: []Network{localNetwork(networkID, Subnet{Subnet: subnetA})},
+		Others:   map[driver.NetworkID][]netip.Prefix{"other": {subnetB}},
+	}
+	compareTwice(t, c)
+	if diff := cmp.Diff(map[string][]string{first: {}, second: {}}, held(pools)); diff != "" {
+		t.Errorf("pools (-want +got):\n%s", diff)
 	}
 }
 
@@ -155,5 +175,30 @@ func TestEmptyPoolWithoutNetworkIsReleased(t *testing.T) {
 	compareTwice(t, c)
 	if diff := cmp.Diff(map[string][]string{swarm: {}}, held(pools)); diff != "" {
 		t.Errorf("pools (-want +got):\n%s", diff)
+	}
+}
+
+// TestWhatIsOldEnough: in a hurry less has to be waited for, and nothing for what an earlier Docker daemon has begun.
+func TestWhatIsOldEnough(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	for _, tt := range []struct {
+		name  string
+		since time.Time
+		hurry bool
+		want  ages
+	}{
+		{"at the usual rate", ago(time.Second), false, ages{ago(time.Minute), ago(time.Minute)}},
+		{"in a hurry", time.Time{}, true, ages{ago(time.Minute), ago(30 * time.Second)}},
+		{"in a hurry, an old Docker", ago(time.Hour), true, ages{ago(time.Minute), ago(30 * time.Second)}},
+		{"in a hurry, a new Docker", ago(time.Second), true, ages{ago(time.Second), ago(time.Second)}},
+		{"in a hurry, a Docker after the reading", now.Add(1), true, ages{ago(time.Minute), ago(30 * time.Second)}},
+	} {
+		c := NewComparison(ComparisonOptions{
+			Networks: &fakeTracker{since: tt.since}, Timing: NewTiming(time.Minute), Log: quiet(),
+		})
+		if got := c.oldEnough(&reading{begun: now}, tt.hurry); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }

@@ -19,9 +19,10 @@ import (
 
 // Known is what Docker holds weave responsible for.
 type Known struct {
-	Drivers   []string   // the driver names under which Docker knows weave
-	Networks  []Network  // by id
-	Endpoints []Endpoint // by id
+	Drivers   []string                            // the driver names under which Docker knows weave
+	Networks  []Network                           // by id
+	Endpoints []Endpoint                          // by id
+	Others    map[driver.NetworkID][]netip.Prefix // subnets of the networks that have nothing to do with these names
 }
 
 // Network is a network whose driver or IPAM driver is weave.
@@ -72,7 +73,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 	if err := s.get(ctx, "/networks", &list); err != nil {
 		return Known{}, err
 	}
-	known := Known{Drivers: w.drivers}
+	known := Known{Drivers: w.drivers, Others: map[driver.NetworkID][]netip.Prefix{}}
 	if w.pluginID != "" {
 		plugin, _, err := s.pluginNames(ctx, w.pluginID)
 		if err != nil {
@@ -84,6 +85,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 	}
 	for _, n := range list {
 		if n.ConfigOnly || !slices.Contains(known.Drivers, n.Driver) && !slices.Contains(known.Drivers, n.IPAM.Driver) {
+			known.Others[driver.NetworkID(n.ID)] = n.subnets()
 			continue
 		}
 		if err := s.addNetwork(ctx, &known, n.ID); err != nil {
@@ -198,6 +200,17 @@ func (w wireNetwork) network() (Network, error) {
 		}
 	}
 	return n, nil
+}
+
+// subnets returns the subnets of a network of anybody's. A text that is no subnet is passed over, as none of weave's.
+func (w wireNetwork) subnets() []netip.Prefix {
+	out := []netip.Prefix{}
+	for _, c := range w.IPAM.Config {
+		if p, err := parsePrefix(c.Subnet); err == nil && p.IsValid() {
+			out = append(out, p.Masked())
+		}
+	}
+	return out
 }
 
 // subnet returns the subnet as Docker's IPAM uses it: Docker keeps prefixes and addresses as the user typed them, with

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/internal/mac"
 )
 
@@ -42,7 +43,7 @@ func dockerWithNetworks(t *testing.T) *fakeDocker {
 				"IPv6Address":"fd00:2::2/64"}}}`,
 		"n3": `{"Id":"n3","Name":"lan","Driver":"macvlan","IPAM":{"Driver":"weave"}}`,
 		"n4": `{"Id":"n4","Name":"bridge","Driver":"bridge",
-			"IPAM":{"Driver":"default","Config":[{"Subnet":"what's this?"}]}}`,
+			"IPAM":{"Driver":"default","Config":[{"Subnet":"what's this?"},{"Subnet":"172.17.0.1/16"}]}}`,
 		"n5": `{"Id":"n5","Name":"cfg","Driver":"null","ConfigOnly":true,"IPAM":{"Driver":"weave"}}`,
 	}
 	var list []string
@@ -75,6 +76,7 @@ func TestKnown(t *testing.T) {
 	}
 	want := Known{
 		Drivers: []string{"weave", "registry.example/weave:1"},
+		Others:  map[driver.NetworkID][]netip.Prefix{"n4": prefixes("172.17.0.0/16"), "n5": {}},
 		Networks: []Network{
 			{
 				ID: "n1", Name: "app", Driver: "weave", IPAMDriver: "weave", Scope: "local",

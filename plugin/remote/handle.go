@@ -55,7 +55,7 @@ func handle[Req, Resp any](r routes, level logrus.Level, call string, fn func(co
 		resp, err := fn(ctx, req)
 		log = log.WithField("took", time.Since(started))
 		if err != nil {
-			fail(w, log, call, err)
+			fail(w, log, call, r.rechecked(err))
 			return
 		}
 		body = reply(w, http.StatusOK, resp)
@@ -74,6 +74,22 @@ var clientErrors = []error{
 	driver.ErrInvalid, driver.ErrNotFound, driver.ErrConflict, driver.ErrFull,
 	ipam.ErrInvalid, ipam.ErrForeignAddress, ipam.ErrAddressInUse, ipam.ErrPoolOverlap, ipam.ErrPoolUnknown,
 	ipam.ErrPoolExhausted,
+}
+
+// outOfDateErrors are the errors of requests that contradict what weave tracks. Docker forgets networks and endpoints
+// without a call when it is killed, when its files are removed, or while weave is away; and an older state of weave's
+// lacks what was made since.
+var outOfDateErrors = []error{
+	driver.ErrNotFound, driver.ErrConflict,
+	ipam.ErrAddressInUse, ipam.ErrPoolOverlap, ipam.ErrPoolUnknown, ipam.ErrPoolExhausted,
+}
+
+// rechecked returns err. If what weave tracks may be the reason and be out of date, it has Docker asked, and says so.
+func (r routes) rechecked(err error) error {
+	if !slices.ContainsFunc(outOfDateErrors, func(kind error) bool { return errors.Is(err, kind) }) || !r.recheck() {
+		return err
+	}
+	return fmt.Errorf("%w (weave asks Docker now whether this is still so: if not, it works in some seconds)", err)
 }
 
 // fail answers a call with err and logs it: as a warning if the request caused it, otherwise as an error.

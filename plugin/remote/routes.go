@@ -45,17 +45,25 @@ type Options struct {
 	Pools    Pools         // required
 	Scope    string        // "local" or "global": where Docker keeps networks
 	Log      *logrus.Entry // required
+
+	// Recheck is called when a request contradicts what weave tracks, which may be out of date. It has weave compare
+	// itself with Docker in the background, and reports whether Docker can be asked. Optional.
+	Recheck func() bool
 }
 
 // routes are the calls that are answered.
 type routes struct {
-	mux *http.ServeMux
-	log *logrus.Entry
+	mux     *http.ServeMux
+	log     *logrus.Entry
+	recheck func() bool
 }
 
 // New returns the handler of all calls.
 func New(o Options) *http.ServeMux {
-	r := routes{http.NewServeMux(), o.Log}
+	r := routes{http.NewServeMux(), o.Log, o.Recheck}
+	if r.recheck == nil {
+		r.recheck = func() bool { return false }
+	}
 	r.addHandshake(o.Scope, o.Networks.DockerStarted)
 	r.addNetworks(o.Networks)
 	r.addPools(o.Pools)
@@ -65,7 +73,7 @@ func New(o Options) *http.ServeMux {
 // NewHandshake returns the handler of the calls that need neither networks nor pools. With these Docker can load the
 // plugin while weave still opens its state. Scope is as in Options.
 func NewHandshake(scope string, log *logrus.Entry) *http.ServeMux {
-	r := routes{http.NewServeMux(), log}
+	r := routes{http.NewServeMux(), log, func() bool { return false }}
 	r.addHandshake(scope, func() {})
 	return r.mux
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,6 +18,8 @@ import (
 	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 
+	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/plugin/remote/wiretest"
 )
 
@@ -254,4 +257,36 @@ func FuzzCall(f *testing.F) {
 			t.Errorf("status %d: %q", status, reply)
 		}
 	})
+}
+
+// TestRefusalHasDockerAsked: a request that contradicts what weave tracks has weave compare itself with Docker, and the
+// user is told so if Docker can be asked.
+func TestRefusalHasDockerAsked(t *testing.T) {
+	const hint = "weave asks Docker now"
+	for _, tt := range []struct {
+		err             error
+		reachable       bool
+		asked, isHinted bool
+	}{
+		{fmt.Errorf("request pool: %w", ipam.ErrPoolOverlap), true, true, true},
+		{fmt.Errorf("request pool: %w", ipam.ErrPoolOverlap), false, true, false},
+		{driver.ErrConflict, true, true, true},
+		{driver.ErrNotFound, true, true, true},
+		{ipam.ErrAddressInUse, true, true, true},
+		{ipam.ErrPoolUnknown, true, true, true},
+		{driver.ErrInvalid, true, false, false},
+		{errors.New("disk full"), true, false, false},
+		{nil, true, false, false},
+	} {
+		asked := 0
+		fake := &fakeBackend{hook: func(context.Context, string) error { return tt.err }}
+		h := New(Options{Networks: fake, Pools: fake, Scope: "local", Log: quiet(), Recheck: func() bool {
+			asked++
+			return tt.reachable
+		}})
+		_, body := post(h, "IpamDriver.RequestAddress", `{"PoolID":"p"}`)
+		if (asked == 1) != tt.asked || strings.Contains(body, hint) != tt.isHinted {
+			t.Errorf("%v: asked %d times, answer %s", tt.err, asked, body)
+		}
+	}
 }
