@@ -9,8 +9,8 @@ import (
 
 // setForwarding has the firewall let frames pass on the bridges of all tracked networks whose frames are not tagged and
 // on those that are left alone for the containers on them, and on no others of this state's. Several requests may do so
-// at once: each computes its set only when the earlier one is in place, so that no older set replaces a newer one. After
-// an error the firewall keeps trying until another set is wanted.
+// at once: each computes its set only when the earlier one is in place, so that no older set replaces a newer one.
+// After an error the firewall keeps trying until another set is wanted.
 func (d *Driver) setForwarding(ctx context.Context) error {
 	if err := d.forwarding.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for other changes of the firewall: %w", err)

@@ -41,7 +41,7 @@ func newOlderState(t *testing.T) *olderState {
 		t.Fatal(err)
 	}
 	r.start()
-	o := &olderState{rig: r, spec: newNetwork(secondID), sandbox: nstest.New(t)}
+	o := &olderState{rig: r, spec: underHostRules(secondID), sandbox: nstest.New(t)}
 	o.spec.Multicast = true
 	r.createNetwork(o.spec)
 	second, _ := r.createEndpoint(secondID, 2)

@@ -110,7 +110,8 @@ func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done 
 		t.Fatal(err)
 	}
 	return d, func() {
-		if err := errors.Join(d.Close(), kernel.Close(), programs.Close(), endpointStore.Close(), st.Close()); err != nil {
+		err := errors.Join(d.Close(), kernel.Close(), programs.Close(), endpointStore.Close(), st.Close())
+		if err != nil {
 			t.Error(err)
 		}
 	}
