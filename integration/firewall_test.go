@@ -17,7 +17,8 @@ func TestForwardPolicyDrop(t *testing.T) {
 	for _, backend := range []string{"nft", "legacy"} {
 		t.Run(backend, func(t *testing.T) {
 			h := firewalledHost(t, backend)
-			weaveNetwork(t, h, "app", "--internal", "--ipv6", "--subnet", "10.53.0.0/24", "--subnet", "fd53::/64")
+			weaveNetwork(t, h, "app", "--internal", "--ipv6", "--subnet", "10.53.0.0/24", "--subnet", "fd53::/64",
+				"-o", "works.weave.firewall=host")
 			h.Run(t, "--network", "app", "--name", "one")
 			h.Run(t, "--network", "app", "--name", "two", "--ip", "10.53.0.50", "--ip6", "fd53::50")
 			bridge := awaitEndpoints(t, h, 2)[0].Bridge
@@ -81,7 +82,7 @@ func firewalledHost(t *testing.T, backend string) *lab.Host {
 
 func TestRulesOfTheUserComeFirst(t *testing.T) {
 	h := firewalledHost(t, "nft")
-	weaveNetwork(t, h, "app", "--internal")
+	weaveNetwork(t, h, "app", "--internal", "-o", "works.weave.firewall=host")
 	h.Run(t, "--network", "app", "--name", "one")
 	h.Run(t, "--network", "app", "--name", "two")
 	ping(t, h, "one", "two")

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/weaveplugin/weave/integration/lab"
+)
+
+// ways are the values of the option that says whose rules apply to the frames inside a network.
+var ways = []string{"none", "host"}
+
+// TestRulesOfOthers: containers of one network reach each other under rules that other programs make, by either way.
+// Each check opens new connections: to connection tracking those of before would go on as they began.
+func TestRulesOfOthers(t *testing.T) {
+	h := firewalledHost(t, "nft")
+	for _, way := range ways {
+		weaveNetwork(t, h, "by-"+way, "--ipv6", "-o", "works.weave.firewall="+way, "--ipam-driver", "weave")
+		serve(t, h, "by-"+way)
+	}
+	for _, rule := range []string{
+		"iptables -t nat -A POSTROUTING -j MASQUERADE",
+		"ip6tables -t nat -A POSTROUTING -j MASQUERADE",
+		"iptables -t nat -I POSTROUTING -s 10.0.0.0/8 ! -o eth0 -j MASQUERADE",
+		"iptables -t raw -A PREROUTING -d 10.32.0.0/12 ! -i br-other -j DROP",
+	} {
+		h.Exec(t, "sh", "-c", strings.Replace(rule, " ", " -w ", 1))
+		for _, way := range ways {
+			fetch(t, h, "by-"+way, "under "+rule)
+		}
+	}
+}
+
+// TestRuleThatDockerLeft: Docker has lost its networks and left the rule that masquerades those of docker_gwbridge,
+// whose subnet a weave network has now.
+func TestRuleThatDockerLeft(t *testing.T) {
+	h := firewalledHost(t, "nft")
+	weaveNetwork(t, h, "first")
+	h.Run(t, "--network", "first")
+	if rules := h.Exec(t, "iptables", "-w", "-t", "nat", "-S", "POSTROUTING"); !strings.Contains(rules, "MASQUERADE") {
+		t.Fatalf("no rule that masquerades:\n%s", rules)
+	}
+	h.StopDocker(t)
+	h.Exec(t, "rm", "-rf", "/var/lib/docker/network")
+	h.Exec(t, "ip", "link", "del", "docker_gwbridge")
+	h.StartDocker(t)
+	h.Exec(t, "iptables", "-w", "-P", "FORWARD", "DROP")
+	for i, way := range ways {
+		// The rule that was left is `-s SUBNET ! -o docker_gwbridge -j MASQUERADE`, and there is no such bridge now.
+		subnet := []string{"172.18.0.0/24", "172.18.1.0/24"}[i]
+		weaveNetwork(t, h, "by-"+way, "--internal", "--subnet", subnet, "-o", "works.weave.firewall="+way)
+		serve(t, h, "by-"+way)
+		fetch(t, h, "by-"+way, "beside the rule that Docker left")
+	}
+}
+
+// serve runs a web server and a client on a network, which are named after it.
+func serve(t *testing.T, h *lab.Host, network string) {
+	t.Helper()
+	h.RunCommand(t, []string{"--network", network, "--name", network + "-web"}, "httpd", "-f", "-h", "/www")
+	h.Run(t, "--network", network, "--name", network+"-client")
+}
+
+// fetch fails the test if the client does not get the server's page over a new connection, or a ping is not answered.
+func fetch(t *testing.T, h *lab.Host, network, when string) {
+	t.Helper()
+	address := attachmentOf(t, h, network+"-web", network).IPAddress
+	page, err := h.DockerErr("exec", network+"-client", "wget", "-T", "5", "-qO-", "http://"+address+"/")
+	if err != nil || page != strings.TrimSpace(lab.Page) {
+		t.Errorf("network %s, %s: got %q: %v", network, when, page, err)
+	}
+	if err := pingErr(h, network+"-client", network+"-web"); err != nil {
+		t.Errorf("network %s, %s: %v", network, when, err)
+	}
+}
