@@ -67,7 +67,7 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 		return nw, err
 	}
 	d.log.WithField("network", nw.ID).Warn("adopting a network that Docker knows and the state does not")
-	if _, err := d.ensureNetworkBridge(nw); err != nil {
+	if _, err := d.ensureNetworkBridge(ctx, nw); err != nil {
 		return nw, err
 	}
 	d.tracked.setNetwork(nw)

@@ -91,7 +91,7 @@ func newMAC(others []Endpoint) mac.Address {
 
 // makeEndpoint writes the record, then makes the veth pair. If a step fails, those before it are undone.
 func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err error) {
-	bridge, err := d.ensureNetworkBridge(nw)
+	bridge, err := d.ensureNetworkBridge(ctx, nw)
 	if err != nil {
 		return err
 	}

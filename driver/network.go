@@ -96,7 +96,7 @@ func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network,
 
 // completeNetwork makes what the network lacks in the kernel, and marks it made.
 func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
-	if _, err := d.ensureNetworkBridge(nw); err != nil {
+	if _, err := d.ensureNetworkBridge(ctx, nw); err != nil {
 		return err
 	}
 	if nw.Phase == Going { // its rule is wanted again
