@@ -39,9 +39,17 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 			continue
 		}
 		ep.Network = nw.ID
-		if err := d.adoptEndpoint(ctx, nw, ep); err != nil {
+		if err := d.adoptEndpoint(ctx, ep); err != nil {
 			errs = append(errs, fmt.Errorf("adopt endpoint %s: %w", ep.ID, err))
 		}
+	}
+	// What is there may have been made by another version of weave, or in another way.
+	report, _, err := d.repair(ctx, nw.ID, nil)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("adopt network %s: %w", spec.ID, err))
+	}
+	for _, text := range report.Problems {
+		errs = append(errs, fmt.Errorf("adopt network %s: %s", spec.ID, text))
 	}
 	return errors.Join(errs...)
 }
@@ -68,17 +76,16 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 		return nw, err
 	}
 	d.log.WithField("network", nw.ID).Warn("adopting a network that Docker knows and the state does not")
-	if _, err := d.ensureNetworkBridge(nw); err != nil {
+	if _, err := d.ensureNetworkBridge(ctx, nw); err != nil {
 		return nw, err
 	}
-	nw.Tagged = d.tags(nw) == nil
 	d.tracked.setNetwork(nw)
 	d.left.dropNetwork(nw.ID)
 	return nw, nil
 }
 
 // adoptEndpoint tracks an endpoint whose host end is there; without one it does nothing.
-func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, adopted AdoptedEndpoint) error {
+func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) error {
 	if err := adopted.check(); err != nil {
 		return err
 	}
@@ -99,9 +106,6 @@ func (d *Driver) adoptEndpoint(ctx context.Context, nw Network, adopted AdoptedE
 		return err
 	}
 	if err := d.takeOver(ctx, ep, link); err != nil {
-		return err
-	}
-	if err := d.links.setPrograms(link, portOf(nw, ep)); err != nil {
 		return err
 	}
 	d.tracked.addEndpoint(ep)

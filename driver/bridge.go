@@ -3,43 +3,49 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/driver/tc"
 )
 
 // bridge describes a network's bridge.
 type bridge struct {
-	Name    string
-	OwnName string // the name that weave gives by itself; Name may be the user's choice
-	Alias   alias
-	MTU     int
+	wanted
+	OwnName string // the name that weave gives by itself; the bridge's name may be the user's choice
 }
 
 func (d *Driver) bridgeOf(nw Network) bridge {
-	return bridge{Name: nw.Bridge, OwnName: bridgeName(nw.ID), Alias: networkAlias(d.stateID, nw.ID), MTU: nw.MTU}
+	return bridge{wantedBridge(d.stateID, nw), bridgeName(nw.ID)}
+}
+
+// wantedBridge is the network's bridge as weave makes it.
+func wantedBridge(stateID string, nw Network) wanted {
+	return wanted{
+		name: nw.Bridge, kind: "bridge", alias: networkAlias(stateID, nw.ID), mtu: nw.MTU, programs: tc.AtBridge(),
+	}
 }
 
 // ensureNetworkBridge returns the network's bridge, made or repaired if it is weave's own.
-func (d *Driver) ensureNetworkBridge(nw Network) (netlink.Link, error) {
+func (d *Driver) ensureNetworkBridge(ctx context.Context, nw Network) (*hostLink, error) {
 	if !nw.Foreign {
-		return d.links.ensureBridge(d.bridgeOf(nw))
+		return d.links.ensureBridge(ctx, d.bridgeOf(nw))
 	}
-	link, err := findLink(nw.Bridge)
+	link, err := findHostLink(nw.Bridge)
 	switch {
 	case err != nil:
 		return nil, err
-	case link == nil || link.Type() != "bridge":
+	case !isBridge(link):
 		return nil, errForeignBridgeGone(nw.Bridge)
 	}
 	return link, nil
 }
+
+// isBridge reports whether a link is there and is a bridge.
+func isBridge(link *hostLink) bool { return link != nil && link.Type() == "bridge" }
 
 func errForeignBridgeGone(name string) error {
 	return fmt.Errorf("%w: bridge %s, which is not weave's own, is gone: make it again (ip link add %s type bridge)",
@@ -53,43 +59,57 @@ func (d *Driver) removeNetworkBridge(nw Network) error {
 		return nil
 	}
 	b := d.bridgeOf(nw)
-	if err := d.links.removeOurs(b.OwnName, "bridge", b.Alias); err != nil || b.Name == b.OwnName {
+	if err := d.links.removeOurs(b.OwnName, "bridge", b.alias); err != nil || b.name == b.OwnName {
 		return err
 	}
-	return d.links.removeOurs(b.Name, "bridge", b.Alias)
+	return d.links.removeOurs(b.name, "bridge", b.alias)
 }
 
 // ensureBridge makes the bridge, or repairs the one that is there. A link that is no bridge, or that carries somebody
 // else's alias, is ErrConflict.
-func (l links) ensureBridge(b bridge) (netlink.Link, error) {
-	link, err := findLink(b.Name)
-	if err != nil {
+func (l links) ensureBridge(ctx context.Context, b bridge) (*hostLink, error) {
+	link, err := l.findBridge(b)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if link == nil {
+	case link == nil:
 		if link, err = l.addBridge(b); err != nil {
-			return nil, fmt.Errorf("make bridge %s: %w", b.Name, err)
+			return nil, fmt.Errorf("make bridge %s: %w", b.name, err)
 		}
-	} else if err := checkOurs(link, "bridge", b.Alias); err != nil {
-		return nil, err
-	}
-	if link.Attrs().Flags&net.FlagUp == 0 {
-		if err := l.isolateHost(b.Name); err != nil {
-			return nil, fmt.Errorf("bridge %s: isolate the host from it: %w", b.Name, err)
-		}
-		if err := l.setBridgeProgram(link); err != nil {
+	case len(b.faults(link)) > 0: // if so, all that bears on it is worth a look
+		all, err := listHostLinks(ctx)
+		if err != nil {
 			return nil, err
 		}
+		if now := all[link.Attrs().Name]; now != nil && now.Attrs().Index == link.Attrs().Index {
+			link = now
+		}
 	}
-	if err := l.setUp(link, b.Alias, b.MTU); err != nil {
-		return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
+	if err := l.mend(link, b.wanted, nil); err != nil {
+		return nil, fmt.Errorf("bridge %s: %w", b.name, err)
 	}
 	return link, nil
 }
 
+// findBridge returns the bridge, also if somebody has renamed it, or nil.
+func (l links) findBridge(b bridge) (*hostLink, error) {
+	made := l.made.of(b.name)
+	link, err := findHostLink(b.name)
+	if err == nil && link == nil && made != 0 {
+		link, err = findHostLinkAt(made)
+	}
+	switch {
+	case err != nil || link == nil:
+		return nil, err
+	case link.Attrs().Name != b.name && link.Attrs().Alias != b.alias.String():
+		return nil, nil // another link has the index
+	}
+	return link, checkOurs(link, b.kind, b.alias, made)
+}
+
 // addBridge makes a bridge. A bridge that the user has named gets that name last, after its alias. So even after a
 // crash a bridge with that name and no alias is the user's own.
-func (l links) addBridge(b bridge) (netlink.Link, error) {
+func (l links) addBridge(b bridge) (*hostLink, error) {
 	link, err := findLink(b.OwnName) // a crash may have left it
 	if err != nil {
 		return nil, err
@@ -100,42 +120,22 @@ func (l links) addBridge(b bridge) (netlink.Link, error) {
 		if err := netlink.LinkAdd(link); err != nil {
 			return nil, err
 		}
-	} else if err := checkOurs(link, "bridge", b.Alias); err != nil {
+	} else if err := checkOurs(link, b.kind, b.alias, 0); err != nil {
 		return nil, err
 	}
-	if b.Name == b.OwnName {
-		return link, nil
-	}
-	l.step("set alias")
-	if err := netlink.LinkSetAlias(link, b.Alias.String()); err != nil {
-		return nil, fmt.Errorf("set alias: %w", err)
-	}
-	l.step("name bridge")
-	if err := netlink.LinkSetName(link, b.Name); err != nil {
-		return nil, fmt.Errorf("name it: %w", err)
-	}
-	return netlink.LinkByIndex(link.Attrs().Index)
-}
-
-// hostIsolation are the settings of a bridge that keep the host itself apart from its network: the host accepts no
-// router advertisement, answers no ARP request and receives no packet. Frames from port to port still pass.
-var hostIsolation = []struct{ path, value string }{
-	{"/proc/sys/net/ipv6/conf/%s/accept_ra", "0"},
-	{"/proc/sys/net/ipv6/conf/%s/disable_ipv6", "1"},
-	{"/proc/sys/net/ipv4/conf/%s/arp_ignore", "8"},
-	{"/proc/sys/net/ipv4/conf/%s/rp_filter", "1"}, // drops every packet, since no route leads back
-}
-
-// isolateHost keeps containers from reaching the host's addresses, and from giving it addresses and a default route by
-// a router advertisement. A host without IPv6 has no settings for that and needs none. In a managed plugin /proc/sys
-// is read-only, so the settings are written in the /proc of the host's root.
-func (l links) isolateHost(bridge string) error {
-	for _, s := range hostIsolation {
-		path := filepath.Join("/", l.root, fmt.Sprintf(s.path, bridge))
-		err := os.WriteFile(path, []byte(s.value), 0)
-		if err != nil && !(errors.Is(err, fs.ErrNotExist) && strings.Contains(s.path, "/ipv6/")) {
-			return err
+	if b.name != b.OwnName {
+		l.step("set alias")
+		if err := netlink.LinkSetAlias(link, b.alias.String()); err != nil {
+			return nil, fmt.Errorf("set alias: %w", err)
+		}
+		l.step("name bridge")
+		if err := netlink.LinkSetName(link, b.name); err != nil {
+			return nil, fmt.Errorf("name it: %w", err)
 		}
 	}
-	return nil
+	made, err := findHostLinkAt(link.Attrs().Index)
+	if err == nil && made == nil {
+		err = errors.New("it is gone already")
+	}
+	return made, err
 }

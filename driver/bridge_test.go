@@ -77,7 +77,9 @@ func TestNamedBridgeAfterCrash(t *testing.T) {
 		return
 	}
 	r := newRig(t)
-	r.createNetwork(onBridge(netID, "br-app"))
+	spec := onBridge(netID, "br-app")
+	spec.Firewall = FirewallHost
+	r.createNetwork(spec)
 	for _, half := range []string{"made", "with its alias"} {
 		r.stop()
 		if err := netlink.LinkDel(mustLink(t, "br-app")); err != nil {

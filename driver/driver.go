@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
@@ -57,6 +58,9 @@ type Driver struct {
 	removals   removals
 	docker     *dockerRun
 	deleted    deletedEndpoints
+	changed    *changes // links that somebody may have changed
+	contests   contests
+	history    history
 }
 
 // New checks the options and makes a Driver. Reconcile must have returned before Docker's calls are made.
@@ -80,9 +84,14 @@ func New(o Options) (*Driver, error) {
 	return &Driver{
 		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, kernel: o.Kernel,
 		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step,
-		links:      links{o.Step, string(o.Launcher.Sandboxes()), o.Programs},
+		links: links{
+			step: o.Step, root: string(o.Launcher.Sandboxes()), tc: o.Programs,
+			made: &indexes{byName: map[string]int{}},
+		},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),
+		changed: newChanges(), contests: contests{list: map[propertyOf]contest{}},
+		history: history{told: map[NetworkID][]string{}},
 	}, nil
 }
 
@@ -102,8 +111,8 @@ func (d *Driver) Close() error {
 	return nil
 }
 
-// Run follows the carrier of the host ends, has sandboxes configured and keeps the firewall's rules in place, until
-// ctx ends.
+// Run follows the carrier of the host ends, has sandboxes configured and keeps links and the firewall's rules as weave
+// makes them, until ctx ends.
 func (d *Driver) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -111,6 +120,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	defer group.Wait()
 	group.Go(func() { newConfigurator(d).run(ctx) })
 	group.Go(func() { d.watchLinks(ctx) })
+	group.Go(func() { (&keeper{d, map[NetworkID]time.Time{}}).run(ctx) })
 	err := d.firewall.Run(ctx)
 	cancel()
 	return err

@@ -93,7 +93,7 @@ func newMAC(others []Endpoint) mac.Address {
 
 // makeEndpoint writes the record, then makes the veth pair. If a step fails, those before it are undone.
 func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err error) {
-	bridge, err := d.ensureNetworkBridge(nw)
+	bridge, err := d.ensureNetworkBridge(ctx, nw)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 	}
 	pair := veth{
 		HostEnd: ep.HostEnd, ContainerEnd: containerEndName(ep.ID), Alias: endpointAlias(d.stateID, ep.ID),
-		MAC: ep.MAC, MTU: nw.MTU, Bridge: bridge, Programs: portOf(nw, ep),
+		MAC: ep.MAC, MTU: nw.MTU, Bridge: bridge, Port: portOf(nw, ep),
 	}
 	link, err := d.links.addVeth(pair)
 	if err != nil {

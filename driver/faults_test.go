@@ -13,9 +13,10 @@ import (
 	"github.com/weaveplugin/weave/internal/nstest"
 )
 
-// fault makes the n-th step of a request fail: a write, because the request's context ends, and a change of the kernel,
+// injected makes the n-th step of a request fail: a write, because the request's context ends, and a change of the
+// kernel,
 // because the thread has lost CAP_NET_ADMIN until the next step.
-type fault struct {
+type injected struct {
 	t       *testing.T
 	n       int // counts down to 0
 	cancel  context.CancelFunc
@@ -23,15 +24,15 @@ type fault struct {
 	restore func()
 }
 
-// failAt returns a context for one request on the rig, whose n-th step will fail, and the fault.
-func (r *rig) failAt(n int) (context.Context, *fault) {
+// failAt returns a context for one request on the rig, whose n-th step will fail, and what makes it fail.
+func (r *rig) failAt(n int) (context.Context, *injected) {
 	ctx, cancel := context.WithCancel(r.t.Context())
-	f := &fault{t: r.t, n: n, cancel: cancel, restore: func() {}}
+	f := &injected{t: r.t, n: n, cancel: cancel, restore: func() {}}
 	r.step, r.links.step = f.step, f.step
 	return ctx, f
 }
 
-func (f *fault) step(name string) {
+func (f *injected) step(name string) {
 	f.restore()
 	f.n--
 	if f.n != 0 {
@@ -46,7 +47,7 @@ func (f *fault) step(name string) {
 }
 
 // end must be called after the request. It reports whether a step has failed.
-func (f *fault) end() bool {
+func (f *injected) end() bool {
 	f.restore()
 	f.cancel()
 	return f.name != ""

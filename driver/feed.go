@@ -23,6 +23,8 @@ const (
 	EndpointShed    ChangeKind = "endpoint-shed" // it has given addresses away while it is in its sandbox
 	EndpointLeft    ChangeKind = "endpoint-left"
 	EndpointDeleted ChangeKind = "endpoint-deleted"
+	Drifted         ChangeKind = "drifted"  // another program has changed a link of a network, or removed it
+	Repaired        ChangeKind = "repaired" // weave has put that right
 )
 
 // Change is one change of what the driver tracks.
@@ -32,6 +34,7 @@ type Change struct {
 	Kind     ChangeKind
 	Network  Network  // after the change, or what it was before it was removed; zero for changes of endpoints
 	Endpoint Endpoint // likewise; zero for changes of networks
+	What     string   // of Drifted and Repaired: the link, and what is or was wrong, "bridge wv-...: down"
 }
 
 // Snapshot is everything that the driver tracks at one moment, but for networks that are being made.

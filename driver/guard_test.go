@@ -57,6 +57,8 @@ func TestRouterAdvertisements(t *testing.T) {
 				t.Errorf("accept_ra is %s, want the kernel's 1", got)
 			}
 
+			awaitPath(t, hostile, victim)
+
 			// Frames arrive in the order in which they are sent: once the victim has seen the last one, which is of
 			// another kind, it has seen all that will come.
 			marks := listenFor(t, victim, markProtocol)
@@ -91,6 +93,17 @@ func advertisements() [][]byte {
 	return [][]byte{plain, tagged, twice, options}
 }
 
+// awaitPath waits until frames arrive: the kernel lets a port forward a moment after its carrier has come up.
+func awaitPath(t *testing.T, from, to *nstest.NS) {
+	t.Helper()
+	frames := listenFor(t, to, markProtocol)
+	eventually(t, "a frame arrives", func() bool {
+		from.Do(t, func() error { return sendFrame(mustLink(t, "eth0"), markFrame()) })
+		n, _, err := unix.Recvfrom(frames, make([]byte, 100), unix.MSG_DONTWAIT)
+		return err == nil && n > 0
+	})
+}
+
 // markProtocol is an EtherType for experiments (IEEE 802).
 const markProtocol = 0x88b5
 
@@ -104,10 +117,35 @@ func listenFor(t *testing.T, ns *nstest.NS, protocol uint16) int {
 	t.Helper()
 	fd := -1
 	ns.Do(t, func() (err error) {
-		big := int(protocol>>8 | protocol<<8)
-		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, big)
+		fd, err = packetSocket(protocol)
 		return err
 	})
+	return prepared(t, fd)
+}
+
+// listenOn returns a packet socket for the frames that arrive at a link of the host's.
+func listenOn(t *testing.T, link string) int {
+	t.Helper()
+	fd, err := packetSocket(markProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := &unix.SockaddrLinklayer{Protocol: bigEndian(markProtocol), Ifindex: mustLink(t, link).Attrs().Index}
+	if err := unix.Bind(fd, all); err != nil {
+		t.Fatal(err)
+	}
+	return prepared(t, fd)
+}
+
+func bigEndian(n uint16) uint16 { return n>>8 | n<<8 }
+
+func packetSocket(protocol uint16) (int, error) {
+	return unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(bigEndian(protocol)))
+}
+
+// prepared has a packet socket tell of VLAN tags, and give up after a while.
+func prepared(t *testing.T, fd int) int {
+	t.Helper()
 	t.Cleanup(func() { unix.Close(fd) })
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
 		t.Fatal(err)
@@ -223,6 +261,7 @@ func TestContainersSeeNoTag(t *testing.T) {
 		return
 	}
 	c := newTwoContainers(t, newNetwork(netID))
+	awaitPath(t, c.one, c.two)
 	own := markFrame()
 	ownTag := append(append(append([]byte{}, own[:12]...), 0x81, 0x00, 0x00, 0x07), own[12:]...)
 	for name, tt := range map[string]struct {

@@ -118,7 +118,7 @@ func (l *leftovers) dropNetwork(id NetworkID) {
 }
 
 // leftProblems returns a problem for each endpoint that is still left alone.
-func (d *Driver) leftProblems(links map[string]netlink.Link) []problem {
+func (d *Driver) leftProblems(links map[string]*hostLink) []problem {
 	var out []problem
 	for _, ep := range d.left.endpoints() {
 		if links[ep.HostEnd] != nil {

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -74,16 +74,18 @@ type links struct {
 	step func(name string) // called before each change of the kernel
 	root string            // root directory of the host, for its /proc
 	tc   *tc.Programs
+	made *indexes // of links that were as weave makes them
 }
 
 // checkOurs returns ErrConflict for a link of another kind, and for one whose alias says that it is for something else.
 // Only a link with a name that weave gives by itself may have no alias yet: a crash can come before the alias is set.
-func checkOurs(link netlink.Link, kind string, want alias) error {
+// A link with the index made, if that is not 0, is weave's: somebody has changed its alias.
+func checkOurs(link netlink.Link, kind string, want alias, made int) error {
 	a := link.Attrs()
 	if link.Type() != kind {
 		return fmt.Errorf("%w: link %s is a %s, not a %s: remove or rename it", ErrConflict, a.Name, link.Type(), kind)
 	}
-	if a.Alias == "" && isOwnName(a.Name) {
+	if a.Alias == "" && isOwnName(a.Name) || a.Index == made {
 		return nil
 	}
 	if got, ok := parseAlias(a.Alias); !ok || !got.sameSubject(want) {
@@ -93,49 +95,18 @@ func checkOurs(link netlink.Link, kind string, want alias) error {
 	return nil
 }
 
-// addrGenNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h: the link gets no link-local address by itself.
-const addrGenNone = 1
-
-// setUp gives a bridge or a host end its alias and MTU, and sets it up without any address: over a link-local one every
-// container could reach the host. The alias has a message of its own, since the kernel ignores an alias in the message
-// that makes a link.
-func (l links) setUp(link netlink.Link, alias alias, mtu int) error {
-	a := link.Attrs()
-	if a.Alias != alias.String() {
-		l.step("set alias")
-		if err := netlink.LinkSetAlias(link, alias.String()); err != nil {
-			return fmt.Errorf("set alias: %w", err)
-		}
-	}
-	if a.MTU != mtu {
-		l.step("set mtu")
-		if err := netlink.LinkSetMTU(link, mtu); err != nil {
-			return fmt.Errorf("set mtu %d: %w", mtu, err)
-		}
-	}
-	if a.Flags&net.FlagUp != 0 {
-		return nil
-	}
-	l.step("turn link-local addresses off")
-	err := netlink.LinkSetIP6AddrGenMode(link, addrGenNone)
-	// A host without IPv6 refuses the mode, and needs none.
-	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("turn link-local addresses off: %w", err)
-	}
-	l.step("set up")
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("set up: %w", err)
-	}
-	return nil
-}
-
 // removeOurs removes the link of that name if checkOurs says that it is weave's. Somebody else's link stays, and a
 // name that no link has is no error. Removing one end of a veth pair removes both, and waits some 15 ms for the
 // kernel's grace period.
 func (l links) removeOurs(name, kind string, alias alias) error {
+	made := l.made.of(name)
 	link, err := findLink(name)
-	if err != nil || link == nil || checkOurs(link, kind, alias) != nil {
+	switch {
+	case err != nil:
 		return err
+	case link == nil || checkOurs(link, kind, alias, made) != nil:
+		l.made.forget(name)
+		return nil
 	}
 	return l.remove(link)
 }
@@ -146,5 +117,32 @@ func (l links) remove(link netlink.Link) error {
 	if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("delete link %s: %w", link.Attrs().Name, err)
 	}
+	l.made.forget(link.Attrs().Name)
 	return nil
+}
+
+// indexes has the indexes of links that were as weave makes them, by name. So weave knows its own when somebody changes
+// the alias or the name. It may be used by several goroutines.
+type indexes struct {
+	mu     sync.Mutex
+	byName map[string]int
+}
+
+// of returns the index that the link of that name had, 0 if that is not known.
+func (x *indexes) of(name string) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.byName[name]
+}
+
+func (x *indexes) note(name string, index int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.byName[name] = index
+}
+
+func (x *indexes) forget(name string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.byName, name)
 }

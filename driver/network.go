@@ -106,10 +106,12 @@ func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network,
 
 // completeNetwork makes what the network lacks in the kernel, and marks it made.
 func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
-	if _, err := d.ensureNetworkBridge(nw); err != nil {
+	if _, err := d.ensureNetworkBridge(ctx, nw); err != nil {
 		return err
 	}
-	if nw.Phase != Made {
+	if now, ok := d.tracked.network(nw.ID); ok && now.Phase == Made {
+		nw.Tagged = now.Tagged
+	} else {
 		nw.Tagged = d.tags(nw) == nil
 		d.tracked.setNetwork(nw)
 	}

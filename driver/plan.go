@@ -3,12 +3,10 @@
 package driver
 
 import (
+	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
-
-	"github.com/vishvananda/netlink"
 )
 
 // plan is what has to be done so that the kernel has what the records say. Making a plan changes nothing, and applying
@@ -37,10 +35,15 @@ const (
 // step is one thing to do. Which of the fields are set follows from the action.
 type step struct {
 	action   action
-	network  Network      // of all but removeEndpoint and removeLink
-	endpoint Endpoint     // of removeEndpoint and ensureHostEnd
-	link     netlink.Link // of removeLink and ensureHostEnd
+	network  Network   // of all but removeEndpoint and removeLink
+	endpoint Endpoint  // of removeEndpoint and ensureHostEnd
+	link     *hostLink // of removeLink and ensureHostEnd, and of ensureBridge if the bridge is there
+	faults   []fault   // of ensureBridge and ensureHostEnd: what is wrong
+	held     []string  // properties that are to be left as they are: see contests
 }
+
+// leavesOut reports whether the step is to leave a property as it is.
+func (s step) leavesOut(property string) bool { return slices.Contains(s.held, property) }
 
 // subject names what the step is about.
 func (s step) subject() string {
@@ -58,6 +61,14 @@ func (s step) subject() string {
 	}
 }
 
+// wrong tells what is wrong that the step puts right.
+func (s step) wrong() error {
+	if s.action == giveUpBridge {
+		return errors.New("somebody else has made it again")
+	}
+	return errors.New(texts(s.faults))
+}
+
 // problem is something that is wrong, and what a user can do about it.
 type problem struct {
 	subject string // "endpoint 3345ac49..."
@@ -71,7 +82,10 @@ type world struct {
 	stateID   string
 	networks  []Network
 	endpoints []endpointRecord
-	links     map[string]netlink.Link   // the host's, by name
+	links     map[string]*hostLink      // the host's, by name
+	thorough  bool                      // all links are there, with all that is known of them
+	tags      func(Network) error       // why a network's frames are not to be tagged, whatever its bridge's ports
+	made      func(name string) int     // index that weave's link of that name had, 0 if that is not known
 	alive     func(sandbox string) bool // reports whether a sandbox is there
 }
 
@@ -120,21 +134,42 @@ func (w world) plan() plan {
 // gone, and Docker makes new endpoints. If somebody has deleted the pair of a running container, the sandbox is still
 // there: the endpoint is kept, so that listings show what it lacks.
 func (w world) isPresent(ep Endpoint) bool {
-	return w.links[ep.HostEnd] != nil || ep.Sandbox != "" && w.alive(ep.Sandbox)
+	return w.find(wantedHostEnd(w.stateID, Network{}, ep)) != nil || ep.Sandbox != "" && w.alive(ep.Sandbox)
 }
 
-// claimed returns the names of the links that records name. A bridge that the user has named is made under weave's own
-// name for it; until it is renamed, that name is claimed, too.
+// find returns the link that is to be as wanted: the one of that name or, if there is none, the one that has the alias
+// and that somebody has renamed.
+func (w world) find(want wanted) *hostLink {
+	if link := w.links[want.name]; link != nil {
+		return link
+	}
+	text := want.alias.String()
+	for _, link := range w.links {
+		if link.Attrs().Alias == text && link.Type() == want.kind {
+			return link
+		}
+	}
+	return nil
+}
+
+// claimed returns the names of the links that records name, also those that somebody has given them since. A bridge
+// that the user has named is made under weave's own name for it; until it is renamed, that name is claimed, too.
 func (w world) claimed() map[string]bool {
 	names := map[string]bool{}
+	claim := func(want wanted) {
+		names[want.name] = true
+		if link := w.find(want); link != nil {
+			names[link.Attrs().Name] = true
+		}
+	}
 	for _, nw := range w.networks {
-		names[nw.Bridge] = true
+		claim(wantedBridge(w.stateID, nw))
 		if w.links[nw.Bridge] == nil {
 			names[bridgeName(nw.ID)] = true
 		}
 	}
 	for _, r := range w.endpoints {
-		names[r.HostEnd] = true
+		claim(wantedHostEnd(w.stateID, Network{}, r.Endpoint))
 	}
 	return names
 }
@@ -171,8 +206,8 @@ func (w world) planUnclaimed(p *plan, claimed map[string]bool) {
 }
 
 // unclaimed returns the links of a kind that carry this state's alias and have no claimed name, in the order of names.
-func (w world) unclaimed(kind string, claimed map[string]bool) []netlink.Link {
-	var out []netlink.Link
+func (w world) unclaimed(kind string, claimed map[string]bool) []*hostLink {
+	var out []*hostLink
 	for _, name := range slices.Sorted(maps.Keys(w.links)) {
 		link := w.links[name]
 		a, ok := parseAlias(link.Attrs().Alias)
@@ -184,7 +219,7 @@ func (w world) unclaimed(kind string, claimed map[string]bool) []netlink.Link {
 }
 
 // hasPort reports whether a bridge has a port that is not among the removed links.
-func (w world) hasPort(bridge netlink.Link, removed map[string]bool) bool {
+func (w world) hasPort(bridge *hostLink, removed map[string]bool) bool {
 	for name, link := range w.links {
 		if link.Attrs().MasterIndex == bridge.Attrs().Index && !removed[name] {
 			return true
@@ -194,9 +229,16 @@ func (w world) hasPort(bridge netlink.Link, removed map[string]bool) bool {
 }
 
 // inUse is the problem of a link that containers use though no record names it.
-func inUse(link netlink.Link, kind string) problem {
+func inUse(link *hostLink, kind string) problem {
 	return problem{"link " + link.Attrs().Name, fmt.Errorf(
 		"a container uses it, and its record is gone: it is left alone, and taken over if Docker knows its %s", kind)}
+}
+
+// inOrder reports whether nothing is wrong with a network and these endpoints of it.
+func (w world) inOrder(nw Network, endpoints []Endpoint) bool {
+	var p plan
+	w.planNetwork(&p, nw, endpoints)
+	return len(p.steps)+len(p.problems) == 0 && p.networks[0].Tagged == nw.Tagged
 }
 
 // planNetwork plans for a network that is kept, with its endpoints that are. It looks at nothing else, so it can be
@@ -206,70 +248,75 @@ func (w world) planNetwork(p *plan, nw Network, endpoints []Endpoint) {
 		nw.Foreign = true
 		p.steps = append(p.steps, step{action: giveUpBridge, network: nw})
 	}
+	bridge := w.find(wantedBridge(w.stateID, nw))
+	nw.Tagged = w.tagged(nw, bridge)
 	p.networks = append(p.networks, nw)
-	w.planBridge(p, nw)
+	w.planBridge(p, nw, bridge)
 	for _, ep := range endpoints {
 		p.endpoints = append(p.endpoints, ep)
-		w.planHostEnd(p, nw, ep)
+		w.planHostEnd(p, nw, ep, bridge)
 	}
+}
+
+// tagged reports whether the frames of a network are to be tagged. On a bridge with a port that is not weave's they are
+// not, since the tags would leave the host there.
+func (w world) tagged(nw Network, bridge *hostLink) bool {
+	if !w.thorough {
+		return nw.Tagged
+	}
+	return w.tags(nw) == nil && (bridge == nil || bridge.portMTU == 0)
 }
 
 // becameForeign reports whether a bridge that the user has named, and weave has made, now belongs to somebody else:
 // after a reboot the host's own configuration may make it before weave does. A bridge of weave's own never has that
-// name without its alias.
+// name without its alias, unless somebody has taken the alias from it.
 func (w world) becameForeign(nw Network) bool {
 	link := w.links[nw.Bridge]
-	return link != nil && nw.Bridge != bridgeName(nw.ID) && link.Attrs().Alias == ""
+	return link != nil && nw.Bridge != bridgeName(nw.ID) && link.Attrs().Alias == "" &&
+		link.Attrs().Index != w.made(nw.Bridge)
 }
 
-func (w world) planBridge(p *plan, nw Network) {
-	link := w.links[nw.Bridge]
+func (w world) planBridge(p *plan, nw Network, bridge *hostLink) {
 	switch {
-	case nw.Foreign && !isBridge(link):
+	case nw.Foreign && isBridge(bridge): // somebody else's, who may do with it as he likes
+	case nw.Foreign:
 		p.problems = append(p.problems, problem{"network " + string(nw.ID), errForeignBridgeGone(nw.Bridge)})
-	case !nw.Foreign && (link == nil || !inOrder(link, networkAlias(w.stateID, nw.ID), nw.MTU, 0)):
-		p.steps = append(p.steps, step{action: ensureBridge, network: nw})
+	case bridge == nil:
+		p.steps = append(p.steps, step{action: ensureBridge, network: nw, faults: []fault{missing}})
+	default:
+		w.planLink(p, wantedBridge(w.stateID, nw), step{action: ensureBridge, network: nw, link: bridge})
 	}
 }
 
-// isBridge reports whether a link is there and is a bridge.
-func isBridge(link netlink.Link) bool { return link != nil && link.Type() == "bridge" }
+// missing is the fault of a bridge that is not there.
+var missing = fault{"existence", "missing"}
 
 // planHostEnd plans for an endpoint's host end. One that is missing can't be made again, since the container end is
 // gone with it.
-func (w world) planHostEnd(p *plan, nw Network, ep Endpoint) {
-	link, bridge := w.links[ep.HostEnd], w.links[nw.Bridge]
-	want := endpointAlias(w.stateID, ep.ID)
-	subject := "endpoint " + string(ep.ID)
+func (w world) planHostEnd(p *plan, nw Network, ep Endpoint, bridge *hostLink) {
+	want := wantedHostEnd(w.stateID, nw, ep)
+	if isBridge(bridge) {
+		want.bridge = bridge
+	}
+	link := w.find(want)
 	switch {
 	case !w.isPresent(ep): // its container has ended, too: Docker deletes it or has forgotten it
-		return
 	case link == nil:
-		p.problems = append(p.problems, problem{subject, fmt.Errorf(
+		p.problems = append(p.problems, problem{"endpoint " + string(ep.ID), fmt.Errorf(
 			"host end %s is gone: disconnect the container from network %s and connect it again", ep.HostEnd, nw.ID)})
-		return
-	case nw.Foreign && !isBridge(bridge): // that is a problem already
-		return
-	case bridge != nil && inOrder(link, want, bridge.Attrs().MTU, bridge.Attrs().Index):
-		return
+	case nw.Foreign && want.bridge == nil: // that is a problem already
+	default:
+		w.planLink(p, want, step{action: ensureHostEnd, network: nw, endpoint: ep, link: link})
 	}
-	if err := checkOurs(link, "veth", want); err != nil {
-		p.problems = append(p.problems, problem{subject, err})
-		return
-	}
-	p.steps = append(p.steps, step{action: ensureHostEnd, network: nw, endpoint: ep, link: link})
 }
 
-// inOrder reports whether a link is as weave makes it: a host end if master is its bridge's index, a bridge if it is 0.
-// The MTU of a host end is not compared: it is the network's, while the bridge may have a lower one because of a port
-// that somebody else has added. Nor is the master of a bridge: somebody may have put it into a VRF, which weave leaves.
-func inOrder(link netlink.Link, alias alias, mtu, master int) bool {
-	a := link.Attrs()
-	if a.Alias != alias.String() || a.Flags&net.FlagUp == 0 {
-		return false
+// planLink plans for a link that is there: the step is to make it as wanted.
+func (w world) planLink(p *plan, want wanted, s step) {
+	if err := checkOurs(s.link, want.kind, want.alias, w.made(want.name)); err != nil {
+		p.problems = append(p.problems, problem{s.subject(), err})
+		return
 	}
-	if master == 0 {
-		return a.MTU == mtu
+	if s.faults = want.faults(s.link); len(s.faults) > 0 {
+		p.steps = append(p.steps, s)
 	}
-	return a.MasterIndex == master
 }

@@ -54,6 +54,9 @@ func hostEndLink(changes ...func(*netlink.LinkAttrs)) netlink.Link {
 	return &netlink.Veth{LinkAttrs: a}
 }
 
+// told is a link of which the kernel tells no more than the netlink library reads.
+func told(link netlink.Link) *hostLink { return &hostLink{Link: link, genMode: -1} }
+
 func TestPlan(t *testing.T) {
 	down := func(a *netlink.LinkAttrs) { a.Flags = 0 }
 	noMaster := func(a *netlink.LinkAttrs) { a.MasterIndex = 0 }
@@ -116,7 +119,7 @@ func TestPlan(t *testing.T) {
 			name:     "host end of somebody else",
 			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
 			links: []netlink.Link{bridgeLink(), hostEndLink(alias("uplink"))},
-			want:  []string{"!endpoint " + string(epID) + ": conflict"},
+			want:  []string{"!host end " + hostEnd + ": conflict"},
 		},
 		{
 			name: "host end gone, container alive", networks: []Network{madeNetwork()},
@@ -229,11 +232,12 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := world{
-				stateID: testState, networks: tt.networks, endpoints: tt.endpoints, links: map[string]netlink.Link{},
+				stateID: testState, networks: tt.networks, endpoints: tt.endpoints, links: map[string]*hostLink{},
+				made:  func(string) int { return 0 },
 				alive: func(sandbox string) bool { return strings.HasSuffix(sandbox, "alive") },
 			}
 			for _, link := range tt.links {
-				w.links[link.Attrs().Name] = link
+				w.links[link.Attrs().Name] = told(link)
 			}
 			p := w.plan()
 			var got []string

@@ -8,8 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/vishvananda/netlink"
+	"time"
 
 	"github.com/weaveplugin/weave/store"
 )
@@ -25,7 +24,6 @@ func (d *Driver) Problems(ctx context.Context) []string {
 	if err := d.firewall.Problem(); err != nil {
 		found = append(found, problem{"firewall", err})
 	}
-	found = append(found, d.programProblems()...)
 	out := make([]string, 0, len(found))
 	for _, p := range found {
 		out = append(out, p.String())
@@ -64,15 +62,17 @@ func (d *Driver) findProblems(ctx context.Context) ([]problem, error) {
 			w.planNetwork(&p, nw, commonEndpoints(id, before, after))
 		}
 	}
-	maps.DeleteFunc(w.links, func(name string, link netlink.Link) bool {
+	maps.DeleteFunc(w.links, func(name string, link *hostLink) bool {
 		now := again.links[name]
 		return now == nil || now.Attrs().Index != link.Attrs().Index
 	})
 	w.planUnclaimed(&p, claimed)
 	p.problems = append(p.problems, d.leftProblems(w.links)...)
 	for _, s := range p.steps {
-		p.problems = append(p.problems, problem{s.subject(), s.pending()})
+		p.problems = append(p.problems, d.pending(s)...)
 	}
+	p.problems = append(p.problems, d.contested(p)...)
+	p.problems = append(p.problems, d.programProblems(p.networks)...)
 	for _, nw := range w.networks {
 		incomplete, err := d.isLeftIncomplete(ctx, nw)
 		if err != nil {
@@ -135,13 +135,41 @@ func commonEndpoints(id NetworkID, before, after memory) []Endpoint {
 }
 
 // pending tells what a step that has not been done means, and what helps.
-func (s step) pending() error {
+func (d *Driver) pending(s step) []problem {
 	switch s.action {
 	case removeLink:
-		return errors.New("it belongs to no endpoint and no network any more: it will be removed at weave's next start")
+		return []problem{{s.subject(), errors.New(
+			"it belongs to no endpoint and no network any more: it will be removed at weave's next start")}}
 	case giveUpBridge:
-		return errors.New(
-			"somebody else has made it again: from weave's next start on it will be used, and never changed or deleted")
+		return []problem{{s.subject(), errors.New(
+			"somebody else has made it again: from now on it is used, and never changed or deleted")}}
 	}
-	return errors.New("it is missing or was changed: it will be repaired at weave's next start")
+	var out []problem
+	var soon []fault
+	for _, f := range s.faults {
+		if reason := d.contests.reason(s.subject(), f); reason != "" {
+			out = append(out, problem{s.subject(), errors.New(reason)})
+		} else {
+			soon = append(soon, f)
+		}
+	}
+	if len(soon) > 0 {
+		out = append(out, problem{s.subject(), errors.New(texts(soon) + ": it is being put right")})
+	}
+	return out
+}
+
+// contested tells of properties that are right at this moment, but that another program changes again and again.
+func (d *Driver) contested(p plan) []problem {
+	subjects := map[string]bool{} // that are there and right
+	for _, nw := range p.networks {
+		subjects[step{action: ensureBridge, network: nw}.subject()] = true
+	}
+	for _, ep := range p.endpoints {
+		subjects[step{action: ensureHostEnd, endpoint: ep}.subject()] = true
+	}
+	for _, s := range p.steps {
+		delete(subjects, s.subject())
+	}
+	return slices.DeleteFunc(d.contests.problems(time.Now()), func(x problem) bool { return !subjects[x.subject] })
 }

@@ -33,7 +33,7 @@ func TestProblemsAreOfNow(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	r := newRig(t)
+	r := newIdleRig(t)
 	r.createNetwork(newNetwork(netID))
 	id, _ := r.createEndpoint(netID, 1)
 	r.attach(id, nstest.New(t), "eth0")
@@ -44,7 +44,7 @@ func TestProblemsAreOfNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkProblems(t, r, "host end "+hostEndName(id))
-	if err := netlink.LinkSetMaster(hostEnd, mustLink(t, bridgeName(netID))); err != nil {
+	if _, err := r.Repair(t.Context(), netID); err != nil {
 		t.Fatal(err)
 	}
 	checkProblems(t, r)
@@ -116,12 +116,12 @@ func TestFirewallProblemIsToldInAnyCase(t *testing.T) {
 	checkProblems(t, r, "firewall: ", "host: ")
 }
 
-// TestRepair puts one network right while the driver runs, and touches no other.
+// TestRepair puts one network right and touches no other.
 func TestRepair(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	r := newRig(t)
+	r := newIdleRig(t)
 	other := NetworkID(strings.Repeat("b", 64))
 	r.createNetwork(newNetwork(netID))
 	r.createNetwork(newNetwork(other))

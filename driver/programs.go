@@ -8,8 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/weaveplugin/weave/driver/tc"
 )
 
@@ -32,14 +30,16 @@ func (d *Driver) tags(nw Network) error {
 	return nil
 }
 
-// programProblems tells what networks lack because programs can't be used.
-func (d *Driver) programProblems() []problem {
+// programProblems tells what networks lack because frames can't be tagged, or because programs can't be used.
+func (d *Driver) programProblems(networks []Network) []problem {
 	var untagged, unguarded int
 	var why error
-	for _, nw := range d.tracked.Networks() {
-		if err := d.tags(nw); err != nil && nw.Firewall == FirewallNone && !nw.Foreign {
+	for _, nw := range networks {
+		if nw.Firewall == FirewallNone && !nw.Foreign && !nw.Tagged {
 			untagged++
-			why = err
+			if why = d.tags(nw); why == nil {
+				why = fmt.Errorf("bridge %s has ports that are not weave's", nw.Bridge)
+			}
 		}
 		if nw.Guard != GuardOff {
 			unguarded++
@@ -66,21 +66,42 @@ func portOf(nw Network, ep Endpoint) tc.Port {
 	}
 }
 
-// setPrograms sets the programs of a host end. Where programs are not supported it does nothing: Problems tells.
-func (l links) setPrograms(link netlink.Link, port tc.Port) error {
-	l.step("set programs")
-	return supported(l.tc.SetPort(link, port))
+// programs is the property that a link has these tc programs. Where they are not supported it is in order: Problems
+// tells of that.
+var programs = property{"tc programs", wrongPrograms, setPrograms}
+
+func wrongPrograms(have *hostLink, want wanted) string {
+	switch {
+	case have.programs == nil || *have.programs == want.programs:
+		return ""
+	case *have.programs == tc.Attached{}:
+		return "tc programs missing"
+	}
+	return fmt.Sprintf("tc programs %q, not %q", *have.programs, want.programs)
 }
 
-// setBridgeProgram has a bridge deliver nothing to the host.
-func (l links) setBridgeProgram(link netlink.Link) error {
-	l.step("set bridge program")
-	return supported(l.tc.SetBridge(link))
+func setPrograms(l links, have *hostLink, want wanted) error {
+	l.step("set tc programs")
+	switch err := l.tc.Set(have, *have.programs, want.programs); {
+	case errors.Is(err, tc.ErrUnsupported):
+		have.programs = nil
+	case err != nil:
+		return err
+	default:
+		have.programs = &want.programs
+	}
+	return nil
 }
 
-func supported(err error) error {
-	if errors.Is(err, tc.ErrUnsupported) {
+// lookAtPrograms looks which programs a link has, if that is not known and they are supported.
+func (l links) lookAtPrograms(have *hostLink) error {
+	if have.programs != nil || l.tc.Problem() != nil {
 		return nil
 	}
-	return err
+	attached, err := tc.Look(have)
+	if err != nil {
+		return err
+	}
+	have.programs = &attached
+	return nil
 }

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -44,30 +42,15 @@ func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 	p := w.plan()
 	d.tracked.load(p.networks, p.endpoints)
 	d.left.load(p.left)
-	report := d.apply(ctx, p)
-	report.Took = time.Since(start)
-	return report, nil
-}
-
-// Repair makes the kernel match one tracked network. It may be called at any time.
-func (d *Driver) Repair(ctx context.Context, id NetworkID) (Report, error) {
-	start := time.Now()
-	unlock, err := d.locks.lock(ctx, id)
-	if err != nil {
-		return Report{}, err
+	d.noteLinks(w, p)
+	outcomes := d.apply(ctx, p)
+	if err := d.setForwarding(ctx); err != nil {
+		p.problems = append(p.problems, problem{"firewall", err})
 	}
-	defer unlock()
-	nw, ok := d.tracked.network(id)
-	if !ok || nw.Phase != Made {
-		return Report{}, fmt.Errorf("repair: %w: network %s", ErrNotFound, id)
+	report := reportOf(p, outcomes)
+	for _, x := range report.Problems {
+		d.log.Errorf("reconcile: %s", x)
 	}
-	w, err := d.look(ctx, nil, nil)
-	if err != nil {
-		return Report{}, err
-	}
-	var p plan
-	w.planNetwork(&p, nw, d.tracked.endpointsOf(id))
-	report := d.apply(ctx, p)
 	report.Took = time.Since(start)
 	return report, nil
 }
@@ -96,63 +79,100 @@ func sorted[T any](records map[string]T) []T {
 
 // look lists the host's links, to plan with for these records.
 func (d *Driver) look(ctx context.Context, networks []Network, endpoints []endpointRecord) (world, error) {
-	links, err := listLinks(ctx)
+	links, err := listHostLinks(ctx)
 	if err != nil {
 		return world{}, err
 	}
-	byName := make(map[string]netlink.Link, len(links))
 	for _, link := range links {
-		byName[link.Attrs().Name] = link
+		if _, ours := parseAlias(link.Attrs().Alias); ours || isOwnName(link.Attrs().Name) {
+			if err := d.links.lookAtPrograms(link); err != nil {
+				return world{}, err
+			}
+		}
 	}
-	return world{
-		stateID: d.stateID, networks: networks, endpoints: endpoints, links: byName,
-		alive: func(sandbox string) bool { return d.sandboxError(sandbox) == nil },
-	}, nil
+	w := d.worldOf(links)
+	w.networks, w.endpoints, w.thorough = networks, endpoints, true
+	return w, nil
 }
 
-// apply does the steps of a plan. Those that fail are problems of the report; the firewall's rules are set in any case.
-func (d *Driver) apply(ctx context.Context, p plan) Report {
-	r := Report{Networks: len(p.networks), Endpoints: len(p.endpoints)}
-	fail := func(x problem) {
-		r.Problems = append(r.Problems, x.String())
-		d.log.WithError(x.err).Errorf("reconcile: %s", x.subject)
+// worldOf returns the world with these links.
+func (d *Driver) worldOf(links map[string]*hostLink) world {
+	return world{
+		stateID: d.stateID, links: links, tags: d.tags, made: d.links.made.of,
+		alive: func(sandbox string) bool { return d.sandboxError(sandbox) == nil },
 	}
-	for _, x := range p.problems {
-		fail(x)
+}
+
+// noteLinks notes the links that are weave's, to know them when somebody changes their aliases.
+func (d *Driver) noteLinks(w world, p plan) {
+	note := func(want wanted) {
+		if link := w.find(want); link != nil && link.Attrs().Alias == want.alias.String() {
+			d.links.made.note(want.name, link.Attrs().Index)
+		}
 	}
-	noBridge := map[NetworkID]bool{} // networks whose bridge could not be made: their host ends have to wait
+	for _, nw := range p.networks {
+		note(wantedBridge(d.stateID, nw))
+	}
+	for _, ep := range p.endpoints {
+		note(wantedHostEnd(d.stateID, Network{}, ep))
+	}
+}
+
+// outcome is how a step ended.
+type outcome struct {
+	step
+	err error
+}
+
+// apply does the steps of a plan. One that fails keeps no other from being done, except that host ends wait for their
+// bridge.
+func (d *Driver) apply(ctx context.Context, p plan) []outcome {
+	var out []outcome
+	noBridge := map[NetworkID]bool{} // networks whose bridge could not be made
 	for _, s := range p.steps {
 		if s.action == ensureHostEnd && noBridge[s.network.ID] {
 			continue
 		}
-		if err := d.do(ctx, s); err != nil {
-			fail(problem{s.subject(), err})
-			noBridge[s.network.ID] = noBridge[s.network.ID] || s.action == ensureBridge
-			continue
+		err := d.do(ctx, s)
+		if err == nil {
+			d.log.Warnf("reconcile: %s", s.done())
 		}
-		d.log.Warnf("reconcile: %s", s.outcome())
-		switch s.action {
-		case removeEndpoint, removeNetwork, removeLink:
-			r.Removed = append(r.Removed, s.subject())
-		case keepNetwork, ensureBridge, ensureHostEnd:
-			r.Repaired = append(r.Repaired, s.subject())
-		}
+		noBridge[s.network.ID] = noBridge[s.network.ID] || err != nil && s.action == ensureBridge && s.link == nil
+		out = append(out, outcome{s, err})
 	}
-	if err := d.setForwarding(ctx); err != nil {
-		fail(problem{"firewall", err})
+	return out
+}
+
+// reportOf returns the report of a plan whose steps have ended so.
+func reportOf(p plan, outcomes []outcome) Report {
+	r := Report{Networks: len(p.networks), Endpoints: len(p.endpoints)}
+	for _, x := range p.problems {
+		r.Problems = append(r.Problems, x.String())
+	}
+	for _, o := range outcomes {
+		switch {
+		case o.err != nil:
+			r.Problems = append(r.Problems, problem{o.subject(), o.err}.String())
+		case o.action == removeEndpoint || o.action == removeNetwork || o.action == removeLink:
+			r.Removed = append(r.Removed, o.subject())
+		case o.action == keepNetwork:
+			r.Repaired = append(r.Repaired, o.subject())
+		case o.action == ensureBridge || o.action == ensureHostEnd:
+			r.Repaired = append(r.Repaired, o.subject()+": "+texts(o.faults))
+		}
 	}
 	return r
 }
 
-// outcome tells in the log what the step has done.
-func (s step) outcome() string {
+// done tells in the log what the step has done.
+func (s step) done() string {
 	switch s.action {
 	case removeEndpoint, removeNetwork, removeLink:
 		return "removed " + s.subject()
 	case giveUpBridge:
 		return s.subject() + " was made by somebody else: it is used, and never changed or deleted"
 	default:
-		return "repaired " + s.subject()
+		return "repaired " + s.subject() + ": " + texts(s.faults)
 	}
 }
 
@@ -174,25 +194,31 @@ func (d *Driver) do(ctx context.Context, s step) error {
 		d.tracked.setNetwork(s.network)
 		return nil
 	case ensureBridge:
-		_, err := d.ensureNetworkBridge(s.network)
-		return err
+		return d.repairBridge(ctx, s)
 	case ensureHostEnd:
 		return d.repairHostEnd(s)
 	}
 	return errors.New("unknown action " + string(s.action)) // a defect
 }
 
-// repairHostEnd makes a host end a port of its network's bridge again, and sets it up.
-func (d *Driver) repairHostEnd(s step) error {
-	bridge, err := findLink(s.network.Bridge)
-	switch {
-	case err != nil:
+// repairBridge makes a network's bridge again, or puts right what is wrong with it.
+func (d *Driver) repairBridge(ctx context.Context, s step) error {
+	if s.link == nil {
+		_, err := d.ensureNetworkBridge(ctx, s.network)
 		return err
-	case bridge == nil:
-		return fmt.Errorf("%w: bridge %s", ErrNotFound, s.network.Bridge)
 	}
-	return d.links.attachHostEnd(s.link, veth{
-		HostEnd: s.endpoint.HostEnd, Alias: endpointAlias(d.stateID, s.endpoint.ID),
-		MTU: s.link.Attrs().MTU, Bridge: bridge,
-	})
+	return d.links.mend(s.link, wantedBridge(d.stateID, s.network), s.leavesOut)
+}
+
+// repairHostEnd puts right what is wrong with a host end. Its bridge may just have been made again.
+func (d *Driver) repairHostEnd(s step) error {
+	want := wantedHostEnd(d.stateID, s.network, s.endpoint)
+	bridge, err := findHostLink(s.network.Bridge)
+	if err != nil {
+		return err
+	}
+	if isBridge(bridge) {
+		want.bridge = bridge
+	}
+	return d.links.mend(s.link, want, s.leavesOut)
 }

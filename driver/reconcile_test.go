@@ -22,7 +22,7 @@ func TestReboot(t *testing.T) {
 		return
 	}
 	r := newRig(t)
-	r.createNetwork(newNetwork(netID))
+	r.createNetwork(underHostRules(netID))
 	id, _ := r.createEndpoint(netID, 1)
 	r.stop()
 	for _, name := range []string{hostEndName(id), bridgeName(netID)} {
@@ -63,7 +63,9 @@ func TestReconcileRepairs(t *testing.T) {
 		}
 	}
 	report := r.start()
-	want := []string{"bridge " + bridgeName(netID), "host end " + hostEndName(moved)}
+	want := []string{
+		"bridge " + bridgeName(netID) + ": down", "host end " + hostEndName(moved) + ": port of no bridge, down",
+	}
 	if !slices.Equal(report.Repaired, want) {
 		t.Errorf("repaired %v, want %v", report.Repaired, want)
 	}

@@ -31,6 +31,7 @@ type rig struct {
 	nsproc    string
 	state     string
 	endpoints string
+	idle      bool // it does not run in the background: it repairs nothing by itself
 	stop      func()
 }
 
@@ -43,6 +44,16 @@ func newRigWith(t *testing.T, nsproc string) *rig {
 	}
 	r.start()
 	t.Cleanup(func() { r.stop() })
+	return r
+}
+
+// newIdleRig returns a rig that repairs nothing by itself.
+func newIdleRig(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t)
+	r.stop()
+	r.idle = true
+	r.start()
 	return r
 }
 
@@ -61,7 +72,11 @@ func (r *rig) start() Report {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- d.Run(ctx) }()
+	if r.idle {
+		ended <- nil
+	} else {
+		go func() { ended <- d.Run(ctx) }()
+	}
 	r.Driver = d
 	r.stop = func() {
 		cancel()

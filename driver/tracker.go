@@ -184,6 +184,36 @@ func (t *tracker) endpoint(id EndpointID) (Endpoint, bool) {
 	return ep, ok
 }
 
+// ofLink returns the network, and the endpoint if it is a host end, that a link belongs to: by its name or, if somebody
+// has renamed it, by its alias.
+func (t *tracker) ofLink(link linkID, stateID string) (id NetworkID, ep Endpoint, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if ep, ok := t.endpoints[t.hostEnds[link.name]]; ok {
+		return ep.Network, ep, true
+	}
+	for _, nw := range t.networks {
+		if nw.Bridge == link.name {
+			return nw.ID, Endpoint{}, true
+		}
+	}
+	if a, ours := parseAlias(link.alias); ours && a.State == stateID {
+		if ep, ok := t.endpoints[EndpointID(a.ID)]; ok && a.Kind == forEndpoint {
+			return ep.Network, ep, true
+		}
+		nw, ok := t.networks[NetworkID(a.ID)]
+		return nw.ID, Endpoint{}, ok && a.Kind == forNetwork
+	}
+	return "", Endpoint{}, false
+}
+
+// publish tells of a change of what is not tracked.
+func (t *tracker) publish(c Change) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.feed.publish(c)
+}
+
 // endpointsOf returns the endpoints of a network, in no order.
 func (t *tracker) endpointsOf(id NetworkID) []Endpoint {
 	t.mu.RLock()

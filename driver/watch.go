@@ -4,12 +4,16 @@ package driver
 
 import (
 	"context"
-	"errors"
+	"encoding/binary"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/internal/wait"
@@ -22,8 +26,16 @@ const (
 	watchPause = time.Second
 )
 
-// watchLinks follows the carrier of the host ends until ctx ends. The carrier comes up when Docker sets the container
-// end up, after it has set its addresses. If events were lost it starts again with the present state of every link.
+// eventGroups are the kernel's events about what weave keeps: links and bridge ports, addresses, tc programs, and those
+// sysctls of links of which it tells.
+var eventGroups = []int{
+	unix.RTNLGRP_LINK, unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_IFINFO,
+	unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF,
+}
+
+// watchLinks follows the carrier of the host ends, and notes which links somebody may have changed, until ctx ends. The
+// carrier comes up when Docker sets the container end up, after it has set its addresses. If events were lost it starts
+// again with the present state of every link.
 func (d *Driver) watchLinks(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := d.followLinks(ctx); err != nil && ctx.Err() == nil {
@@ -34,45 +46,167 @@ func (d *Driver) watchLinks(ctx context.Context) {
 }
 
 func (d *Driver) followLinks(ctx context.Context) error {
-	updates := make(chan netlink.LinkUpdate, 256)
-	done := make(chan struct{})
-	// ListExisting is not used: the library sends that request to everybody who listens to link events, and every
-	// other listener sees an error. For the same reason no error callback is set: only the end of the events matters.
-	options := netlink.LinkSubscribeOptions{
-		ReceiveBufferSize:      eventBuffer,
-		ReceiveBufferForceSize: true, // CAP_NET_ADMIN allows more than net.core.rmem_max
-	}
-	if err := netlink.LinkSubscribeWithOptions(updates, done, options); err != nil {
-		close(done) // the library's socket may be open
+	socket, err := subscribe()
+	if err != nil {
 		return fmt.Errorf("subscribe to link events: %w", err)
 	}
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { socket.Close(); close(closed) }) // ends Receive
 	defer func() {
-		close(done)
-		for range updates { // the library's reader ends only if its channel is read
+		if stop() {
+			socket.Close()
+		} else {
+			<-closed
 		}
 	}()
 	existing, err := listLinks(ctx)
 	if err != nil {
 		return err
 	}
+	e := events{d: d, links: map[int]linkID{}}
 	for _, link := range existing {
-		d.noteCarrier(link.Attrs().Name, hasCarrier(link))
+		a := link.Attrs()
+		e.links[a.Index] = linkID{a.Name, a.Alias}
+		e.noteCarrier(a.Name, hasCarrier(link))
 	}
+	d.changed.noteAll()
 	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case u, ok := <-updates:
-			if !ok {
-				return errors.New("the kernel's link events ended: too many at once")
+		messages, from, err := socket.Receive()
+		if err != nil {
+			return fmt.Errorf("receive link events: %w", err)
+		}
+		for _, m := range messages {
+			if from.Pid == nl.PidKernel {
+				e.handle(m)
 			}
-			d.noteCarrier(u.Attrs().Name, u.Header.Type == unix.RTM_NEWLINK && u.IfInfomsg.Flags&unix.IFF_LOWER_UP != 0)
 		}
 	}
 }
 
-func (d *Driver) noteCarrier(link string, up bool) {
-	if strings.HasPrefix(link, hostEndPrefix) {
-		d.tracked.setCarrier(link, up)
+// subscribe subscribes to the kernel's events.
+func subscribe() (*nl.NetlinkSocket, error) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
 	}
+	// CAP_NET_ADMIN allows more than net.core.rmem_max.
+	if err = socket.SetReceiveBufferSize(eventBuffer, true); err != nil {
+		socket.Close()
+		return nil, err
+	}
+	// nl.Subscribe would join the groups by itself, but when the kernel refuses that, it closes the descriptor twice
+	// (v1.3.1), the second time whenever the garbage is collected, and perhaps somebody else's by then.
+	for _, group := range eventGroups {
+		err := unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
+		if err != nil {
+			socket.Close()
+			return nil, err
+		}
+	}
+	return socket, nil
+}
+
+// events handles the kernel's events, in order.
+type events struct {
+	d     *Driver
+	links map[int]linkID // the host's links, by index
+}
+
+// handle handles one event: it notes the link that it is about.
+func (e events) handle(m syscall.NetlinkMessage) {
+	switch m.Header.Type {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		e.link(m)
+	case unix.RTM_NEWADDR: // one that goes is nothing to put right
+		if len(m.Data) >= unix.SizeofIfAddrmsg {
+			e.noteFull(indexAt(m.Data[4:]), e.d.processName(m.Header.Pid))
+		}
+	case unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
+		if len(m.Data) >= 8 { // struct tcmsg
+			e.note(indexAt(m.Data[4:]))
+		}
+	case unix.RTM_NEWNETCONF:
+		const header, netconfIndex = 4, 1 // struct netconfmsg, padded; NETCONFA_IFINDEX of linux/netconf.h
+		_ = eachAttr(m.Data[min(header, len(m.Data)):], func(typ uint16, value []byte) error {
+			if typ == netconfIndex && len(value) == 4 {
+				e.note(indexAt(value))
+			}
+			return nil
+		})
+	}
+}
+
+// link handles an event about a link. Those about a bridge port have the bridges' family; their RTM_DELLINK says that
+// the link is no port any more, not that it is gone.
+func (e events) link(m syscall.NetlinkMessage) {
+	if len(m.Data) < unix.SizeofIfInfomsg {
+		return
+	}
+	index, flags := indexAt(m.Data[4:]), binary.NativeEndian.Uint32(m.Data[8:])
+	e.note(index) // under the name that it had
+	var link linkID
+	bridge := 0
+	err := eachAttr(m.Data[unix.SizeofIfInfomsg:], func(typ uint16, value []byte) error {
+		switch typ {
+		case unix.IFLA_MASTER:
+			if len(value) == 4 {
+				bridge = indexAt(value)
+			}
+		case unix.IFLA_IFNAME:
+			link.name = unix.ByteSliceToString(value)
+		case unix.IFLA_IFALIAS:
+			link.alias = unix.ByteSliceToString(value)
+		}
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	if m.Data[0] == unix.AF_BRIDGE && !isOwnName(link.name) {
+		e.noteFull(bridge, "")
+	}
+	if m.Data[0] != unix.AF_UNSPEC {
+		return
+	}
+	isThere := m.Header.Type == unix.RTM_NEWLINK
+	e.noteCarrier(link.name, isThere && flags&unix.IFF_LOWER_UP != 0)
+	if !isThere {
+		delete(e.links, index)
+		return
+	}
+	e.links[index] = link
+	e.note(index)
+}
+
+// note notes that a link may have been changed.
+func (e events) note(index int) {
+	if link, ok := e.links[index]; ok {
+		e.d.changed.note(link, "")
+	}
+}
+
+// noteFull notes it where a look at the link alone would not show all.
+func (e events) noteFull(index int, by string) {
+	if link, ok := e.links[index]; ok {
+		e.d.changed.noteFull(link, by)
+	}
+}
+
+func (e events) noteCarrier(link string, up bool) {
+	if strings.HasPrefix(link, hostEndPrefix) {
+		e.d.tracked.setCarrier(link, up)
+	}
+}
+
+func indexAt(b []byte) int { return int(int32(binary.NativeEndian.Uint32(b))) }
+
+// processName returns what can be told of the process that a netlink port belongs to. The number of a port is mostly
+// the process's; the kernel tells it with events about addresses, but not with those about links.
+func (d *Driver) processName(port uint32) string {
+	id := strconv.FormatUint(uint64(port), 10)
+	name, err := os.ReadFile(filepath.Join("/", d.links.root, "proc", id, "comm"))
+	if port == 0 || err != nil {
+		return "" // it has ended, as commands do
+	}
+	return fmt.Sprintf("%q (process %s)", strings.TrimSpace(string(name)), id)
 }

@@ -40,7 +40,7 @@ func init() {
 	}
 }
 
-// load has a child process load all programs, and returns their descriptors by the programs' names.
+// load has a child process load all programs, and returns their descriptors by the programs' full names.
 func load(ctx context.Context) (map[string]*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func receive(socket *os.File) (map[string]*os.File, error) {
 	}
 	out := map[string]*os.File{}
 	for i, fd := range fds {
-		out[names[min(i, len(names)-1)]] = os.NewFile(uintptr(fd), "tc program")
+		out[fullName(names[min(i, len(names)-1)])] = os.NewFile(uintptr(fd), "tc program")
 	}
 	if len(fds) != len(names) {
 		return nil, fmt.Errorf("receive tc programs: %d, want %d", len(fds), len(names))

@@ -42,7 +42,7 @@ var ErrUnsupported = errors.New("tc programs are not supported here")
 
 // Programs are the loaded programs. Its methods may be called from several goroutines at once.
 type Programs struct {
-	files map[string]*os.File // by the program's name
+	files map[string]*os.File // by the programs' full names
 
 	mu  sync.Mutex
 	err error // why programs can't be used; nil: they can, as far as is known
@@ -81,39 +81,59 @@ func (p *Programs) Problem() error {
 	return p.err
 }
 
-// SetPort makes the programs at a host end those that port asks for. It changes nothing where they are attached
-// already, and replaces one by another without a moment in which there is none.
-func (p *Programs) SetPort(link netlink.Link, port Port) error {
-	return p.set(link, wantedAtPort(port))
+// Attached are the programs of weave's at a link, by names that say which version of weave made them. The zero Attached
+// is that of a link without.
+type Attached struct {
+	Ingress string // for frames that come from the link
+	Egress  string // for frames that go to it
 }
 
-// HasPort reports whether the programs at a host end are those that port asks for.
-func (p *Programs) HasPort(link netlink.Link, port Port) (bool, error) {
-	return p.has(link, wantedAtPort(port))
-}
-
-// SetBridge makes the program at a bridge drop what the bridge would deliver to the host.
-func (p *Programs) SetBridge(link netlink.Link) error { return p.set(link, wantedAtBridge) }
-
-// HasBridge reports whether the program of SetBridge is attached.
-func (p *Programs) HasBridge(link netlink.Link) (bool, error) { return p.has(link, wantedAtBridge) }
-
-// wanted are the names of the programs that a link should have; empty: none.
-type wanted struct{ ingress, egress string }
-
-var wantedAtBridge = wanted{ingress: dropProgram}
-
-func wantedAtPort(port Port) wanted {
-	w := wanted{ingress: ingressProgram(port)}
+// AtPort returns the programs that do at a host end what port says.
+func AtPort(port Port) Attached {
+	a := Attached{Ingress: fullName(ingressProgram(port))}
 	if port.Tag {
-		w.egress = popProgram
+		a.Egress = fullName(popProgram)
 	}
-	return w
+	return a
 }
 
-// where are the two places of a link at which there can be a program, as tc names them.
-func (w wanted) where() map[uint32]string {
-	return map[uint32]string{netlink.HANDLE_MIN_INGRESS: w.ingress, netlink.HANDLE_MIN_EGRESS: w.egress}
+// AtBridge returns the program that drops what a bridge would deliver to the host.
+func AtBridge() Attached { return Attached{Ingress: fullName(dropProgram)} }
+
+// Look returns the programs of weave's at a link.
+func Look(link netlink.Link) (a Attached, err error) {
+	if a.Ingress, err = attachedAt(link, netlink.HANDLE_MIN_INGRESS); err != nil {
+		return Attached{}, err
+	}
+	a.Egress, err = attachedAt(link, netlink.HANDLE_MIN_EGRESS)
+	return a, err
+}
+
+// Set replaces the programs at a link, which are have, by want. One that stays is left as it is, and one is replaced by
+// another without a moment in which there is none. The error wraps ErrUnsupported if the kernel can't do it.
+func (p *Programs) Set(link netlink.Link, have, want Attached) error {
+	if err := p.Problem(); err != nil {
+		return err
+	}
+	err := p.setAt(link, netlink.HANDLE_MIN_INGRESS, have.Ingress, want.Ingress)
+	if err == nil {
+		err = p.setAt(link, netlink.HANDLE_MIN_EGRESS, have.Egress, want.Egress)
+	}
+	if err != nil {
+		return fmt.Errorf("tc programs of %s: %w", link.Attrs().Name, p.note(err))
+	}
+	return nil
+}
+
+func (p *Programs) setAt(link netlink.Link, parent uint32, have, want string) error {
+	switch want {
+	case have:
+		return nil
+	case "":
+		return detach(link, parent)
+	default:
+		return p.attach(link, parent, want)
+	}
 }
 
 // Priority and handle of weave's filters. tc(8) asks the programs of other priorities, too, since weave's leave the
@@ -122,41 +142,6 @@ const (
 	priority = 120
 	handle   = 1
 )
-
-func (p *Programs) has(link netlink.Link, w wanted) (bool, error) {
-	if err := p.Problem(); err != nil {
-		return false, err
-	}
-	for parent, name := range w.where() {
-		attached, err := attachedAt(link, parent)
-		if err != nil || attached != p.fullName(name) {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-func (p *Programs) set(link netlink.Link, w wanted) error {
-	if err := p.Problem(); err != nil {
-		return err
-	}
-	for parent, name := range w.where() {
-		attached, err := attachedAt(link, parent)
-		switch {
-		case err != nil:
-			return err
-		case attached == p.fullName(name):
-		case name == "":
-			err = detach(link, parent)
-		default:
-			err = p.attach(link, parent, name)
-		}
-		if err != nil {
-			return fmt.Errorf("tc programs of %s: %w", link.Attrs().Name, p.note(err))
-		}
-	}
-	return nil
-}
 
 // note keeps an error that says that the kernel lacks what is needed, and wraps it with ErrUnsupported.
 func (p *Programs) note(err error) error {
@@ -174,7 +159,7 @@ func (p *Programs) note(err error) error {
 // attachedAt returns the full name of weave's program at one place of a link; empty if there is none.
 func attachedAt(link netlink.Link, parent uint32) (string, error) {
 	filters, err := netlink.FilterList(link, parent)
-	if errors.Is(err, unix.EINVAL) { // it has no such qdisc
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) { // it has no such qdisc, or is gone
 		return "", nil
 	}
 	if err != nil {
@@ -205,7 +190,7 @@ func (p *Programs) attach(link netlink.Link, parent uint32, name string) error {
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: index, Parent: parent, Priority: priority, Handle: handle, Protocol: unix.ETH_P_ALL,
 		},
-		Fd: int(p.files[name].Fd()), Name: p.fullName(name), DirectAction: true,
+		Fd: int(p.files[name].Fd()), Name: name, DirectAction: true,
 	}
 	if err := netlink.FilterReplace(filter); err != nil {
 		return fmt.Errorf("add filter %s: %w", name, err)
@@ -228,7 +213,7 @@ const namePrefix = "weave:"
 
 // fullName is the name with which a program is attached. It has a digest of the instructions, so that another version
 // of weave sees whether the program is its own.
-func (p *Programs) fullName(name string) string {
+func fullName(name string) string {
 	if name == "" {
 		return ""
 	}

@@ -71,7 +71,8 @@ func TestSet(t *testing.T) {
 		return
 	}
 	p, link := Load(t.Context()), newBridge(t)
-	name := p.fullName
+	name := fullName
+	var have Attached
 	for _, step := range []struct {
 		port Port
 		want map[string][]string
@@ -83,16 +84,15 @@ func TestSet(t *testing.T) {
 		{Port{}, map[string][]string{}},
 		{everything, map[string][]string{"ingress": {name("tag,no-ra,no-dhcp")}, "egress": {name("pop")}}},
 	} {
-		if err := p.SetPort(link, step.port); err != nil {
+		if err := p.Set(link, have, AtPort(step.port)); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(step.want, attached(t, link)); diff != "" {
 			t.Errorf("%+v (-want +got)\n%s", step.port, diff)
 		}
-		for _, port := range []Port{{}, {Tag: true}, {NoRouterAdvertisements: true}, everything} {
-			if has, err := p.HasPort(link, port); err != nil || has != (port == step.port) {
-				t.Errorf("%+v: HasPort(%+v) is %v, %v", step.port, port, has, err)
-			}
+		var err error
+		if have, err = Look(link); err != nil || have != AtPort(step.port) {
+			t.Errorf("%+v: looks as %+v, %v", step.port, have, err)
 		}
 	}
 	if err := p.Close(); err != nil {
@@ -100,25 +100,6 @@ func TestSet(t *testing.T) {
 	}
 	if got := attached(t, link); len(got) != 2 {
 		t.Errorf("without their descriptors: %v", got)
-	}
-	again := newPrograms(t)
-	if has, err := again.HasPort(link, everything); err != nil || !has {
-		t.Errorf("the next weave does not know the programs: %v, %v", has, err)
-	}
-}
-
-func TestSetBridge(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	p, link := newPrograms(t), newBridge(t)
-	for _, want := range []bool{false, true} {
-		if has, err := p.HasBridge(link); err != nil || has != want {
-			t.Errorf("HasBridge is %v, %v, want %v", has, err, want)
-		}
-		if err := p.SetBridge(link); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
@@ -128,26 +109,26 @@ func TestFiltersOfOthers(t *testing.T) {
 		return
 	}
 	p, link := newPrograms(t), newBridge(t)
-	if err := p.SetPort(link, Port{Tag: true}); err != nil {
+	if err := p.Set(link, Attached{}, AtPort(Port{Tag: true})); err != nil {
 		t.Fatal(err)
 	}
 	other := &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: link.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Priority: 1, Protocol: unix.ETH_P_ALL,
 		},
-		Fd: int(p.files[popProgram].Fd()), Name: "somebody's", DirectAction: true,
+		Fd: int(p.files[fullName(popProgram)].Fd()), Name: "somebody's", DirectAction: true,
 	}
 	if err := netlink.FilterAdd(other); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.SetPort(link, everything); err != nil {
+	if err := p.Set(link, AtPort(Port{Tag: true}), AtPort(everything)); err != nil {
 		t.Fatal(err)
 	}
 	got := attached(t, link)["ingress"]
-	if want := []string{"somebody's", p.fullName("tag,no-ra,no-dhcp")}; !slices.Equal(got, want) {
+	if want := []string{"somebody's", fullName("tag,no-ra,no-dhcp")}; !slices.Equal(got, want) {
 		t.Errorf("attached %q, want %q", got, want)
 	}
-	if err := p.SetPort(link, Port{}); err != nil {
+	if err := p.Set(link, AtPort(everything), Attached{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := attached(t, link); !slices.Equal(got["ingress"], []string{"somebody's"}) {
@@ -161,11 +142,8 @@ func TestUnsupported(t *testing.T) {
 	cancel()
 	for name, p := range map[string]*Programs{"not loaded": Load(ctx), "nil": nil} {
 		link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0", Index: 1}}
-		_, hasPort := p.HasPort(link, everything)
-		_, hasBridge := p.HasBridge(link)
 		for method, err := range map[string]error{
-			"Problem": p.Problem(), "SetPort": p.SetPort(link, everything), "HasPort": hasPort,
-			"SetBridge": p.SetBridge(link), "HasBridge": hasBridge,
+			"Problem": p.Problem(), "Set": p.Set(link, Attached{}, AtBridge()),
 		} {
 			if !errors.Is(err, ErrUnsupported) {
 				t.Errorf("%s: %s: error %v, want ErrUnsupported", name, method, err)
