@@ -14,8 +14,7 @@ import (
 )
 
 // injected makes the n-th step of a request fail: a write, because the request's context ends, and a change of the
-// kernel,
-// because the thread has lost CAP_NET_ADMIN until the next step.
+// kernel, because the thread has lost CAP_NET_ADMIN until the next step.
 type injected struct {
 	t       *testing.T
 	n       int // counts down to 0

@@ -33,7 +33,8 @@ func TestWhatOthersChangeIsPutRight(t *testing.T) {
 		"host end down":        {[]string{"ip link set HOSTEND down"}, "down"},
 		"host end unplugged":   {[]string{"ip link set HOSTEND nomaster"}, "port of no bridge"},
 		"host end elsewhere": {
-			[]string{"ip link add br-other type bridge", "ip link set HOSTEND master br-other"}, "port of another bridge",
+			[]string{"ip link add br-other type bridge", "ip link set HOSTEND master br-other"},
+			"port of another bridge",
 		},
 		"host end renamed":       {[]string{"ip link set HOSTEND name mine"}, "renamed to mine"},
 		"host end's alias":       {[]string{"ip link set HOSTEND alias mine"}, `alias "mine"`},
