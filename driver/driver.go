@@ -7,6 +7,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 
 	"github.com/sirupsen/logrus"
@@ -17,7 +18,7 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// Options are what a Driver works with. All but Endpoints and Step are required.
+// Options are what a Driver works with. All but Endpoints, DockersPools and Step are required.
 type Options struct {
 	Store     store.Store // of networks
 	Endpoints store.Store // of endpoints, which a reboot ends; nil: Store
@@ -25,6 +26,9 @@ type Options struct {
 	Launcher  *launch.Launcher
 	Log       *logrus.Entry
 	MTU       int // bytes; of networks that are made without the option
+
+	// DockersPools returns what Docker takes subnets of its own networks from; nil: nothing that matters.
+	DockersPools func() []netip.Prefix
 
 	// Step is called before each change of the kernel or of the store, with its name. Tests end the process there.
 	Step func(name string)
@@ -39,6 +43,7 @@ type Driver struct {
 	firewall      *firewall.Firewall
 	log           *logrus.Entry
 	mtu           int
+	dockersPools  func() []netip.Prefix
 	step          func(string)
 	links         links
 
@@ -65,12 +70,16 @@ func New(o Options) (*Driver, error) {
 	if o.Endpoints == nil {
 		o.Endpoints = o.Store
 	}
+	if o.DockersPools == nil {
+		o.DockersPools = func() []netip.Prefix { return nil }
+	}
 	if o.Step == nil {
 		o.Step = func(string) {}
 	}
 	return &Driver{
 		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher,
-		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
+		firewall: fw, log: o.Log, mtu: o.MTU, dockersPools: o.DockersPools,
+		step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),
 	}, nil

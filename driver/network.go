@@ -27,6 +27,9 @@ func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 		return fmt.Errorf("%w: network %s is there already, made with other options or subnets: remove it first",
 			ErrConflict, spec.ID)
 	}
+	if err := d.checkWayOut(ctx, spec.Definition); err != nil {
+		return fmt.Errorf("create network %s: %w", spec.ID, err)
+	}
 	if err := d.createNetwork(ctx, spec); err != nil {
 		return fmt.Errorf("create network %s: %w", spec.ID, err)
 	}

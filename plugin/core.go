@@ -101,23 +101,7 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 	if err != nil {
 		return parts{}, err
 	}
-	p.networks, err = driver.New(driver.Options{
-		Store: files.state, Endpoints: files.endpoints, StateID: files.id,
-		Launcher: p.launcher, Log: log, MTU: cfg.MTU,
-	})
-	if err != nil {
-		return parts{}, err
-	}
-	p.pools, err = ipam.New(ipam.Options{
-		Store: files.state, Log: log, Routes: driver.HostRoutes, Reclaimable: p.networks.Reclaimable,
-		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
-	})
-	if err != nil {
-		return parts{}, err
-	}
-	if err := p.pools.Load(ctx); err != nil {
-		return parts{}, err
-	}
+	dockersPools := dockersync.BuiltinPools
 	if cfg.DockerSocket != "" {
 		plugin, err := cfg.PluginID()
 		if err != nil {
@@ -126,6 +110,24 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		p.docker = dockersync.NewWatcher(dockersync.WatcherOptions{
 			Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
 		})
+		dockersPools = p.docker.DefaultPools
+	}
+	p.networks, err = driver.New(driver.Options{
+		Store: files.state, Endpoints: files.endpoints, StateID: files.id,
+		Launcher: p.launcher, Log: log, MTU: cfg.MTU, DockersPools: dockersPools,
+	})
+	if err != nil {
+		return parts{}, err
+	}
+	p.pools, err = ipam.New(ipam.Options{
+		Store: files.state, Log: log, Routes: driver.HostRoutes, Reclaimable: p.networks.Reclaimable, Avoid: dockersPools,
+		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
+	})
+	if err != nil {
+		return parts{}, err
+	}
+	if err := p.pools.Load(ctx); err != nil {
+		return parts{}, err
 	}
 	p.kernel, err = netnsid.New(p.launcher.Sandboxes()) // the last, since it has to be closed
 	return p, err

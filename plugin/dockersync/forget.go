@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/ipam"
 )
@@ -46,7 +44,11 @@ func (c *Comparison) forget(ctx context.Context, earlier, latest *reading) {
 	}
 	forgotten, err := c.pools.Forget(ctx, ipam.LocalSpace, c.inUse(earlier, latest, removed), before)
 	for _, f := range forgotten {
-		c.log.WithFields(logrus.Fields{"pool": f.Pool, "address": f.Address}).Warn("released what docker has forgotten")
+		log := c.log.WithField("pool", f.Pool)
+		if f.Address.IsValid() {
+			log = log.WithField("address", f.Address)
+		}
+		log.Warn("released what docker has forgotten")
 	}
 	if err != nil {
 		c.log.WithError(err).Error("release addresses that docker has forgotten")
