@@ -35,25 +35,26 @@ func (d *Driver) checkWayOut(ctx context.Context, def Definition) error {
 	return def.checkWayOut(there[wayOut], d.dockersPools())
 }
 
-// checkWayOut is Driver.checkWayOut for subnets of wayOut, none if it is not there, and for pools that Docker would take
-// its subnet from.
+// checkWayOut is Driver.checkWayOut for subnets of wayOut, none if it is not there, and for the pools that Docker would
+// take its subnet from.
 func (def Definition) checkWayOut(there, pools []netip.Prefix) error {
 	if def.Internal {
 		return nil
 	}
 	for _, p := range def.Pools {
 		if other, found := overlapping(p.Subnet, there); found {
-			return fmt.Errorf("%w: subnet %s overlaps %s of %s, by which Docker connects containers with the outside: "+
-				"a container can't be on both: name another subnet (--subnet), make the network internal (--internal), "+
-				"or give %s another one: docker network rm %s, then %s",
+			return fmt.Errorf("%w: subnet %s overlaps %s of %s, by which Docker connects containers with the "+
+				"outside, and a container can't be on both: name another subnet (--subnet), make the network "+
+				"internal (--internal), or give %s another one: docker network rm %s, then %s",
 				ErrConflict, p.Subnet, other, wayOut, wayOut, wayOut, makeWayOut)
 		}
 		other, found := overlapping(p.Subnet, pools)
 		if found && len(there) == 0 && p.Space != dockersSpace {
-			return fmt.Errorf("%w: subnet %s overlaps %s, from which Docker has yet to take a subnet for %s, by which it "+
-				"connects containers with the outside, and it may take the same one: name a subnet that Docker does not "+
-				"take any from (--subnet), leave the subnet to Docker's own IPAM (without --ipam-driver), make the "+
-				"network internal (--internal), or make %s first, with a subnet that you choose: %s",
+			return fmt.Errorf("%w: subnet %s overlaps %s, from which Docker has yet to take a subnet for %s, by "+
+				"which it connects containers with the outside, and it may take the same one: name a subnet outside "+
+				"of Docker's default address pools (--subnet), leave the subnet to Docker's own IPAM (without "+
+				"--ipam-driver), make the network internal (--internal), or make %s first, with a subnet that you "+
+				"choose: %s",
 				ErrConflict, p.Subnet, other, wayOut, wayOut, makeWayOut)
 		}
 	}

@@ -75,7 +75,8 @@ func TestRangeOfDockers(t *testing.T) {
 		h.Run(t, "--network", "first", "--name", "one")
 		h.Run(t, "--network", "first", "--name", "two")
 		ping(t, h, "one", "two")
-		refused(t, h, strings.Fields("network create -d weave --ipam-driver weave second"), "Docker's default address pools")
+		second := strings.Fields("network create -d weave --ipam-driver weave second")
+		refused(t, h, second, "Docker's default address pools")
 	})
 	t.Run("configured", func(t *testing.T) {
 		t.Parallel()

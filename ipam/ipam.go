@@ -190,8 +190,7 @@ func (i *IPAM) requestAddress(ctx context.Context, id PoolID, addr netip.Addr, o
 		}
 	}
 	if len(owner) > maxOwner {
-		return netip.Prefix{}, fmt.Errorf("%w: endpoint name %.40q...: it has %d bytes: want at most %d",
-			ErrInvalid, owner, len(owner), maxOwner)
+		owner = ""
 	}
 	return change(ctx, i, func() (netip.Prefix, undo, error) {
 		p, ok := i.pools[id]

@@ -38,11 +38,13 @@ func (s *lateStore) Apply(_ context.Context, changes ...store.Change) error {
 	return s.memoryStore.Apply(context.Background(), changes...)
 }
 
-// TestGivenUpChange: a call ends with its context while the disk stalls. When the disk answers again, what was requested
-// is not there, and what was released is gone; in memory, on the disk, and in an IPAM that is made of the records.
+// TestGivenUpChange: a call ends with its context while the disk stalls. When the disk answers again, what was
+// requested is not there, and what was released is gone; in memory, on the disk, and in an IPAM that is made of the
+// records.
 func TestGivenUpChange(t *testing.T) {
 	failed := errors.New("input/output error")
-	const held, first = "weavelocal/10.9.0.0/24 10.9.0.1", "weavelocal/10.9.0.0/24"
+	const first, other = "weavelocal/10.9.0.0/24", "weavelocal/10.10.0.0/24"
+	const held = first + " 10.9.0.1"
 	for _, c := range []struct {
 		name    string
 		call    func(context.Context, *IPAM) error
@@ -53,7 +55,7 @@ func TestGivenUpChange(t *testing.T) {
 		{"named pool", requestPool("10.10.0.0/24"), nil, held},
 		{"named pool of the global space", requestPoolIn(GlobalSpace, "10.10.0.0/24"), nil, held},
 		{"pool, written in vain", requestPool("10.10.0.0/24"), []error{failed}, held},
-		{"pool, taken back in vain", requestPool("10.10.0.0/24"), []error{nil, failed}, "weavelocal/10.10.0.0/24 " + held},
+		{"pool, taken back in vain", requestPool("10.10.0.0/24"), []error{nil, failed}, other + " " + held},
 		{"any address", requestAddress("", ""), nil, held},
 		{"any address of an owner", requestAddress("", "web"), nil, held},
 		{"named address", requestAddress("10.9.0.7", ""), nil, held},

@@ -26,8 +26,8 @@ const (
 	SubnetBitsV6 = 64
 )
 
-// maxOwner is the length in bytes of the longest owner of an address. Docker's names of containers are shorter: they are
-// host names, too.
+// maxOwner is the length in bytes of the longest owner that is recorded. Docker sets names of containers no
+// limit; one that is longer counts as unknown.
 const maxOwner = 255
 
 // DefaultRangeV4 returns the default of Options.RangeV4.
@@ -44,8 +44,7 @@ func ValidRangeV6(p netip.Prefix) bool {
 	return p.Addr().Is6() && !p.Addr().Is4In6() && p == p.Masked() && p.Bits() <= SubnetBitsV6 && Usable(p)
 }
 
-// unusable are the prefixes whose addresses no endpoint can have, and what they are (RFC 6890). Linux answers nobody
-// from most of them, and routes none of them.
+// unusable are the prefixes whose addresses no endpoint can have, and what they are (RFC 6890).
 var unusable = []struct {
 	prefix netip.Prefix
 	are    string

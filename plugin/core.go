@@ -120,7 +120,8 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		return parts{}, err
 	}
 	p.pools, err = ipam.New(ipam.Options{
-		Store: files.state, Log: log, Routes: driver.HostRoutes, Reclaimable: p.networks.Reclaimable, Avoid: dockersPools,
+		Store: files.state, Log: log,
+		Routes: driver.HostRoutes, Reclaimable: p.networks.Reclaimable, Avoid: dockersPools,
 		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
 	})
 	if err != nil {
