@@ -39,16 +39,17 @@ func TestCompose(t *testing.T) {
 	}
 	web := h.Docker(t, "ps", "-q", "--filter", "label=com.docker.compose.service=web")
 	before := attachmentOf(t, h, web, "shop_front").IPAddress
-	for _, command := range [][]string{{"restart"}, {"stop"}, {"start"}, {"up", "-d", "--force-recreate"}} {
-		if out, err := compose(h, command...); err != nil {
+	// Made again by rm and up: this docker-compose can't do it with --force-recreate beside Docker 25 and later.
+	for _, command := range []string{"restart", "stop", "start", "rm -s -f web", "up -d"} {
+		if out, err := compose(h, strings.Fields(command)...); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if command[0] == "stop" {
+		if command == "stop" || strings.HasPrefix(command, "rm") {
 			continue
 		}
 		web = h.Docker(t, "ps", "-q", "--filter", "label=com.docker.compose.service=web")
 		if got := attachmentOf(t, h, web, "shop_front").IPAddress; got != before {
-			t.Errorf("address of web after docker-compose %v: %s, before %s", command, got, before)
+			t.Errorf("address of web after docker-compose %s: %s, before %s", command, got, before)
 		}
 	}
 	want(t, h.Docker(t, "exec", "shop-client", "ip", "link", "show", "eth0"), "mtu 1400")
