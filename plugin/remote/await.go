@@ -19,8 +19,8 @@ var errStalled = errors.New("it has not ended in time: does the disk that has we
 	"Repeat the command when it does; what this one leaves is removed later")
 
 // awaitEnd calls work, which ends with the call's context unless it waits for what can't be interrupted, such as a
-// write to a disk that stalls. It returns what work returns, or errStalled after answerTimeout. Work then ends later, when its
-// next step finds that its time is over.
+// write to a disk that stalls. It returns what work returns, or errStalled after answerTimeout. Work then ends later,
+// when its next step finds that its time is over.
 func awaitEnd[T any](log *logrus.Entry, work func() (T, error)) (T, error) {
 	type end struct {
 		value    T
