@@ -7,6 +7,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// Options are what a Driver works with. All but Endpoints, Kernel, Programs and Step are required.
+// Options are what a Driver works with. All but Endpoints, Kernel, Programs, DockersPools and Step are required.
 type Options struct {
 	Store     store.Store // of networks
 	Endpoints store.Store // of endpoints, which a reboot ends; nil: Store
@@ -33,6 +34,9 @@ type Options struct {
 	// Kernel looks into sandboxes without a process there. Nil: nobody does, and an address that a living endpoint was
 	// made with is in use. The caller closes it after the Driver.
 	Kernel *netnsid.Querier
+
+	// DockersPools returns what Docker takes subnets of its own networks from; nil: nothing that matters.
+	DockersPools func() []netip.Prefix
 
 	// Step is called before each change of the kernel or of the store, with its name. Tests end the process there.
 	Step func(name string)
@@ -48,6 +52,7 @@ type Driver struct {
 	firewall      *firewall.Firewall
 	log           *logrus.Entry
 	mtu           int
+	dockersPools  func() []netip.Prefix
 	step          func(string)
 	links         links
 
@@ -78,12 +83,15 @@ func New(o Options) (*Driver, error) {
 	if o.Endpoints == nil {
 		o.Endpoints = o.Store
 	}
+	if o.DockersPools == nil {
+		o.DockersPools = func() []netip.Prefix { return nil }
+	}
 	if o.Step == nil {
 		o.Step = func(string) {}
 	}
 	return &Driver{
 		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, kernel: o.Kernel,
-		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step,
+		firewall: fw, log: o.Log, mtu: o.MTU, dockersPools: o.DockersPools, step: o.Step,
 		links: links{
 			step: o.Step, root: string(o.Launcher.Sandboxes()), tc: o.Programs,
 			made: &indexes{byName: map[string]int{}},

@@ -48,8 +48,8 @@ func isOwnName(name string) bool {
 		strings.HasPrefix(name, containerEndPrefix)
 }
 
-// dockerBridge matches the names of bridges that Docker makes for its networks.
-var dockerBridge = regexp.MustCompile(`^br-[0-9a-f]{12}$`)
+// dockerBridge matches the names that Docker gives to bridges of its networks.
+var dockerBridge = regexp.MustCompile(`^(docker0|` + wayOut + `|br-[0-9a-f]{12})$`)
 
 const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
@@ -64,7 +64,7 @@ func checkBridgeName(name string) error {
 		return errors.New("not a name for an interface")
 	case strings.ContainsFunc(name, func(r rune) bool { return !strings.ContainsRune(nameRunes, r) }):
 		return errors.New("want letters, digits and . _ -")
-	case name == "docker0" || name == "docker_gwbridge" || dockerBridge.MatchString(name):
+	case dockerBridge.MatchString(name):
 		return errors.New("it is Docker's own, and weave's rule for it would undo Docker's isolation")
 	case isOwnName(name):
 		return fmt.Errorf("the prefixes %s, %s and %s are weave's own", bridgePrefix, hostEndPrefix, containerEndPrefix)

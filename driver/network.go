@@ -27,6 +27,9 @@ func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 		return fmt.Errorf("%w: network %s is there already, made with other options or subnets: remove it first",
 			ErrConflict, spec.ID)
 	}
+	if err := d.checkWayOut(ctx, spec.Definition); err != nil {
+		return fmt.Errorf("create network %s: %w", spec.ID, err)
+	}
 	if err := d.createNetwork(ctx, spec); err != nil {
 		return fmt.Errorf("create network %s: %w", spec.ID, err)
 	}
@@ -63,7 +66,10 @@ func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error
 		d.tracked.removeNetwork(nw.ID) // so that its rule is not wanted any more
 		return d.setForwarding(cleanup)
 	})
-	return d.completeNetwork(ctx, nw)
+	if err := d.completeNetwork(ctx, nw); err != nil {
+		return err
+	}
+	return ctx.Err() // if the last write took too long, Docker was told that there is no network
 }
 
 // newNetwork returns the network that spec asks for, about to be made. It finds out whether a bridge that is there

@@ -3,6 +3,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/store"
 )
 
 func TestLifeOfANetwork(t *testing.T) {
@@ -173,4 +175,43 @@ func TestCreateAfterFailedRemoval(t *testing.T) {
 		t.Errorf("endpoints %v after the next start, want one", r.Endpoints())
 	}
 	checkConsistent(t, r.Driver)
+}
+
+// lateStore is a store that makes a change, but only after the call's time is over.
+type lateStore struct {
+	store.Store
+	late    int // which change is late; the first is 1
+	changes int
+	end     func() // ends the call's time
+}
+
+func (s *lateStore) Apply(_ context.Context, changes ...store.Change) error {
+	if s.changes++; s.changes == s.late {
+		s.end()
+	}
+	return s.Store.Apply(context.Background(), changes...)
+}
+
+// TestNetworkThatIsWrittenTooLate: Docker was told that there is no network, so nothing of it is left.
+func TestNetworkThatIsWrittenTooLate(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	st := r.store
+	for late := 1; late <= 2; late++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		r.store = &lateStore{Store: st, late: late, end: cancel}
+		err := r.CreateNetwork(ctx, withMTU(netID, 1500))
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("change %d is late: %v, want the end of the call's time", late, err)
+		}
+		records, err := st.List(t.Context(), networkKeys)
+		if left := ownLinks(t); err != nil || len(records) != 0 || len(left) != 0 || len(r.Networks()) != 0 {
+			t.Errorf("change %d is late: left %v, %v, %v (%v)", late, records, left, r.Networks(), err)
+		}
+		cancel()
+	}
+	r.store = st
+	r.createNetwork(withMTU(netID, 1500))
 }

@@ -56,10 +56,15 @@ func (d *Driver) findProblems(ctx context.Context) ([]problem, error) {
 	if err != nil {
 		return nil, err
 	}
+	bridges, err := dockersSubnets(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var p plan
 	for id, nw := range before.networks {
 		if now := after.networks[id]; nw.Phase == Made && now.Phase == Made && now.Created.Equal(nw.Created) {
 			w.planNetwork(&p, nw, commonEndpoints(id, before, after))
+			p.problems = append(p.problems, nw.overlaps(bridges)...)
 		}
 	}
 	maps.DeleteFunc(w.links, func(name string, link *hostLink) bool {

@@ -27,7 +27,7 @@ type model struct {
 	freed []netip.Addr
 }
 
-func (m *model) pick() (netip.Addr, bool) {
+func (m *model) pickNext() (netip.Addr, bool) {
 	for _, a := range m.all {
 		if !m.held[a] && !slices.Contains(m.freed, a) {
 			return a, true
@@ -57,8 +57,8 @@ func FuzzAllocator(f *testing.F) {
 			addr := m.all[int(move>>2)%len(m.all)]
 			switch move & 3 {
 			case 0: // the next address
-				want, wantOK := m.pick()
-				got, ok := a.pick()
+				want, wantOK := m.pickNext()
+				got, ok := a.pickNext()
 				if got != want || ok != wantOK {
 					t.Fatalf("move %d: %s, %v: want %s, %v", n, got, ok, want, wantOK)
 				}
@@ -71,18 +71,22 @@ func FuzzAllocator(f *testing.F) {
 				if m.held[addr] {
 					continue
 				}
-				a.hold(addr, epoch)
+				a.hold(addr, epoch, "")
 				m.held[addr] = true
 				m.freed = slices.DeleteFunc(m.freed, func(f netip.Addr) bool { return f == addr })
 			case 2: // give it back
 				if !m.held[addr] {
 					continue
 				}
-				a.release(addr)
+				a.release(addr, epoch)
 				delete(m.held, addr)
 				m.freed = append(m.freed, addr)
 			case 3: // restart
 				a = restarted(a)
+			}
+			lowest, ok := a.pickFreed(epoch)
+			if ok != (len(m.freed) > 0) || ok && lowest != slices.MinFunc(m.freed, netip.Addr.Compare) {
+				t.Fatalf("move %d: %s, %v comes back: want the lowest of %v", n, lowest, ok, m.freed)
 			}
 			if want := uint64(len(m.all) - len(m.held)); a.free() != want {
 				t.Fatalf("move %d: %d are free: want %d", n, a.free(), want)
@@ -95,7 +99,7 @@ func FuzzAllocator(f *testing.F) {
 func restarted(a *allocator) *allocator {
 	b := newAllocator(a.first, a.last, netip.Addr{})
 	for addr, since := range a.held {
-		b.hold(addr, since)
+		b.hold(addr, since, a.owners[addr])
 	}
 	var freed []freedAddress
 	for e := a.freed.Back(); e != nil; e = e.Prev() {
@@ -109,15 +113,15 @@ func TestFreedAddressesComeLast(t *testing.T) {
 	a := newTestAllocator("10.0.0.0/29")
 	var got []string
 	request := func() {
-		addr, ok := a.pick()
+		addr, ok := a.pickNext()
 		if !ok {
 			got = append(got, "none")
 			return
 		}
-		a.hold(addr, epoch)
+		a.hold(addr, epoch, "")
 		got = append(got, addr.String()[len("10.0.0."):])
 	}
-	release := func(s string) { a.release(netip.MustParseAddr("10.0.0." + s)) }
+	release := func(s string) { a.release(netip.MustParseAddr("10.0.0."+s), epoch) }
 	request()
 	request()
 	release("2")
@@ -127,7 +131,7 @@ func TestFreedAddressesComeLast(t *testing.T) {
 	}
 	release("4")
 	release("3")
-	a.hold(netip.MustParseAddr("10.0.0.4"), epoch)
+	a.hold(netip.MustParseAddr("10.0.0.4"), epoch, "")
 	release("4")
 	request()
 	request()
@@ -143,32 +147,32 @@ func TestFreedAddressesAreBounded(t *testing.T) {
 	a := newTestAllocator("fd00::/64")
 	const n = maxFreed + 1000
 	for range n {
-		addr, ok := a.pick()
+		addr, ok := a.pickNext()
 		if !ok {
 			t.Fatal("exhausted")
 		}
-		a.hold(addr, epoch)
-		a.release(addr)
+		a.hold(addr, epoch, "")
+		a.release(addr, epoch)
 	}
 	if a.freed.Len() != maxFreed || len(a.freedAt) != maxFreed || len(a.held) != 0 {
 		t.Errorf("%d, %d freed, %d held", a.freed.Len(), len(a.freedAt), len(a.held))
 	}
-	if got, _ := a.pick(); got != netip.MustParseAddr(fmt.Sprintf("fd00::%x:%x", (n+1)>>16, (n+1)&0xffff)) {
+	if got, _ := a.pickNext(); got != netip.MustParseAddr(fmt.Sprintf("fd00::%x:%x", (n+1)>>16, (n+1)&0xffff)) {
 		t.Errorf("%s comes next", got)
 	}
 
 	a = newTestAllocator("10.0.0.0/15")
 	for range a.size {
-		addr, _ := a.pick()
-		a.hold(addr, epoch)
+		addr, _ := a.pickNext()
+		a.hold(addr, epoch, "")
 	}
 	for addr := a.first; a.inside(addr); addr = addr.Next() {
-		a.release(addr)
+		a.release(addr, epoch)
 	}
 	var got []string
 	for range 2 {
-		addr, _ := a.pick()
-		a.hold(addr, epoch)
+		addr, _ := a.pickNext()
+		a.hold(addr, epoch, "")
 		got = append(got, addr.String())
 	}
 	if diff := cmp.Diff([]string{"10.0.0.1", "10.0.0.2"}, got); diff != "" {
@@ -191,11 +195,11 @@ func BenchmarkFill16(b *testing.B) {
 			if n == 0 || n == a.size-sample {
 				start = time.Now()
 			}
-			addr, ok := a.pick()
+			addr, ok := a.pickNext()
 			if !ok {
 				b.Fatal("exhausted")
 			}
-			a.hold(addr, epoch)
+			a.hold(addr, epoch, "")
 			switch n {
 			case sample - 1:
 				first += time.Since(start)

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -16,7 +18,7 @@ import (
 // callers hold writer.
 
 // addAnyPool adds a pool as r requests it, of a subnet that overlaps neither another pool of the space, nor a route,
-// nor the subnet of an address in use.
+// nor the subnet of an address in use, nor what Options.Avoid says.
 func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes, inUse []netip.Prefix) (*pool, error) {
 	from := &i.v4
 	if r.IPv6 {
@@ -35,16 +37,20 @@ func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes, inUse []ne
 			used = append(used, p.subnet)
 		}
 	}
-	pools := len(used)
-	used = append(used, routes...)
+	pools, avoid := len(used), i.avoid()
+	used = slices.Concat(used, routes, avoid)
 	for _, a := range inUse {
 		used = append(used, a.Masked())
 	}
 	subnet, ok := freeSubnet(from.prefix, bits, from.next, used)
 	if !ok {
-		return nil, fmt.Errorf("%w: no /%d of %s is free beside %d pools and %d routes of the host: "+
-			"name a subnet (docker network create --subnet), or give weave another range",
-			ErrPoolExhausted, bits, from.prefix, pools, len(routes))
+		beside := fmt.Sprintf("%d pools and %d routes of the host", pools, len(routes))
+		if other, found := overlapping(from.prefix, avoid); found {
+			beside += fmt.Sprintf(", and outside of Docker's default address pools such as %s", other)
+		}
+		return nil, fmt.Errorf("%w: no /%d of %s is free beside %s: "+
+			"name a subnet (docker network create --subnet), or give weave another range (weave serve --range)",
+			ErrPoolExhausted, bits, from.prefix, beside)
 	}
 	p, err := newPool(r.Space, subnet, netip.Prefix{})
 	if err != nil {
@@ -61,23 +67,20 @@ func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes, inUse []ne
 	return p, nil
 }
 
-// addNamedPool adds the pool p, or returns the same pool of the global space if it is there already. A route of the
-// host that overlaps it is only logged: the user who names a subnet decides.
-func (i *IPAM) addNamedPool(ctx context.Context, p *pool, routes []netip.Prefix) (*pool, error) {
+// addNamedPool adds the pool p. A route of the host that overlaps it is only logged: the user who names a subnet
+// decides.
+func (i *IPAM) addNamedPool(ctx context.Context, p *pool, routes []netip.Prefix) error {
 	if route, found := overlapping(p.subnet, routes); found {
 		i.log.WithFields(logrus.Fields{"subnet": p.subnet, "route": route}).
 			Warn("the subnet asked for overlaps a route of the host")
 	}
-	if same, ok := i.pools[p.id()]; ok && p.space == GlobalSpace {
-		return same, nil
-	}
 	for _, other := range i.pools {
 		if other.space == p.space && other.subnet.Overlaps(p.subnet) {
-			return nil, fmt.Errorf("%w: %s: name another subnet, or remove the network that has it first",
+			return fmt.Errorf("%w: %s: name another subnet, or remove the network that has it first",
 				ErrPoolOverlap, other.id())
 		}
 	}
-	return p, i.addPool(ctx, p)
+	return i.addPool(ctx, p)
 }
 
 // addPool writes p together with further changes, and adds it.
@@ -111,57 +114,57 @@ func (i *IPAM) removePool(ctx context.Context, p *pool) error {
 	return nil
 }
 
-// holdAddress hands out addr, or the next free address when addr is zero.
-func (i *IPAM) holdAddress(ctx context.Context, p *pool, addr netip.Addr) (netip.Addr, error) {
+// holdAddress hands out addr to owner, or an address that is free when addr is zero.
+func (i *IPAM) holdAddress(ctx context.Context, p *pool, addr netip.Addr, owner string) (netip.Addr, error) {
+	now := i.now()
 	if addr.IsValid() {
 		if err := p.check(addr); err != nil {
 			return addr, err
 		}
-		switch since, held := p.alloc.held[addr]; {
-		case held && p.space == GlobalSpace:
-			return addr, nil
-		case held && !i.reclaimable(p.space, p.subnet, addr, since):
+		if since, held := p.alloc.held[addr]; held && !i.reclaimable(p.space, p.subnet, addr, since) {
 			return addr, fmt.Errorf("%w: name another one, or remove the endpoint that has it first", ErrAddressInUse)
 		}
 	} else {
 		var ok bool
-		i.update(func() { addr, ok = p.alloc.pick() })
+		i.update(func() { addr, ok = p.pick(now, owner) })
 		if !ok {
 			return addr, fmt.Errorf("%w: all %d addresses are in use: "+
 				"remove endpoints, or make a network with a larger subnet", ErrPoolExhausted, p.alloc.size)
 		}
 	}
-	now := i.now()
-	put, err := store.Put(p.addressKey(addr), addressRecord{Held: now})
+	put, err := store.Put(p.addressKey(addr), addressRecord{Held: now, Owner: owner})
 	if err != nil {
 		return addr, err
 	}
 	if err := i.store.Apply(ctx, put); err != nil {
 		return addr, err
 	}
-	i.update(func() { p.alloc.hold(addr, now) })
+	i.update(func() { p.alloc.hold(addr, now, owner) })
 	return addr, nil
 }
 
 // freeAddress takes back addr, which is held.
 func (i *IPAM) freeAddress(ctx context.Context, p *pool, addr netip.Addr) error {
-	changes, err := p.freeing(addr)
+	now := i.now()
+	changes, err := p.freeing(addr, now)
 	if err != nil {
 		return err
 	}
 	if err := i.store.Apply(ctx, changes...); err != nil {
 		return err
 	}
-	i.update(func() { p.alloc.release(addr) })
+	i.update(func() { p.alloc.release(addr, now) })
 	return nil
 }
 
-// freeing returns the changes of the records when addr is released.
-func (p *pool) freeing(addr netip.Addr) ([]store.Change, error) {
+// freeing returns the changes of the records when addr is released now.
+func (p *pool) freeing(addr netip.Addr, now time.Time) ([]store.Change, error) {
 	if !p.alloc.inside(addr) {
 		return []store.Change{store.Delete(p.addressKey(addr))}, nil
 	}
-	put, err := store.Put(p.addressKey(addr), addressRecord{Sequence: p.alloc.sequence})
+	put, err := store.Put(p.addressKey(addr), addressRecord{
+		Sequence: p.alloc.sequence, Freed: now, Owner: p.alloc.owners[addr],
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -124,6 +124,15 @@ func (f *fixture) address(pool PoolID, address, want string) {
 	}
 }
 
+// addressFor requests any address for an owner, which must be want.
+func (f *fixture) addressFor(pool PoolID, owner, want string) {
+	f.t.Helper()
+	got, err := f.RequestAddressFor(f.t.Context(), pool, netip.Addr{}, owner)
+	if err != nil || got.String() != want {
+		f.t.Errorf("address for %q of %s: %s, %v: want %s", owner, pool, got, err, want)
+	}
+}
+
 // refused requests an address, which must fail with want.
 func (f *fixture) refused(pool PoolID, address string, want error) {
 	f.t.Helper()

@@ -26,11 +26,17 @@ type Forgotten struct {
 // has to be complete, and that were handed out before the given time. Forget returns what it has released, beside an
 // error too.
 func (i *IPAM) Forget(ctx context.Context, space string, known Known, before time.Time) ([]Forgotten, error) {
-	unlock, err := i.lock(ctx)
+	out, err := change(ctx, i, func() ([]Forgotten, undo, error) {
+		out, err := i.forget(ctx, space, known, before)
+		return out, nil, err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("release what docker has forgotten: %w", err)
+		return out, fmt.Errorf("release what docker has forgotten: %w", err)
 	}
-	defer unlock()
+	return out, nil
+}
+
+func (i *IPAM) forget(ctx context.Context, space string, known Known, before time.Time) ([]Forgotten, error) {
 	var out []Forgotten
 	for _, p := range i.poolsOf(space) {
 		inUse, isKnown := known[p.subnet]

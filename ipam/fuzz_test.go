@@ -36,7 +36,7 @@ func FuzzParsePoolID(f *testing.F) {
 			t.Errorf("id %q: subnet %s, range %s", id, p.subnet, r)
 		}
 		p.open(poolRecord{})
-		if addr, ok := p.alloc.pick(); ok && p.check(addr) != nil {
+		if addr, ok := p.alloc.pickNext(); ok && p.check(addr) != nil {
 			t.Errorf("id %q: picks %s: %v", id, addr, p.check(addr))
 		}
 	})

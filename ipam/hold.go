@@ -14,11 +14,18 @@ import (
 // subnet; one whose subnet is that of no pool is passed over. Endpoints have addresses that the state does not know to
 // be held, if an older copy of the state was put back.
 func (i *IPAM) Hold(ctx context.Context, space string, addresses []netip.Prefix) ([]netip.Prefix, error) {
-	unlock, err := i.lock(ctx)
+	held, err := change(ctx, i, func() ([]netip.Prefix, undo, error) {
+		held, err := i.hold(ctx, space, addresses)
+		return held, nil, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("hold the addresses of endpoints: %w", err)
 	}
-	defer unlock()
+	return held, nil
+}
+
+// hold is Hold for the holder of writer.
+func (i *IPAM) hold(ctx context.Context, space string, addresses []netip.Prefix) ([]netip.Prefix, error) {
 	now := i.now()
 	pools := map[netip.Prefix]*pool{}
 	for _, p := range i.poolsOf(space) {
@@ -42,12 +49,12 @@ func (i *IPAM) Hold(ctx context.Context, space string, addresses []netip.Prefix)
 		return nil, nil
 	}
 	if err := i.store.Apply(ctx, changes...); err != nil {
-		return nil, fmt.Errorf("hold the addresses of endpoints: %w", err)
+		return nil, err
 	}
 	var held []netip.Prefix
 	i.update(func() {
 		for a, p := range missing {
-			p.alloc.hold(a.Addr(), now)
+			p.alloc.hold(a.Addr(), now, "")
 			held = append(held, a)
 		}
 	})

@@ -31,6 +31,9 @@ type Options struct {
 	// InUse returns the addresses of endpoints in a space, with the lengths of their subnets. No subnet that weave
 	// chooses overlaps with them: an older copy of the state does not have all pools. Optional.
 	InUse func(ctx context.Context, space string) []netip.Prefix
+	// Avoid returns subnets that somebody else on the host hands out, and of which weave chooses none either: Docker's
+	// default address pools. Optional. Who names a subnet gets it nevertheless.
+	Avoid func() []netip.Prefix
 
 	// Reclaimable reports whether no endpoint uses an address of the pool space/subnet any more, although it is held
 	// since the time given. A request for that very address then succeeds. Docker, when it is killed, forgets
@@ -49,10 +52,11 @@ type IPAM struct {
 	log         *logrus.Entry
 	routes      func(ctx context.Context) ([]netip.Prefix, error)
 	inUse       func(ctx context.Context, space string) []netip.Prefix
+	avoid       func() []netip.Prefix
 	reclaimable func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
 
-	// writer is held by the one call that changes the state, also while it waits for the disk or for reclaimable.
-	// Waiting for it ends with the call's context.
+	// writer is held by the one call that changes the state, also while it waits for the disk or for reclaimable, and
+	// after the call was given up: see change. Waiting for it ends with the call's context.
 	writer *semaphore.Weighted
 	v4, v6 subnetRange // the holder of writer alone uses them
 
@@ -85,6 +89,9 @@ func New(o Options) (*IPAM, error) {
 		return nil, fmt.Errorf("range %s: want an IPv6 prefix of at most %d bits, such as fd00:32::/48, "+
 			"of addresses that an endpoint can have", o.RangeV6, SubnetBitsV6)
 	}
+	if o.Avoid == nil {
+		o.Avoid = func() []netip.Prefix { return nil }
+	}
 	if o.Reclaimable == nil {
 		o.Reclaimable = func(string, netip.Prefix, netip.Addr, time.Time) bool { return false }
 	}
@@ -92,7 +99,7 @@ func New(o Options) (*IPAM, error) {
 		o.InUse = func(context.Context, string) []netip.Prefix { return nil }
 	}
 	return &IPAM{
-		store: o.Store, log: o.Log, routes: o.Routes, inUse: o.InUse, reclaimable: o.Reclaimable,
+		store: o.Store, log: o.Log, routes: o.Routes, inUse: o.InUse, avoid: o.Avoid, reclaimable: o.Reclaimable,
 		writer: semaphore.NewWeighted(1),
 		v4:     subnetRange{key: rangePrefix + "v4", prefix: o.RangeV4, bits: o.SubnetBits},
 		v6:     subnetRange{key: rangePrefix + "v6", prefix: o.RangeV6, bits: SubnetBitsV6},
@@ -101,36 +108,6 @@ func New(o Options) (*IPAM, error) {
 
 // now returns the time as records have it.
 func (i *IPAM) now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
-
-// errNotLoaded means that Load has not succeeded yet.
-var errNotLoaded = errors.New("ipam: the state is not loaded yet")
-
-// acquire waits until no other call changes the state, or until ctx ends. The caller gives writer back.
-func (i *IPAM) acquire(ctx context.Context) error {
-	if err := i.writer.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("wait for another change of pools or addresses: %w", err)
-	}
-	return nil
-}
-
-// lock is acquire for the calls that need the state to be loaded. The returned function gives writer back.
-func (i *IPAM) lock(ctx context.Context) (unlock func(), err error) {
-	if err := i.acquire(ctx); err != nil {
-		return nil, err
-	}
-	if i.pools == nil {
-		i.writer.Release(1)
-		return nil, errNotLoaded
-	}
-	return func() { i.writer.Release(1) }, nil
-}
-
-// update runs change, which changes the pools in memory and waits for nothing. The caller holds writer.
-func (i *IPAM) update(change func()) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	change()
-}
 
 // RequestPool makes the pool that r names, or one of a free subnet. The kinds of errors are ErrInvalid, ErrPoolOverlap
 // and ErrPoolExhausted. In the global space a pool that is there already is returned again: a new leader of a swarm
@@ -159,47 +136,54 @@ func (i *IPAM) requestPool(ctx context.Context, r PoolRequest) (Pool, error) {
 	if p == nil {
 		inUse = i.inUse(ctx, r.Space)
 	}
-	unlock, err := i.lock(ctx)
-	if err != nil {
-		return Pool{}, err
-	}
-	defer unlock()
-	if p == nil {
-		p, err = i.addAnyPool(ctx, r, routes, inUse)
-	} else {
-		p, err = i.addNamedPool(ctx, p, routes)
-	}
-	if err != nil {
-		return Pool{}, err
-	}
-	return p.listed(), nil
+	return change(ctx, i, func() (Pool, undo, error) {
+		if p != nil && p.space == GlobalSpace && i.pools[p.id()] != nil {
+			return i.pools[p.id()].listed(), nil, nil
+		}
+		p, err := p, error(nil)
+		if p == nil {
+			p, err = i.addAnyPool(ctx, r, routes, inUse)
+		} else {
+			err = i.addNamedPool(ctx, p, routes)
+		}
+		if err != nil {
+			return Pool{}, nil, err
+		}
+		return p.listed(), func(ctx context.Context) error { return i.removePool(ctx, p) }, nil
+	})
 }
 
 // ReleasePool removes a pool with all its addresses. It is no error if there is no such pool: Docker repeats a release
 // whose answer it did not get.
 func (i *IPAM) ReleasePool(ctx context.Context, id PoolID) error {
-	unlock, err := i.lock(ctx)
+	err := i.changeOnly(ctx, func() error {
+		p, ok := i.pools[id]
+		if !ok {
+			i.log.WithField("pool", id).Debug("release of a pool that isn't there")
+			return nil
+		}
+		return i.removePool(ctx, p)
+	})
 	if err != nil {
-		return fmt.Errorf("release pool %s: %w", id, err)
-	}
-	defer unlock()
-	p, ok := i.pools[id]
-	if !ok {
-		i.log.WithField("pool", id).Debug("release of a pool that isn't there")
-		return nil
-	}
-	if err := i.removePool(ctx, p); err != nil {
 		return fmt.Errorf("release pool %s: %w", id, err)
 	}
 	return nil
 }
 
-// RequestAddress hands out addr, or the next free address of the pool if addr is zero, and returns it with the length
-// of the pool's subnet. An address that is named may lie outside of the pool's Range. The kinds of errors are
-// ErrInvalid, ErrPoolUnknown, ErrForeignAddress, ErrAddressInUse and ErrPoolExhausted. In the global space an address
-// that is held already is handed out again, as RequestPool does with pools.
+// RequestAddress hands out addr, or a free address of the pool if addr is zero, and returns it with the length of the
+// pool's subnet. An address that is named may lie outside of the pool's Range. The kinds of errors are ErrInvalid,
+// ErrPoolUnknown, ErrForeignAddress, ErrAddressInUse and ErrPoolExhausted. In the global space an address that is held
+// already is handed out again, as RequestPool does with pools.
 func (i *IPAM) RequestAddress(ctx context.Context, id PoolID, addr netip.Addr) (netip.Prefix, error) {
-	got, err := i.requestAddress(ctx, id, addr)
+	return i.RequestAddressFor(ctx, id, addr, "")
+}
+
+// RequestAddressFor is RequestAddress for an owner: whoever names the same owner later is the same container. If addr
+// is zero the owner gets the address again that it has had, unless somebody else has it by now, and somebody new gets
+// one that nobody has had for long. An owner who is not known (empty) may be somebody new or one who comes back, and
+// gets an address that was released lately, as allocator.pickFreed says, as Docker's own IPAM would.
+func (i *IPAM) RequestAddressFor(ctx context.Context, id PoolID, addr netip.Addr, owner string) (netip.Prefix, error) {
+	got, err := i.requestAddress(ctx, id, addr, owner)
 	if err != nil {
 		subject := "any"
 		if addr.IsValid() {
@@ -210,26 +194,30 @@ func (i *IPAM) RequestAddress(ctx context.Context, id PoolID, addr netip.Addr) (
 	return got, nil
 }
 
-func (i *IPAM) requestAddress(ctx context.Context, id PoolID, addr netip.Addr) (netip.Prefix, error) {
+func (i *IPAM) requestAddress(ctx context.Context, id PoolID, addr netip.Addr, owner string) (netip.Prefix, error) {
 	if addr.IsValid() {
 		if err := checkAddress(addr); err != nil {
 			return netip.Prefix{}, err
 		}
 	}
-	unlock, err := i.lock(ctx)
-	if err != nil {
-		return netip.Prefix{}, err
+	if len(owner) > maxOwner {
+		owner = ""
 	}
-	defer unlock()
-	p, ok := i.pools[id]
-	if !ok {
-		return netip.Prefix{}, fmt.Errorf("%w: remove the network and create it again", ErrPoolUnknown)
-	}
-	addr, err = i.holdAddress(ctx, p, addr)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	return netip.PrefixFrom(addr, p.subnet.Bits()), nil
+	return change(ctx, i, func() (netip.Prefix, undo, error) {
+		p, ok := i.pools[id]
+		if !ok {
+			return netip.Prefix{}, nil, fmt.Errorf("%w: remove the network and create it again", ErrPoolUnknown)
+		}
+		if p.space == GlobalSpace && p.isHeld(addr) {
+			return netip.PrefixFrom(addr, p.subnet.Bits()), nil, nil
+		}
+		got, err := i.holdAddress(ctx, p, addr, owner)
+		if err != nil {
+			return netip.Prefix{}, nil, err
+		}
+		back := func(ctx context.Context) error { return i.freeAddress(ctx, p, got) }
+		return netip.PrefixFrom(got, p.subnet.Bits()), back, nil
+	})
 }
 
 // ReleaseAddress takes an address back. It is no error if the address is not held: Docker releases gateways that it
@@ -245,15 +233,12 @@ func (i *IPAM) releaseAddress(ctx context.Context, id PoolID, addr netip.Addr) e
 	if err := checkAddress(addr); err != nil {
 		return err
 	}
-	unlock, err := i.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	p, ok := i.pools[id]
-	if !ok || p.alloc.held[addr].IsZero() {
-		i.log.WithFields(logrus.Fields{"pool": id, "address": addr}).Debug("release of an address that isn't held")
-		return nil
-	}
-	return i.freeAddress(ctx, p, addr)
+	return i.changeOnly(ctx, func() error {
+		p, ok := i.pools[id]
+		if !ok || !p.isHeld(addr) {
+			i.log.WithFields(logrus.Fields{"pool": id, "address": addr}).Debug("release of an address that isn't held")
+			return nil
+		}
+		return i.freeAddress(ctx, p, addr)
+	})
 }

@@ -26,6 +26,10 @@ const (
 	SubnetBitsV6 = 64
 )
 
+// maxOwner is the length in bytes of the longest owner that is recorded. Docker sets names of containers no
+// limit; one that is longer counts as unknown.
+const maxOwner = 255
+
 // DefaultRangeV4 returns the default of Options.RangeV4.
 func DefaultRangeV4() netip.Prefix { return netip.MustParsePrefix("10.32.0.0/12") }
 
@@ -40,16 +44,35 @@ func ValidRangeV6(p netip.Prefix) bool {
 	return p.Addr().Is6() && !p.Addr().Is4In6() && p == p.Masked() && p.Bits() <= SubnetBitsV6 && Usable(p)
 }
 
-// unusable are the prefixes whose addresses no endpoint can have: loopback, link-local IPv6 and multicast.
-var unusable = []netip.Prefix{
-	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/4"),
-	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+// unusable are the prefixes whose addresses no endpoint can have, and what they are (RFC 6890).
+var unusable = []struct {
+	prefix netip.Prefix
+	are    string
+}{
+	{netip.MustParsePrefix("0.0.0.0/8"), "addresses of an unnamed host"},
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback addresses"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local addresses"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast addresses"},
+	{netip.MustParsePrefix("240.0.0.0/4"), "reserved and broadcast addresses"},
+	{netip.MustParsePrefix("::/96"), "the unspecified and the loopback address, and IPv4 addresses"},
+	{netip.MustParsePrefix("::ffff:0:0/96"), "IPv4 addresses"},
+	{netip.MustParsePrefix("fe80::/10"), "link-local addresses"},
+	{netip.MustParsePrefix("ff00::/8"), "multicast addresses"},
 }
 
-// Usable reports whether p is free of loopback, link-local IPv6 and multicast addresses, which no endpoint can have.
-func Usable(p netip.Prefix) bool {
-	_, found := overlapping(p, unusable)
-	return !found
+// Usable reports whether an endpoint can have the addresses of p, none of which is loopback, link-local, multicast or
+// reserved.
+func Usable(p netip.Prefix) bool { return checkUsable(p) == nil }
+
+// checkUsable refuses a subnet that has addresses that no endpoint can have.
+func checkUsable(subnet netip.Prefix) error {
+	for _, u := range unusable {
+		if subnet.Overlaps(u.prefix) {
+			return fmt.Errorf("%w: subnet %s: overlaps %s, which no endpoint can have addresses of: they are %s",
+				ErrInvalid, subnet, u.prefix, u.are)
+		}
+	}
+	return nil
 }
 
 // checkSpace refuses an address space other than weave's two.

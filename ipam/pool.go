@@ -45,9 +45,15 @@ func (r PoolRequest) named() (*pool, error) {
 		return nil, checkSpace(r.Space)
 	case r.IPv6 || r.Bits != 0:
 		return nil, fmt.Errorf("%w: subnet %s: its family and length can't be requested besides", ErrInvalid, r.Subnet)
-	default:
-		return newPool(r.Space, r.Subnet, r.Range)
 	}
+	p, err := newPool(r.Space, r.Subnet, r.Range)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkUsable(p.subnet); err != nil { // only of a new pool: one that an earlier weave has made stays
+		return nil, err
+	}
+	return p, nil
 }
 
 // pool is a subnet whose addresses are handed out.
@@ -66,10 +72,6 @@ func newPool(space string, subnet, pickRange netip.Prefix) (*pool, error) {
 	}
 	if err := checkPrefix("subnet", subnet); err != nil {
 		return nil, err
-	}
-	if q, found := overlapping(subnet, unusable); found {
-		return nil, fmt.Errorf("%w: subnet %s: overlaps %s, which no endpoint can have addresses of",
-			ErrInvalid, subnet, q)
 	}
 	p := &pool{space: space, subnet: subnet, pickRange: pickRange}
 	if pickRange == (netip.Prefix{}) {
@@ -131,6 +133,29 @@ func (p *pool) open(r poolRecord) {
 	first, last := usable(p.subnet, within)
 	p.created = r.Created
 	p.alloc = newAllocator(first, last, r.Cursor)
+}
+
+// isHeld reports whether the address is held.
+func (p *pool) isHeld(addr netip.Addr) bool {
+	_, held := p.alloc.held[addr]
+	return held
+}
+
+// pick returns the address to hand out to owner, who may be unknown, or false when all are held. In the global space
+// are a swarm's tasks, none of which comes back: whatever Docker makes in its place is a new one.
+func (p *pool) pick(now time.Time, owner string) (netip.Addr, bool) {
+	var addr netip.Addr
+	var ok bool
+	switch {
+	case owner != "":
+		addr, ok = p.alloc.pickOwn(owner)
+	case p.space == LocalSpace:
+		addr, ok = p.alloc.pickFreed(now)
+	}
+	if ok {
+		return addr, true
+	}
+	return p.alloc.pickNext()
 }
 
 // check refuses an address that no endpoint can have in this pool. It may lie outside of the pool's range.

@@ -28,8 +28,10 @@ type poolRecord struct {
 
 // addressRecord is an address that is held or freed.
 type addressRecord struct {
-	Held     time.Time `json:"held,omitzero"` // since when it is held; zero: it is freed
-	Sequence uint64    `json:"sequence"`      // of a freed address: see freedAddress
+	Held     time.Time `json:"held,omitzero"`   // since when it is held; zero: it is freed
+	Sequence uint64    `json:"sequence"`        // of a freed address: see freedAddress
+	Freed    time.Time `json:"freed,omitzero"`  // likewise
+	Owner    string    `json:"owner,omitempty"` // who has it or had it: the name of Docker's endpoint; empty: not known
 }
 
 // rangeRecord is a range that subnets are chosen from.
@@ -109,9 +111,9 @@ func loadAddresses(ctx context.Context, s store.Store, pools map[PoolID]*pool) e
 			return fmt.Errorf("record %s: %w: it is of no pool", key, store.ErrDamaged)
 		}
 		if r.Held.IsZero() {
-			freed[p] = append(freed[p], freedAddress{address: addr, sequence: r.Sequence})
+			freed[p] = append(freed[p], freedAddress{addr, r.Sequence, r.Freed, r.Owner})
 		} else {
-			p.alloc.hold(addr, r.Held)
+			p.alloc.hold(addr, r.Held, r.Owner)
 		}
 	}
 	for p, f := range freed {

@@ -26,7 +26,8 @@ func TestRestartChangesNothing(t *testing.T) {
 		c := f.pool(PoolRequest{Subnet: subnet, Range: pickRange}).ID
 		for n := range 60 {
 			pool := []PoolID{a, b, c}[n%3]
-			got, err := f.request(pool, "")
+			owner := []string{"", "", "web", "db", "cache"}[n%5]
+			got, err := f.RequestAddressFor(t.Context(), pool, netip.Addr{}, owner)
 			answers = append(answers, fmt.Sprint(got, err != nil))
 			if n%4 != 0 && err == nil {
 				f.release(pool, got.Addr().String())
@@ -64,22 +65,22 @@ func TestCursorOutlastsRestart(t *testing.T) {
 	p := f.pools[id]
 	var changes []store.Change
 	for range maxFreed { // as that many requests and releases would leave it
-		addr, _ := p.alloc.pick()
+		addr, _ := p.alloc.pickNext()
 		put, err := store.Put(p.addressKey(addr), addressRecord{Sequence: p.alloc.sequence})
 		if err != nil {
 			t.Fatal(err)
 		}
 		changes = append(changes, put)
-		p.alloc.hold(addr, epoch)
-		p.alloc.release(addr)
+		p.alloc.hold(addr, epoch, "")
+		p.alloc.release(addr, epoch)
 	}
 	if err := f.faulty.Apply(t.Context(), changes...); err != nil {
 		t.Fatal(err)
 	}
-	f.address(id, "", "fd00:9::1:1/64")
+	f.addressFor(id, "web", "fd00:9::1:1/64")
 	f.release(id, "fd00:9::1:1") // and fd00:9::1 is evicted
 	f.restart()
-	f.address(id, "", "fd00:9::1:2/64")
+	f.addressFor(id, "db", "fd00:9::1:2/64")
 	used := f.pools[id].alloc.used
 	if used(netip.MustParseAddr("fd00:9::1")) || !used(netip.MustParseAddr("fd00:9::2")) {
 		t.Error("want fd00:9::1 evicted, and it alone")
@@ -116,6 +117,27 @@ func TestStoreThatFails(t *testing.T) {
 	f.restart()
 	if diff := cmp.Diff(listed, f.Pools(), comparePrefix); diff != "" || len(listed) != 2 {
 		t.Errorf("(-before +after restart):\n%s", diff)
+	}
+}
+
+// TestPoolsOfEarlierVersionsAreLoaded: a pool that is refused today, and addresses as they were recorded before it was
+// recorded who had them.
+func TestPoolsOfEarlierVersionsAreLoaded(t *testing.T) {
+	records := memoryStore{
+		"pool/weavelocal/169.254.7.0/24":                `{"created":"2025-01-01T00:00:00Z"}`,
+		"address/weavelocal/169.254.7.0/24/169.254.7.1": `{"held":"2025-01-01T00:00:00Z","sequence":0}`,
+		"address/weavelocal/169.254.7.0/24/169.254.7.2": `{"sequence":1}`,
+		"address/weavelocal/169.254.7.0/24/169.254.7.3": `{"sequence":0}`,
+	}
+	i, err := loadRecords(t, records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"169.254.7.2/24", "169.254.7.3/24", "169.254.7.4/24"} {
+		got, err := i.RequestAddress(t.Context(), "weavelocal/169.254.7.0/24", netip.Addr{})
+		if err != nil || got.String() != want {
+			t.Errorf("%s, %v: want %s", got, err, want)
+		}
 	}
 }
 

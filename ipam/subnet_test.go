@@ -83,6 +83,26 @@ func TestPoolsMoveOn(t *testing.T) {
 	f.subnet("10.32.1.0/24") // whoever names it gets it
 }
 
+// TestDockersPoolsAreAvoided: a subnet that Docker may give to its next network is chosen by nobody but the user.
+func TestDockersPoolsAreAvoided(t *testing.T) {
+	f := newFixture(t, Options{
+		RangeV4: netip.MustParsePrefix("172.16.0.0/12"), SubnetBits: 16,
+		Avoid: func() []netip.Prefix {
+			return []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16"), netip.MustParsePrefix("172.18.0.0/15"),
+				netip.MustParsePrefix("172.20.0.0/14"), netip.MustParsePrefix("172.24.0.0/13")}
+		},
+	})
+	first := f.pool(PoolRequest{})
+	if first.Subnet.String() != "172.16.0.0/16" {
+		t.Errorf("%s: want 172.16.0.0/16, the only one that Docker does not hand out", first.Subnet)
+	}
+	_, err := f.RequestPool(t.Context(), PoolRequest{Space: LocalSpace})
+	if !errors.Is(err, ErrPoolExhausted) || !strings.Contains(err.Error(), "Docker's default address pools") {
+		t.Errorf("%v: want ErrPoolExhausted that names Docker's pools", err)
+	}
+	f.subnet("172.18.0.0/16") // whoever names it gets it
+}
+
 func TestUnreadableRoutes(t *testing.T) {
 	broken := errors.New("broken")
 	f := newFixture(t, Options{Routes: func(context.Context) ([]netip.Prefix, error) { return nil, broken }})

@@ -117,15 +117,26 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		}
 	}()
 	p.kernel, p.programs = kernel, programs
+	dockersPools := dockersync.BuiltinPools
+	if cfg.DockerSocket != "" {
+		plugin, err := cfg.PluginID()
+		if err != nil {
+			return parts{}, err
+		}
+		p.docker = dockersync.NewWatcher(dockersync.WatcherOptions{
+			Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
+		})
+		dockersPools = p.docker.DefaultPools
+	}
 	p.networks, err = driver.New(driver.Options{
-		Store: files.state, Endpoints: files.endpoints, StateID: files.id,
-		Launcher: p.launcher, Kernel: kernel, Programs: programs, Log: log, MTU: cfg.MTU,
+		Store: files.state, Endpoints: files.endpoints, StateID: files.id, Launcher: p.launcher,
+		Kernel: kernel, Programs: programs, DockersPools: dockersPools, Log: log, MTU: cfg.MTU,
 	})
 	if err != nil {
 		return parts{}, err
 	}
 	p.pools, err = ipam.New(ipam.Options{
-		Store: files.state, Log: log, Routes: driver.HostRoutes,
+		Store: files.state, Log: log, Routes: driver.HostRoutes, Avoid: dockersPools,
 		InUse: p.networks.AddressesInUse, Reclaimable: p.networks.Reclaimable,
 		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
 	})
@@ -135,14 +146,7 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 	if err := p.pools.Load(ctx); err != nil {
 		return parts{}, err
 	}
-	if cfg.DockerSocket != "" {
-		plugin, err := cfg.PluginID()
-		if err != nil {
-			return parts{}, err
-		}
-		p.docker = dockersync.NewWatcher(dockersync.WatcherOptions{
-			Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
-		})
+	if p.docker != nil {
 		p.compare = dockersync.NewComparison(dockersync.ComparisonOptions{
 			Docker: p.docker, Networks: p.networks, Pools: p.pools,
 			Timing: dockersync.NewTiming(cfg.DockerInterval), Log: log,

@@ -18,8 +18,8 @@ import (
 )
 
 // Docker's own Go client is not used because it decodes addresses strictly: Docker before 28.0 gives the gateway of an
-// IPv6 network as "fd00::1/64", and one such network, of whatever driver, makes that client refuse the whole list. Six
-// GETs are needed here, and of their answers only the fields below.
+// IPv6 network as "fd00::1/64", and one such network, of whatever driver, makes that client refuse the whole list. Only
+// a few GETs are needed here, and of their answers few fields.
 
 const (
 	callDeadline = 5 * time.Second // of a request; Docker answers some only after calls to plugins that are under way

@@ -39,7 +39,7 @@ func newFakeDocker(t *testing.T) *fakeDocker {
 		t:       t,
 		socket:  filepath.Join(t.TempDir(), "docker.sock"),
 		version: "1.41",
-		answers: map[string]string{"/networks": "[]", "/containers/json": "[]", "/plugins": "[]"},
+		answers: map[string]string{"/networks": "[]", "/containers/json": "[]", "/plugins": "[]", "/info": "{}"},
 		hangs:   map[string]bool{},
 		streams: map[chan string]bool{},
 	}

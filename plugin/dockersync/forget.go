@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/ipam"
 )
@@ -66,7 +64,11 @@ func (c *Comparison) forget(ctx context.Context, earlier, latest *reading, old a
 	}
 	forgotten, err := c.pools.Forget(ctx, ipam.LocalSpace, c.inUse(earlier, latest), old.others)
 	for _, f := range forgotten {
-		c.log.WithFields(logrus.Fields{"pool": f.Pool, "address": f.Address}).Warn("released what docker has forgotten")
+		log := c.log.WithField("pool", f.Pool)
+		if f.Address.IsValid() {
+			log = log.WithField("address", f.Address)
+		}
+		log.Warn("released what docker has forgotten")
 	}
 	if err != nil {
 		c.log.WithError(err).Error("release addresses that docker has forgotten")

@@ -5,10 +5,14 @@ package dockersync
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/sirupsen/logrus"
+	logrustest "github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/ipam"
@@ -200,5 +204,34 @@ func TestWhatIsOldEnough(t *testing.T) {
 		if got := c.oldEnough(&reading{begun: now}, tt.hurry); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
+	}
+}
+
+// TestReleasedIsLogged: a pool, or an address of one, is named in the log, and nothing that is not there.
+func TestReleasedIsLogged(t *testing.T) {
+	c, docker, _, pools := newComparison(t)
+	log, hook := logrustest.NewNullLogger()
+	c.log = logrus.NewEntry(log)
+	kept := ipam.PoolID(requestPool(t, pools, ipam.LocalSpace, subnetA, "10.40.0.7"))
+	gone := ipam.PoolID(requestPool(t, pools, ipam.LocalSpace, subnetB))
+	docker.known.Networks = []Network{localNetwork(networkID, Subnet{Subnet: subnetA})}
+	first, err := c.compare(t.Context(), nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook.Reset()
+	if _, err := c.compare(t.Context(), first, false); err != nil {
+		t.Fatal(err)
+	}
+	var got []logrus.Fields
+	for _, e := range hook.AllEntries() {
+		if e.Message == "released what docker has forgotten" {
+			got = append(got, e.Data)
+		}
+	}
+	want := []logrus.Fields{{"pool": kept, "address": netip.MustParseAddr("10.40.0.7")}, {"pool": gone}}
+	slices.SortFunc(got, func(a, b logrus.Fields) int { return len(b) - len(a) })
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
 	}
 }

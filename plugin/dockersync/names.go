@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -37,8 +38,9 @@ type Watcher struct {
 	log      *logrus.Entry
 	timing   watchTiming
 	names    atomic.Pointer[names]
-	reach    atomic.Pointer[error] // why Docker's API can't be read; points to nil if it can
-	requests chan chan struct{}    // for a new reading, from Refresh; each is closed after the reading
+	pools    atomic.Pointer[[]netip.Prefix] // Docker's default address pools; nil: not read yet
+	reach    atomic.Pointer[error]          // why Docker's API can't be read; points to nil if it can
+	requests chan chan struct{}             // for a new reading, from Refresh; each is closed after the reading
 }
 
 // names is one reading of Docker's names. It is never changed.
@@ -142,6 +144,7 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	w.readPools(ctx, s)
 	stream, err := s.events(ctx) // before the first reading, so that no change falls between
 	if err != nil {
 		return false, err

@@ -92,7 +92,9 @@ func (f *fakeBackend) ReleasePool(ctx context.Context, _ ipam.PoolID) error {
 	return f.called(ctx, "IpamDriver.ReleasePool")
 }
 
-func (f *fakeBackend) RequestAddress(ctx context.Context, _ ipam.PoolID, _ netip.Addr) (netip.Prefix, error) {
+func (f *fakeBackend) RequestAddressFor(ctx context.Context, _ ipam.PoolID, _ netip.Addr, _ string) (
+	netip.Prefix, error,
+) {
 	return netip.MustParsePrefix("10.32.0.1/22"), f.called(ctx, "IpamDriver.RequestAddress")
 }
 

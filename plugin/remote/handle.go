@@ -52,7 +52,7 @@ func handle[Req, Resp any](r routes, level logrus.Level, call string, fn func(co
 		// agree.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(httpReq.Context()), callTimeout)
 		defer cancel()
-		resp, err := fn(ctx, req)
+		resp, err := awaitEnd(log, func() (Resp, error) { return fn(ctx, req) })
 		log = log.WithField("took", time.Since(started))
 		if err != nil {
 			fail(w, log, call, r.rechecked(err))

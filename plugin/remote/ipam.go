@@ -46,7 +46,12 @@ func (c ipamCalls) releasePool(ctx context.Context, req *dockeripam.ReleasePoolR
 	return empty{}, c.pools.ReleasePool(ctx, ipam.PoolID(req.PoolID))
 }
 
-// requestAddress passes over the request's options, which are Docker's own: a gateway is an address like any other.
+// labelEndpointName is the option of a request for an address in which Docker, from 29 on, tells the name of the
+// container (libnetwork/netlabel in moby). It is not sent for gateways and auxiliary addresses.
+const labelEndpointName = labelPrefix + "endpoint.name"
+
+// requestAddress passes over all other options of the request, which are Docker's own: a gateway is an address like any
+// other.
 func (c ipamCalls) requestAddress(ctx context.Context, req *dockeripam.RequestAddressRequest) (
 	*dockeripam.RequestAddressResponse, error,
 ) {
@@ -57,7 +62,7 @@ func (c ipamCalls) requestAddress(ctx context.Context, req *dockeripam.RequestAd
 			return nil, fmt.Errorf("request address %s of pool %s: %w", req.Address, req.PoolID, err)
 		}
 	}
-	got, err := c.pools.RequestAddress(ctx, ipam.PoolID(req.PoolID), addr)
+	got, err := c.pools.RequestAddressFor(ctx, ipam.PoolID(req.PoolID), addr, req.Options[labelEndpointName])
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func (p ipamPlayer) play(line []byte) {
 		recorded := request.PoolID
 		request.PoolID = p.ids[recorded]
 		got, err := p.calls.requestAddress(p.t.Context(), &request)
-		if err != nil || strings.HasPrefix(request.PoolID, recorded) && got.Address != want.Address {
+		if err != nil || request.Address != "" && got.Address != want.Address {
 			p.t.Fatalf("%s: %s: %v, %v: want %v", call.Step, call.Request, got, err, want)
 		}
 		ours, _, _ := strings.Cut(got.Address, "/")

@@ -241,3 +241,38 @@ func FuzzIPAMCalls(f *testing.F) {
 		}
 	})
 }
+
+// TestNamedEndpointsKeepTheirAddresses: since version 29 Docker tells the name of the container, and a container that
+// comes back gets its address, whatever others have requested meanwhile.
+func TestNamedEndpointsKeepTheirAddresses(t *testing.T) {
+	c := newIPAMCalls(t)
+	p, err := c.requestPool(t.Context(), &dockeripam.RequestPoolRequest{
+		AddressSpace: ipam.LocalSpace, Pool: "10.9.0.0/24",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(name, want string) {
+		t.Helper()
+		got, err := c.requestAddress(t.Context(), &dockeripam.RequestAddressRequest{
+			PoolID: p.PoolID, Options: map[string]string{"com.docker.network.endpoint.name": name},
+		})
+		if err != nil || got.Address != want {
+			t.Errorf("%s: %v, %v: want %s", name, got, err, want)
+		}
+	}
+	stop := func(address string) {
+		t.Helper()
+		_, err := c.releaseAddress(t.Context(), &dockeripam.ReleaseAddressRequest{PoolID: p.PoolID, Address: address})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	start("web", "10.9.0.1/24")
+	start("db", "10.9.0.2/24")
+	stop("10.9.0.1")
+	stop("10.9.0.2")
+	start("new", "10.9.0.3/24")
+	start("db", "10.9.0.2/24")
+	start("web", "10.9.0.1/24")
+}

@@ -35,7 +35,7 @@ type Networks interface {
 type Pools interface {
 	RequestPool(context.Context, ipam.PoolRequest) (ipam.Pool, error)
 	ReleasePool(context.Context, ipam.PoolID) error
-	RequestAddress(context.Context, ipam.PoolID, netip.Addr) (netip.Prefix, error)
+	RequestAddressFor(ctx context.Context, id ipam.PoolID, addr netip.Addr, owner string) (netip.Prefix, error)
 	ReleaseAddress(context.Context, ipam.PoolID, netip.Addr) error
 }
 

@@ -216,6 +216,42 @@ func TestStuckBackendHitsTheDeadline(t *testing.T) {
 	})
 }
 
+// TestStalledCallIsAnswered: Docker gets an answer also while the work of a call waits for what does not end with its
+// context, and how it ended at last is logged.
+func TestStalledCallIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := make(chan struct{})
+		fake := &fakeBackend{hook: func(context.Context, string) error {
+			<-disk
+			return errors.New("too late")
+		}}
+		h, hook := newLoggedHandler(fake)
+		started := time.Now()
+		status, body := post(h, "NetworkDriver.DeleteNetwork", `{"NetworkID":"`+testNetwork+`"}`)
+		took := time.Since(started)
+		if status != http.StatusInternalServerError || !strings.Contains(body, "disk") || took != answerTimeout {
+			t.Errorf("after %v: status %d: %s", took, status, body)
+		}
+		close(disk)
+		synctest.Wait()
+		if last := hook.LastEntry(); last.Data[logrus.ErrorKey] == nil || !strings.Contains(last.Message, "has ended") {
+			t.Errorf("logged at last: %v %q", last.Data, last.Message)
+		}
+	})
+}
+
+// TestPanicReachesTheDaemon: it is the daemon that answers the call of a defect.
+func TestPanicReachesTheDaemon(t *testing.T) {
+	h := newHandler(&fakeBackend{hook: func(context.Context, string) error { panic("a defect") }})
+	defer func() {
+		if got := recover(); got != "a defect" {
+			t.Errorf("recovered %v, want the panic", got)
+		}
+	}()
+	post(h, "NetworkDriver.DeleteNetwork", `{"NetworkID":"`+testNetwork+`"}`)
+	t.Error("it was answered")
+}
+
 // FuzzCall sends anything to every call: it is answered, with JSON, and a refused one does not reach the backend.
 func FuzzCall(f *testing.F) {
 	seen := map[string]bool{}
