@@ -87,6 +87,10 @@ func (d *daemon) run(ctx context.Context) error {
 		group.Go(s.serve)
 	}
 	group.Go(func() error { return d.runCore(ctx, running) })
+	keeping, stopKeeping := context.WithCancel(running)
+	defer stopKeeping()
+	kept := make(chan struct{})
+	go func() { d.sockets.keep(keeping); close(kept) }()
 
 	select {
 	case <-ctx.Done():
@@ -94,6 +98,8 @@ func (d *daemon) run(ctx context.Context) error {
 		notify(systemd.SdNotifyStopping, d.log)
 	case <-running.Done():
 	}
+	stopKeeping() // before the sockets are removed
+	<-kept
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	if err := d.sockets.stop(stopping); err != nil {

@@ -180,7 +180,9 @@ func TestLostSocketIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if got := sockets.Warnings(); len(got) != 1 || !strings.Contains(got[0], path+" is not weave's socket any more") {
+	s.restore(t.Context()) // it is the other's, and stays so
+	if got := sockets.Warnings(); len(got) != 1 || !strings.Contains(got[0], path+" is not weave's socket any more") ||
+		!strings.Contains(got[0], "another process serves it") {
 		t.Errorf("warnings %q, want one of %s", got, path)
 	}
 	if err := s.stop(t.Context()); err != nil {
@@ -188,6 +190,38 @@ func TestLostSocketIsNoticed(t *testing.T) {
 	}
 	if !answers(path) {
 		t.Error("the other's socket is gone")
+	}
+}
+
+// TestRemovedSocketIsMadeAgain: somebody removes a socket, or the directory that it is in.
+func TestRemovedSocketIsMadeAgain(t *testing.T) {
+	path := filepath.Join(filepath.Dir(socketPath(t)), "weave", "weave.sock")
+	s, err := newServer(t.Context(), path, forRoot, http.NotFoundHandler(), quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	for _, removed := range []string{path, filepath.Dir(path), path} {
+		if err := os.RemoveAll(removed); err != nil {
+			t.Fatal(err)
+		}
+		if got := (Sockets{s}).Warnings(); len(got) != 1 {
+			t.Errorf("%s removed: warnings %q, want one", removed, got)
+		}
+		s.restore(t.Context())
+		if !answers(path) {
+			t.Errorf("%s removed: the socket does not answer", removed)
+		}
+		if got := (Sockets{s}).Warnings(); len(got) != 0 {
+			t.Errorf("made again: warnings %q, want none", got)
+		}
+	}
+	if err := errors.Join(s.stop(t.Context()), <-served); err != nil {
+		t.Error(err)
+	}
+	if answers(path) {
+		t.Error("it is there after the end")
 	}
 }
 

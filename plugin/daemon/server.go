@@ -28,10 +28,19 @@ const (
 	maxHeader = 2 << 20
 )
 
+// restoreInterval is the time between two looks whether the sockets are still there.
+const restoreInterval = 2 * time.Second
+
 // server serves HTTP on a Unix socket.
 type server struct {
 	http   *http.Server
-	socket *unixSocket
+	path   string
+	access access
+	log    *logrus.Entry
+
+	mu     sync.Mutex  // guards what follows
+	socket *unixSocket // another one after somebody has removed it
+	lost   error       // why there is none at the path now; nil: there is
 }
 
 // newServer listens at path for those who have access; serve then answers with handler.
@@ -40,7 +49,7 @@ func newServer(ctx context.Context, path string, a access, handler http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	return &server{socket: socket, http: &http.Server{
+	return &server{path: path, access: a, log: log, socket: socket, http: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -53,21 +62,64 @@ func newServer(ctx context.Context, path string, a access, handler http.Handler,
 
 // serve answers requests until stop.
 func (s *server) serve() error {
-	if err := s.http.Serve(s.socket); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve %s: %w", s.socket.path, err)
+	for {
+		socket := s.current()
+		err := s.http.Serve(socket)
+		switch {
+		case errors.Is(err, http.ErrServerClosed):
+			return nil
+		case s.current() == socket:
+			return fmt.Errorf("serve %s: %w", s.path, err)
+		}
 	}
-	return nil
+}
+
+func (s *server) current() *unixSocket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.socket
+}
+
+// restore makes the socket again if somebody has removed it. One that another process serves stays.
+func (s *server) restore(ctx context.Context) {
+	old := s.current()
+	there, err := old.there()
+	var socket *unixSocket
+	if err == nil && !there {
+		socket, err = listenUnix(ctx, s.path, s.access)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		if s.lost == nil {
+			s.log.WithError(err).Error("a socket was taken away, and is not made again while that is so")
+		}
+		s.lost = err
+		return
+	}
+	s.lost = nil
+	if socket != nil {
+		s.log.WithField("socket", s.path).Warn("somebody had removed the socket: it is made again")
+		s.socket = socket
+		if err := old.Close(); err != nil { // serve goes on with the new one
+			s.log.WithError(err).Warn("close the socket that was removed")
+		}
+	}
 }
 
 // stop takes no more requests and returns when those in flight are answered, or with an error when ctx ends.
 func (s *server) stop(ctx context.Context) error {
-	removed := s.socket.remove(ctx)
+	socket := s.current()
+	removed := socket.remove(ctx)
 	err := s.http.Shutdown(ctx)
+	if errors.Is(err, net.ErrClosed) { // a socket that was removed and made again a moment ago
+		err = nil
+	}
 	if err != nil {
-		err = fmt.Errorf("requests on %s are not finished: %w", s.socket.path, err)
+		err = fmt.Errorf("requests on %s are not finished: %w", s.path, err)
 	}
 	// Shutdown has closed it already if serve was called.
-	if closed := s.socket.Close(); !errors.Is(closed, net.ErrClosed) {
+	if closed := socket.Close(); !errors.Is(closed, net.ErrClosed) {
 		err = errors.Join(err, closed)
 	}
 	return errors.Join(removed, err)
@@ -76,26 +128,41 @@ func (s *server) stop(ctx context.Context) error {
 // Sockets are those that the daemon listens on.
 type Sockets []*server
 
-// Warnings returns a warning for each socket that was removed or replaced by another program, as Weave Net puts its own
-// socket there.
+// Warnings returns a warning for each socket that is not weave's now: removed a moment ago, or replaced by another
+// program, as Weave Net puts its own socket there.
 func (s Sockets) Warnings() []string {
 	var warnings []string
-	for _, path := range s.lost() {
-		warnings = append(warnings, path+" is not weave's socket any more, and weave is not reached there: "+
-			"stop the program that took it, if it was one, then restart weave")
+	for _, server := range s {
+		if there, err := server.current().there(); err == nil && there {
+			continue
+		}
+		warning := server.path + " is not weave's socket any more, and weave is not reached there: "
+		server.mu.Lock()
+		if server.lost != nil {
+			warning += fmt.Sprintf("it is made again when that is possible: %v", server.lost)
+		} else {
+			warning += "it is being made again"
+		}
+		server.mu.Unlock()
+		warnings = append(warnings, warning)
 	}
 	return warnings
 }
 
-// lost returns the paths at which one of the sockets was and is not any more.
-func (s Sockets) lost() []string {
-	var paths []string
-	for _, server := range s {
-		if there, err := server.socket.there(); err != nil || !there {
-			paths = append(paths, server.socket.path)
+// keep makes sockets again that somebody has removed, until ctx ends.
+func (s Sockets) keep(ctx context.Context) {
+	tick := time.NewTicker(restoreInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, server := range s {
+			server.restore(ctx)
 		}
 	}
-	return paths
 }
 
 // stop stops all servers at once.
