@@ -49,7 +49,7 @@ func (spec NetworkSpec) check() error {
 	}
 	if spec.Bridge != "" {
 		if err := checkBridgeName(spec.Bridge); err != nil {
-			return invalidOption(optionBridge, spec.Bridge, err.Error())
+			return invalidOption(optionBridge, spec.Bridge, err)
 		}
 	}
 	if spec.MTU < MinMTU || spec.MTU > MaxMTU {
