@@ -114,6 +114,8 @@ type DriftKind string
 const (
 	HostEndMissing      DriftKind = "host-end-missing"
 	HostEndDown         DriftKind = "host-end-down"
+	HostEndBlocked      DriftKind = "host-end-blocked" // the bridge port does not forward, is isolated, or its qdisc drops
+	BridgeDown          DriftKind = "bridge-down"
 	WrongBridge         DriftKind = "wrong-bridge"          // the host end is a port of another bridge, or of none
 	SandboxUnreadable   DriftKind = "sandbox-unreadable"    // the sandbox could not be looked into, or is gone
 	ContainerEndMissing DriftKind = "container-end-missing" // the sandbox is there, the container end isn't in it

@@ -47,6 +47,9 @@ func answer(r io.Reader) (reply []byte, status int) {
 	}
 	if req.List != nil {
 		dump, err := list(*req.List)
+		if err == nil && len(dump) > protocol.MaxReply {
+			err = fmt.Errorf("the sandbox has more links and addresses than fit into %d MB", protocol.MaxReply>>20)
+		}
 		if err != nil {
 			return refusal("list", err)
 		}

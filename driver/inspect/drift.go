@@ -24,11 +24,12 @@ func Drift(n driver.Network, e driver.Endpoint, o Observation) []api.Drift {
 	case e.Sandbox == "":
 		return found
 	case o.Err != nil:
-		return append(found, newDrift(api.SandboxUnreadable, "sandbox %s can't be looked into: %v", e.Sandbox, o.Err))
+		return append(found,
+			newDrift(api.SandboxUnreadable, "sandbox %s can't be looked into: %.500v", e.Sandbox, o.Err))
 	case o.Inside == nil:
 		return append(found, newDrift(api.ContainerEndMissing, "container end missing in the container"))
 	}
-	return containerDrift(found, e, *o.Inside)
+	return containerDrift(found, n, e, *o.Inside)
 }
 
 // hostDrift appends the differences of the host end to found.
@@ -43,14 +44,32 @@ func hostDrift(found []api.Drift, n driver.Network, e driver.Endpoint, o Observa
 		}
 		found = append(found, newDrift(api.WrongBridge, "host end %s on %s, not on %s", e.HostEnd, where, n.Bridge))
 	}
+	if o.Down {
+		found = append(found, newDrift(api.BridgeDown, "bridge %s down", o.Bridge))
+	}
 	if !o.Host.Up {
-		found = append(found, newDrift(api.HostEndDown, "host end %s down", e.HostEnd))
+		return append(found, newDrift(api.HostEndDown, "host end %s down", e.HostEnd))
+	}
+	if state := o.Host.PortState; o.Host.Carrier && !o.Down && state != "" && state != "forwarding" {
+		found = append(found, newDrift(api.HostEndBlocked, "host end %s %s", e.HostEnd, o.Host.PortState))
+	}
+	if o.Host.Isolated {
+		found = append(found, newDrift(api.HostEndBlocked, "host end %s isolated", e.HostEnd))
+	}
+	if slices.Contains(droppingQdiscs, o.Host.Qdisc) {
+		found = append(found, newDrift(api.HostEndBlocked, "host end %s has qdisc %s", e.HostEnd, o.Host.Qdisc))
 	}
 	return found
 }
 
+// droppingQdiscs are the kinds of qdiscs that are made to drop or to hold packets. Others may shape traffic.
+var droppingQdiscs = []string{"blackhole", "netem", "plug"}
+
+// maxUnexpected is how many unexpected addresses of one endpoint are listed.
+const maxUnexpected = 3
+
 // containerDrift appends the differences of the container end to found.
-func containerDrift(found []api.Drift, e driver.Endpoint, inside netstate.Link) []api.Drift {
+func containerDrift(found []api.Drift, n driver.Network, e driver.Endpoint, inside netstate.Link) []api.Drift {
 	if !inside.Up {
 		found = append(found, newDrift(api.ContainerEndDown, "%s down in the container", inside.Name))
 	}
@@ -62,16 +81,29 @@ func containerDrift(found []api.Drift, e driver.Endpoint, inside netstate.Link) 
 			found = append(found, newDrift(api.AddressMissing, "address %s missing", a))
 		}
 	}
+	unexpected := 0
 	for _, a := range inside.Addresses {
-		if !slices.Contains(e.Addresses, a) && !selfAssigned(a) {
+		if slices.Contains(e.Addresses, a) || !assigned(n, a.Addr()) {
+			continue
+		}
+		if unexpected++; unexpected <= maxUnexpected {
 			found = append(found, newDrift(api.AddressUnexpected, "unexpected address %s", a))
 		}
+	}
+	if more := unexpected - maxUnexpected; more > 0 {
+		found = append(found, newDrift(api.AddressUnexpected, "and %d more unexpected addresses", more))
 	}
 	return found
 }
 
-// selfAssigned reports whether a is link-local. Hosts give themselves such addresses; nobody assigns them.
-func selfAssigned(a netip.Prefix) bool { return a.Addr().IsLinkLocalUnicast() }
+// assigned reports whether an address is one that Docker hands out on the network: one of its subnets that is not
+// reserved (docker network create --aux-address). Others a container may give itself: link-local ones, or those that it
+// has from a DHCP server or a router on a network without IPAM.
+func assigned(n driver.Network, a netip.Addr) bool {
+	return slices.ContainsFunc(n.Pools, func(p driver.Pool) bool {
+		return p.Subnet.Bits() > 0 && p.Subnet.Contains(a) && !slices.Contains(p.Reserved, a) && !a.IsLinkLocalUnicast()
+	})
+}
 
 func orNone(a mac.Address) string { return cmp.Or(a.String(), "none") }
 

@@ -26,7 +26,14 @@ type subject struct {
 // healthy returns an endpoint that is up and as it should be.
 func healthy() subject {
 	n := driver.Network{
-		Definition: driver.Definition{ID: "aaaa10000000"}, Local: driver.Local{Bridge: "wv-aaaa10000000"},
+		Definition: driver.Definition{ID: "aaaa10000000", Pools: []driver.Pool{
+			{
+				Subnet:   netip.MustParsePrefix("10.32.0.0/22"),
+				Reserved: []netip.Addr{netip.MustParseAddr("10.32.0.99")},
+			},
+			{Subnet: netip.MustParsePrefix("fd00:1::/64")},
+		}},
+		Local: driver.Local{Bridge: "wv-aaaa10000000"},
 	}
 	e := driver.Endpoint{
 		ID: "eeee10000000", Network: n.ID, HostEnd: "wve-eeee1000000", MAC: mac.MustParse("02:00:00:00:00:01"),
@@ -35,7 +42,7 @@ func healthy() subject {
 	o := Observation{
 		Source: api.Kernel,
 		Bridge: n.Bridge,
-		Host:   &netstate.Link{Index: 7, Name: e.HostEnd, Kind: "veth", Up: true, Carrier: true},
+		Host:   &netstate.Link{Index: 7, Name: e.HostEnd, Kind: "veth", Up: true, Carrier: true, PortState: "forwarding"},
 		Inside: &netstate.Link{
 			Index: 6, Name: "eth0", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:01"), MTU: 1500,
 			Up: true, Carrier: true, Peer: 7,
@@ -103,8 +110,42 @@ func TestDrift(t *testing.T) {
 			s.observed.Inside.Addresses = prefixes("10.32.0.2/22")
 		}, drifts(api.AddressMissing, "address fd00:1::2/64 missing")},
 		{"unexpected address", func(s *subject) {
-			s.observed.Inside.Addresses = append(s.observed.Inside.Addresses, prefixes("192.0.2.1/32")...)
-		}, drifts(api.AddressUnexpected, "unexpected address 192.0.2.1/32")},
+			s.observed.Inside.Addresses = append(s.observed.Inside.Addresses, prefixes("10.32.0.7/22")...)
+		}, drifts(api.AddressUnexpected, "unexpected address 10.32.0.7/22")},
+		{"address that the network reserves", func(s *subject) {
+			s.observed.Inside.Addresses = append(s.observed.Inside.Addresses, prefixes("10.32.0.99/32")...)
+		}, nil},
+		{"address that no subnet covers", func(s *subject) {
+			s.observed.Inside.Addresses = append(s.observed.Inside.Addresses, prefixes("192.0.2.1/24")...)
+		}, nil},
+		{"address on a network without IPAM", func(s *subject) {
+			s.network.Pools = []driver.Pool{{Subnet: netip.MustParsePrefix("0.0.0.0/0")}}
+			s.observed.Inside.Addresses = append(s.observed.Inside.Addresses, prefixes("192.0.2.1/24")...)
+		}, nil},
+		{"many unexpected addresses", func(s *subject) {
+			s.observed.Inside.Addresses = append(s.observed.Inside.Addresses,
+				prefixes("10.32.1.1/22", "10.32.1.2/22", "10.32.1.3/22", "10.32.1.4/22", "10.32.1.5/22")...)
+		}, []api.Drift{
+			{Kind: api.AddressUnexpected, Text: "unexpected address 10.32.1.1/22"},
+			{Kind: api.AddressUnexpected, Text: "unexpected address 10.32.1.2/22"},
+			{Kind: api.AddressUnexpected, Text: "unexpected address 10.32.1.3/22"},
+			{Kind: api.AddressUnexpected, Text: "and 2 more unexpected addresses"},
+		}},
+		{"bridge down", func(s *subject) {
+			s.observed.Down, s.observed.Host.PortState = true, "disabled"
+		}, drifts(api.BridgeDown, "bridge wv-aaaa10000000 down")},
+		{"host end blocked", func(s *subject) {
+			s.observed.Host.PortState = "blocking"
+		}, drifts(api.HostEndBlocked, "host end wve-eeee1000000 blocking")},
+		{"host end isolated", func(s *subject) {
+			s.observed.Host.Isolated = true
+		}, drifts(api.HostEndBlocked, "host end wve-eeee1000000 isolated")},
+		{"qdisc that drops", func(s *subject) {
+			s.observed.Host.Qdisc = "blackhole"
+		}, drifts(api.HostEndBlocked, "host end wve-eeee1000000 has qdisc blackhole")},
+		{"qdisc that shapes", func(s *subject) {
+			s.observed.Host.Qdisc = "tbf"
+		}, nil},
 		{"another prefix length", func(s *subject) {
 			s.observed.Inside.Addresses = prefixes("10.32.0.2/24", "fd00:1::2/64")
 		}, append(drifts(api.AddressMissing, "address 10.32.0.2/22 missing"),

@@ -35,14 +35,6 @@ func indexLinks(links []netstate.Link) hostLinks {
 	return h
 }
 
-// bridgeOf returns the name of the bridge that link is a port of, empty if there is none.
-func (h hostLinks) bridgeOf(link *netstate.Link) string {
-	if master := h.byIndex[link.Master]; master != nil {
-		return master.Name
-	}
-	return ""
-}
-
 // readHost reads the links of the host, at least the endpoints' host ends and their bridges. On a host whose links
 // change all the time no listing of all links is ever consistent; then it reads those that it needs, one by one.
 func (i *Inspector) readHost(ctx context.Context, endpoints []driver.Endpoint) (hostLinks, error) {

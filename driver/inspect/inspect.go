@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 
 	"github.com/sirupsen/logrus"
@@ -30,6 +31,7 @@ type Observation struct {
 	Source api.Source     // who looked into the sandbox
 	Err    error          // why the sandbox could not be looked into
 	Bridge string         // the bridge that the host end is a port of; empty: none
+	Down   bool           // that bridge is down
 	Host   *netstate.Link // the host end; nil: missing
 	Inside *netstate.Link // the container end as found in the sandbox; nil: missing, or not known because of Err
 }
@@ -65,29 +67,43 @@ func (i *Inspector) Observe(
 		i.log.WithError(err).Warn("live listing: the host's links can't be read")
 		return nil
 	}
+	i.lookAgain(ctx, endpoints, host, sandboxes)
 	observed := make(map[driver.EndpointID]Observation, len(endpoints))
 	for _, ep := range endpoints {
-		observed[ep.ID] = i.observe(ctx, ep, host, sandboxes[ep.Sandbox])
+		observed[ep.ID] = observe(ep, host, sandboxes[ep.Sandbox])
 	}
 	return observed
 }
 
+// lookAgain has nsproc look into the sandboxes in which the kernel has not shown a container end that must be there.
+// The kernel leaves links that do not fit into its answer out of it, without an error. The host end has its carrier
+// only while the container end is up, so the container end may well be there; nsproc's answer is always complete.
+func (i *Inspector) lookAgain(
+	ctx context.Context, endpoints []driver.Endpoint, host hostLinks, sandboxes map[string]contents,
+) {
+	var lacking []driver.Endpoint
+	for _, ep := range endpoints {
+		hostEnd, in := host.byName[ep.HostEnd], sandboxes[ep.Sandbox]
+		if hostEnd != nil && hostEnd.Carrier && ep.Sandbox != "" && in.source == api.Kernel && in.err == nil &&
+			in.peerOf(hostEnd) == nil {
+			lacking = append(lacking, ep)
+		}
+	}
+	maps.Copy(sandboxes, i.lookIntoAll(ctx, lacking, api.Nsproc))
+}
+
 // observe finds the endpoint among the host's links and in what was found in its sandbox.
-func (i *Inspector) observe(ctx context.Context, ep driver.Endpoint, host hostLinks, in contents) Observation {
+func observe(ep driver.Endpoint, host hostLinks, in contents) Observation {
 	hostEnd := host.byName[ep.HostEnd]
 	if hostEnd == nil {
 		return Observation{Source: in.source, Err: in.err}
 	}
 	containerEnd := in.peerOf(hostEnd)
-	// The kernel leaves links that do not fit into its answer out of it, without an error. The host end has its carrier
-	// only while the container end is up, so the container end may well be there: nsproc's answer is always complete.
-	if containerEnd == nil && hostEnd.Carrier && in.source == api.Kernel && in.err == nil && ep.Sandbox != "" {
-		in = i.lookWithNsproc(ctx, ep.Sandbox)
-		containerEnd = in.peerOf(hostEnd)
+	o := Observation{Source: in.source, Err: in.err, Host: hostEnd, Inside: containerEnd}
+	if bridge := host.byIndex[hostEnd.Master]; bridge != nil {
+		o.Bridge, o.Down = bridge.Name, !bridge.Up
 	}
-	return Observation{
-		Source: in.source, Err: in.err, Bridge: host.bridgeOf(hostEnd), Host: hostEnd, Inside: containerEnd,
-	}
+	return o
 }
 
 // contents is what was found in one sandbox.

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/sirupsen/logrus"
@@ -34,7 +36,10 @@ func newRig(t *testing.T, nsproc string) *rig {
 	t.Helper()
 	r := &rig{t: t, host: nstest.New(t), sandbox: nstest.New(t)}
 	r.network = driver.Network{
-		Definition: driver.Definition{ID: "aaaa10000000"}, Local: driver.Local{Bridge: "wv-test"},
+		Definition: driver.Definition{
+			ID: "aaaa10000000", Pools: []driver.Pool{{Subnet: netip.MustParsePrefix("10.40.0.0/16")}},
+		},
+		Local: driver.Local{Bridge: "wv-test"},
 	}
 	r.onHost(func() error {
 		return add(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: r.network.Bridge}})
@@ -58,6 +63,18 @@ func (r *rig) attach(id driver.EndpointID, hostEnd string, addresses ...string) 
 
 func (r *rig) onHost(f func() error)    { r.t.Helper(); r.host.Do(r.t, f) }
 func (r *rig) inSandbox(f func() error) { r.t.Helper(); r.sandbox.Do(r.t, f) }
+
+// run runs a command on the host.
+func (r *rig) run(command string) {
+	r.t.Helper()
+	r.onHost(func() error {
+		args := strings.Fields(command)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", command, err, out)
+		}
+		return nil
+	})
+}
 
 // observe observes the rig's endpoint.
 func (r *rig) observe(source api.Source) Observation {

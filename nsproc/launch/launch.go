@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/weaveplugin/weave/nsproc/netstate"
 	"github.com/weaveplugin/weave/nsproc/protocol"
@@ -189,11 +190,18 @@ func exitError(exit *exec.ExitError, written []byte) error {
 	return fmt.Errorf("nsproc: %w%s", exit, quoteEnd(written))
 }
 
-// quoteEnd quotes the end of a process's output, for the end of an error message.
+// maxQuote is how many bytes of a process's output are quoted.
+const maxQuote = 400
+
+// quoteEnd quotes the end of a process's output, for the end of an error message. Output that is no text, such as a
+// part of a listing, would not help anybody.
 func quoteEnd(output []byte) string {
-	output = output[max(0, len(output)-4<<10):]
-	if s := strings.TrimSpace(string(output)); s != "" {
-		return fmt.Sprintf(", it said %q", s)
+	s := strings.TrimSpace(string(output[max(0, len(output)-maxQuote):]))
+	switch {
+	case s == "":
+		return ""
+	case strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }):
+		return ", after output that is no text"
 	}
-	return ""
+	return fmt.Sprintf(", it said %q", s)
 }

@@ -51,7 +51,7 @@ func TestBadNsproc(t *testing.T) {
 		{"two refusals", `echo '{"version":1,"error":{}}{}'; exit 3`, nil, "more than one"},
 		{"an unknown field", `echo '{"version":1,"snap":{}}'; exit 3`, nil, "snap"},
 		{"no reason", `echo '{"version":1}'; exit 3`, nil, "without a reason"},
-		{"an endless reply", `exec cat /dev/zero`, nil, "more than 4194304 bytes"},
+		{"an endless reply", `exec cat /dev/zero`, nil, "more than 16777216 bytes"},
 		{"a refusal", `echo '{"version":1,"error":{"op":"list","message":"no such device","errno":19}}'; exit 3`,
 			syscall.ENODEV, "list: no such device"},
 		{"it can't enter", `exit 101`, syscall.EPERM, "CAP_SYS_ADMIN"},

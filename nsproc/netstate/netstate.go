@@ -30,6 +30,9 @@ type Link struct {
 	Carrier   bool           // IFF_LOWER_UP: a veth's other end is up as well
 	Peer      int            // IFLA_LINK: for a veth the index of its other end, in the namespace of that end
 	Master    int            // index of the bridge that it is a port of; 0: none
+	Qdisc     string         // kind of the root qdisc, "noqueue" for a link that has none
+	PortState string         // as a port of a bridge: "forwarding", "blocking", ... as in bridge(8); empty: not known
+	Isolated  bool           // as a port of a bridge: it reaches no other isolated one
 	Addresses []netip.Prefix // sorted, IPv4 first; link-local ones included
 }
 

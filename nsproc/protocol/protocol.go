@@ -22,8 +22,8 @@ const (
 	NamespaceFD = 3
 	// MaxRequest is the largest size of a request in bytes. A pipe holds that much, so that writing it never blocks.
 	MaxRequest = 4 << 10
-	// MaxReply is the largest size of what nsproc writes, in bytes.
-	MaxReply = 4 << 20
+	// MaxReply is the largest size of what nsproc writes, in bytes. A link takes some 1,300.
+	MaxReply = 16 << 20
 	// Refused is the exit status of nsproc when its Reply has an Error.
 	Refused = 3
 	// EntryFailed plus the errno is the exit status of nsproc when it could not enter the namespace.

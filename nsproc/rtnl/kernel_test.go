@@ -81,7 +81,11 @@ func TestLinks(t *testing.T) {
 			Master: byName["br0"].Index},
 		"p1": {Name: "p1", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:02"), MTU: 1400, Peer: index0},
 	}
-	if diff := cmp.Diff(want, byName, comparePrefixes, cmpopts.IgnoreFields(netstate.Link{}, "Index")); diff != "" {
+	if port := byName["p0"]; port.PortState != "disabled" || port.Qdisc != "noop" || port.Isolated {
+		t.Errorf("a port that is down: %+v", port)
+	}
+	ignored := cmpopts.IgnoreFields(netstate.Link{}, "Index", "Qdisc", "PortState", "Isolated")
+	if diff := cmp.Diff(want, byName, comparePrefixes, ignored); diff != "" {
 		t.Error("(-want +got)\n", diff)
 	}
 }

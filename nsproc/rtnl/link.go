@@ -98,17 +98,45 @@ func decodeLink(b []byte) (l netstate.Link, from int, err error) {
 			l.Master, err = number(v)
 		case unix.IFLA_TARGET_NETNSID:
 			from, err = number(v)
+		case unix.IFLA_QDISC:
+			l.Qdisc = text(v)
 		case unix.IFLA_LINKINFO:
-			err = eachAttr(v, func(typ uint16, v []byte) error {
-				if typ == unix.IFLA_INFO_KIND {
-					l.Kind = text(v)
-				}
-				return nil
-			})
+			err = decodeInfo(&l, v)
 		}
 		return err
 	})
 	return l, from, err
+}
+
+// portState returns the name of a state of a bridge port, BR_STATE_* of linux/if_bridge.h.
+func portState(n uint8) string {
+	names := [...]string{"disabled", "listening", "learning", "forwarding", "blocking"}
+	if int(n) < len(names) {
+		return names[n]
+	}
+	return "unknown"
+}
+
+// decodeInfo decodes IFLA_LINKINFO: what a link is, and how it is as a port of a bridge.
+func decodeInfo(l *netstate.Link, info []byte) error {
+	return eachAttr(info, func(typ uint16, v []byte) error {
+		switch typ {
+		case unix.IFLA_INFO_KIND:
+			l.Kind = text(v)
+		case unix.IFLA_INFO_SLAVE_DATA:
+			return eachAttr(v, func(typ uint16, v []byte) error {
+				switch {
+				case len(v) != 1: // another slave than a port of a bridge may have the same types
+				case typ == unix.IFLA_BRPORT_STATE:
+					l.PortState = portState(v[0])
+				case typ == unix.IFLA_BRPORT_ISOLATED:
+					l.Isolated = v[0] != 0
+				}
+				return nil
+			})
+		}
+		return nil
+	})
 }
 
 // addresses returns the addresses in the target namespace by the index of their link.

@@ -88,10 +88,11 @@ func checkNetwork(fd int) error {
 }
 
 // checkNotHost returns ErrHost if fd is open on this process's own network namespace, which is the host's: no thread
-// of it ever changes its namespace. A path does not tell, since a symbolic link or a mount can lead there.
+// of it ever changes its namespace. (In tests some threads do, so it is the calling thread's that counts.) A path does
+// not tell, since a symbolic link or a mount can lead there.
 func checkNotHost(fd int) error {
 	var host, st unix.Stat_t
-	if err := unix.Stat("/proc/self/ns/net", &host); err != nil {
+	if err := unix.Stat("/proc/thread-self/ns/net", &host); err != nil {
 		return fmt.Errorf("look up the host's network namespace: %w", err)
 	}
 	if err := unix.Fstat(fd, &st); err != nil {

@@ -107,12 +107,19 @@ func liveCell(e api.Endpoint) string {
 	if len(e.Drift) == 0 {
 		return "ok"
 	}
-	texts := make([]string, len(e.Drift))
+	texts := make([]string, 0, maxDrift+1)
 	for i, d := range e.Drift {
-		texts[i] = d.Text
+		if i == maxDrift && len(e.Drift) > maxDrift+1 {
+			texts = append(texts, fmt.Sprintf("and %d more", len(e.Drift)-i))
+			break
+		}
+		texts = append(texts, fmt.Sprintf("%.200s", d.Text))
 	}
 	return strings.Join(texts, "; ")
 }
+
+// maxDrift is how many differences a cell shows; --format json has them all.
+const maxDrift = 4
 
 // psHeads are the heads of the columns that a template makes.
 var psHeads = map[string]any{

@@ -136,7 +136,7 @@ func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s api.Sour
 			o.Inside = &netstate.Link{Name: "eth0", MAC: e.MAC, Up: true, Addresses: e.Addresses}
 		}
 		if strings.HasPrefix(string(e.ID), "eeee2") {
-			o.Inside.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}
+			o.Inside.Addresses = []netip.Prefix{netip.MustParsePrefix("10.32.0.77/22")}
 		}
 		observed[e.ID] = o
 	}
