@@ -7,6 +7,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync"
 
 	"github.com/sirupsen/logrus"
@@ -17,14 +18,15 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// Options are what a Driver works with. All but Endpoints and Step are required.
+// Options are what a Driver works with. All but Endpoints, Firewall and Step are required.
 type Options struct {
 	Store     store.Store // of networks
 	Endpoints store.Store // of endpoints, which a reboot ends; nil: Store
 	StateID   string      // id of the state, which the aliases of its links contain
 	Launcher  *launch.Launcher
 	Log       *logrus.Entry
-	MTU       int // bytes; of networks that are made without the option
+	MTU       int           // bytes; of networks that are made without the option
+	Firewall  firewall.Mode // for which protocols there are firewall rules; empty: Auto
 
 	// Step is called before each change of the kernel or of the store, with its name. Tests end the process there.
 	Step func(name string)
@@ -58,7 +60,14 @@ func New(o Options) (*Driver, error) {
 	if o.MTU < MinMTU || o.MTU > MaxMTU {
 		return nil, fmt.Errorf("%w: mtu %d: want %d..%d", ErrInvalid, o.MTU, MinMTU, MaxMTU)
 	}
-	fw, err := firewall.New(firewall.Options{StateID: o.StateID, Log: o.Log})
+	if o.Firewall == "" {
+		o.Firewall = firewall.Auto
+	}
+	root := string(o.Launcher.Sandboxes())
+	fw, err := firewall.New(firewall.Options{
+		StateID: o.StateID, Mode: o.Firewall, BusPath: filepath.Join("/", root, busPath), Living: livingStates,
+		Log: o.Log,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +79,7 @@ func New(o Options) (*Driver, error) {
 	}
 	return &Driver{
 		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher,
-		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step, links: links{o.Step, string(o.Launcher.Sandboxes())},
+		firewall: fw, log: o.Log, mtu: o.MTU, step: o.Step, links: links{o.Step, root},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),
 	}, nil

@@ -5,7 +5,12 @@ package driver
 import (
 	"context"
 	"fmt"
+
+	"github.com/weaveplugin/weave/driver/firewall"
 )
+
+// busPath is where the system's D-Bus is, by which firewalld is told of bridges.
+const busPath = "/run/dbus/system_bus_socket"
 
 // setForwarding has the firewall let frames pass on the bridges of all tracked networks, and on no others of this
 // state's. Several requests may do so at once: each computes its set only when the earlier one is in place, so that no
@@ -15,12 +20,30 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 		return fmt.Errorf("wait for other changes of the firewall: %w", err)
 	}
 	defer d.forwarding.Release(1)
-	wanted := map[string]string{}
+	var bridges []firewall.Bridge
 	for _, nw := range d.tracked.Networks() {
 		if nw.Phase != Going {
-			wanted[nw.Bridge] = string(nw.ID)
+			bridges = append(bridges, firewall.Bridge{
+				Name: nw.Bridge, NetworkID: string(nw.ID), Foreign: nw.Foreign,
+			})
 		}
 	}
 	d.step("set firewall rules")
-	return d.firewall.Set(ctx, wanted)
+	return d.firewall.Set(ctx, bridges)
+}
+
+// livingStates returns the ids of the states that have links on this host. The rules of one that has none are left
+// over.
+func livingStates() (map[string]bool, error) {
+	all, err := listLinks(context.Background()) // which waits dumpTime at most
+	if err != nil {
+		return nil, err
+	}
+	states := map[string]bool{}
+	for _, link := range all {
+		if a, ok := parseAlias(link.Attrs().Alias); ok {
+			states[a.State] = true
+		}
+	}
+	return states, nil
 }

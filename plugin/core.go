@@ -103,7 +103,7 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 	}
 	p.networks, err = driver.New(driver.Options{
 		Store: files.state, Endpoints: files.endpoints, StateID: files.id,
-		Launcher: p.launcher, Log: log, MTU: cfg.MTU,
+		Launcher: p.launcher, Log: log, MTU: cfg.MTU, Firewall: cfg.Firewall,
 	})
 	if err != nil {
 		return parts{}, err

@@ -98,7 +98,7 @@ func datagrams(ctx context.Context, t testing.TB, from, to Place) error {
 		there, err = net.ListenPacket("udp", netip.AddrPortFrom(to.Addr, 0).String())
 		return err
 	})
-	defer there.Close()
+	defer func() { _ = there.Close() }()
 	var here net.Conn
 	from.NS.Do(t, func() (err error) {
 		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: from.Addr.AsSlice()}}
