@@ -5,6 +5,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/weaveplugin/weave/driver/firewall"
 )
@@ -25,12 +26,15 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 		if nw.Phase != Going {
 			bridges = append(bridges, firewall.Bridge{
 				Name: nw.Bridge, NetworkID: string(nw.ID), Foreign: nw.Foreign,
+				IPv6: slices.ContainsFunc(nw.Pools, isIPv6),
 			})
 		}
 	}
 	d.step("set firewall rules")
 	return d.firewall.Set(ctx, bridges)
 }
+
+func isIPv6(p Pool) bool { return p.Subnet.Addr().Is6() }
 
 // livingStates returns the ids of the states that have links on this host. The rules of one that has none are left
 // over.

@@ -14,6 +14,7 @@ import (
 type Bridge struct {
 	Name      string
 	NetworkID string // of the network that it carries
+	IPv6      bool   // the network has IPv6 addresses
 	Foreign   bool   // it is not weave's own: rules of weave's let frames pass, and no more
 }
 

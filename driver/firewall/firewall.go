@@ -112,7 +112,8 @@ func (f *Firewall) Set(ctx context.Context, bridges []Bridge) error {
 	if first := f.setTarget(bridges); first {
 		level = logrus.InfoLevel // it puts right what happened while no weave ran
 	}
-	f.zone.Set(ctx, f.zoned(bridges))
+	zoned, withIPv6 := f.zoned(bridges)
+	f.zone.Set(ctx, zoned, withIPv6)
 	if err := f.sync(ctx, level); err != nil {
 		notify(f.changed)
 		return fmt.Errorf("set firewall rules: %w", err)
@@ -120,16 +121,16 @@ func (f *Firewall) Set(ctx context.Context, bridges []Bridge) error {
 	return nil
 }
 
-// zoned returns the bridges that firewalld's zone gets: those of weave's own. Which zone a bridge of the user's is in
-// is the user's choice.
-func (f *Firewall) zoned(bridges []Bridge) []string {
-	var names []string
+// zoned returns the bridges that firewalld's zone gets, those of weave's own, and whether any has IPv6. Which zone a
+// bridge of the user's is in is the user's choice.
+func (f *Firewall) zoned(bridges []Bridge) (names []string, withIPv6 bool) {
 	for _, b := range bridges {
 		if !b.Foreign && f.mode != Off {
 			names = append(names, b.Name)
+			withIPv6 = withIPv6 || b.IPv6
 		}
 	}
-	return names
+	return names, withIPv6
 }
 
 // Problem returns why rules may be missing now: tables could not be read or written. It is nil when the last look found

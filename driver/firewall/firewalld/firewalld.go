@@ -59,7 +59,7 @@ type Zone struct {
 	changed chan struct{} // holds a token when Run has to look soon
 
 	mu      sync.Mutex      // guards what follows; never held while anything waits
-	wanted  []string        // nil before the first Set
+	wanted  *wanted         // nil before the first Set
 	put     map[string]bool // what this process has put into the zone, by name
 	problem error
 
@@ -71,11 +71,17 @@ func New(o Options) *Zone {
 	return &Zone{path: o.BusPath, log: o.Log, changed: make(chan struct{}, 1), put: map[string]bool{}}
 }
 
-// Set makes these bridges those that have to be in the zone, and what Run keeps there from then on. What can't be done
-// now is a Problem, and done by Run when it can.
-func (z *Zone) Set(ctx context.Context, bridges []string) {
+// wanted is never changed, only replaced.
+type wanted struct {
+	bridges []string
+	ipv6    bool // IPv6 has to pass, too
+}
+
+// Set makes these bridges those that have to be in the zone, and what Run keeps there from then on; ipv6 says whether
+// any of them carries a network with IPv6. What can't be done now is a Problem, and done by Run when it can.
+func (z *Zone) Set(ctx context.Context, bridges []string, ipv6 bool) {
 	z.mu.Lock()
-	z.wanted = append([]string{}, bridges...)
+	z.wanted = &wanted{slices.Clone(bridges), ipv6}
 	z.mu.Unlock()
 	if z.sync(ctx) != nil {
 		z.notify()
@@ -153,14 +159,14 @@ func (z *Zone) sync(ctx context.Context) error {
 	z.working.Lock()
 	defer z.working.Unlock()
 	z.mu.Lock()
-	wanted := z.wanted
+	w := z.wanted
 	z.mu.Unlock()
-	if wanted == nil {
+	if w == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	err := z.ask(ctx, wanted)
+	err := z.ask(ctx, *w)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errNotRunning) {
 		err = nil
 	}
@@ -175,7 +181,7 @@ func (z *Zone) sync(ctx context.Context) error {
 
 var errNotRunning = errors.New("firewalld does not run")
 
-func (z *Zone) ask(ctx context.Context, wanted []string) error {
+func (z *Zone) ask(ctx context.Context, w wanted) error {
 	bus, err := connect(ctx, z.path)
 	if err != nil {
 		return err
@@ -194,17 +200,37 @@ func (z *Zone) ask(ctx context.Context, wanted []string) error {
 		return fmt.Errorf("list firewalld's zone %s: %w", ZoneName, err)
 	}
 	var errs []error
-	for _, name := range wanted {
+	for _, name := range w.bridges {
 		if !slices.Contains(present, name) {
 			errs = append(errs, z.add(ctx, bus, name))
 		}
 	}
 	for _, name := range present {
-		if !slices.Contains(wanted, name) && z.leftOver(name) {
+		if !slices.Contains(w.bridges, name) && z.leftOver(name) {
 			errs = append(errs, z.remove(ctx, bus, name))
 		}
 	}
+	if w.ipv6 {
+		errs = append(errs, checkIPv6(ctx, bus))
+	}
 	return errors.Join(errs...)
+}
+
+// checkIPv6 returns an error if firewalld drops IPv6 in spite of the zone: what comes from addresses to which the host
+// has no route. It has none to those of weave's networks.
+func checkIPv6(ctx context.Context, bus *dbus.Conn) error {
+	var value dbus.Variant
+	err := bus.Object(service, object).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get",
+		dbus.FlagNoAutoStart, service, "IPv6_rpfilter").Store(&value)
+	if err != nil {
+		return nil // a version that does not say
+	}
+	var filters bool
+	if err := value.Store(&filters); err != nil || !filters {
+		return nil
+	}
+	return errors.New("firewalld drops IPv6 between containers: set IPv6_rpfilter=no in " +
+		"/etc/firewalld/firewalld.conf and run firewall-cmd --reload")
 }
 
 // add puts a bridge into the zone, unless somebody has put it into another one.
