@@ -24,7 +24,8 @@ func firewalldHost(t *testing.T) *lab.Host {
 	}
 	h := lab.Start(t, lab.Options{Name: "firewalld", NoDocker: true})
 	for _, deb := range debs(t, "firewalld") {
-		unpack := `dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$1"` // /lib may be a link to /usr/lib
+		// dpkg -x would replace a /lib that is a link to /usr/lib.
+		unpack := `dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$1"`
 		if out, err := exec.Command("sh", "-c", unpack, deb, h.Path("/")).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", deb, err, out)
 		}
@@ -45,8 +46,8 @@ func debs(t *testing.T, name string) []string {
 		if err := os.MkdirAll(filepath.Join(dir, "partial"), 0o755); err != nil {
 			return err
 		}
-		out, err := exec.Command("apt-get", "install", "--download-only", "--reinstall", "--no-install-recommends", "-qqy",
-			"-o", "Dir::Cache::archives="+dir, name, "dbus").CombinedOutput()
+		out, err := exec.Command("apt-get", "install", "--download-only", "--reinstall", "--no-install-recommends",
+			"-qqy", "-o", "Dir::Cache::archives="+dir, name, "dbus").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
