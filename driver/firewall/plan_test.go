@@ -141,8 +141,12 @@ func TestPlan(t *testing.T) {
 
 		"raw":                         {kind: prerouting, wanted: own(1), want: rawAll},
 		"raw, a bridge of the user's": {kind: prerouting, wanted: both, want: rawAll},
-		"raw, before Docker's":        {kind: prerouting, chain: raw28, wanted: own(1), want: rawAll + raw28},
-		"raw, after Docker's":         {kind: prerouting, chain: raw28 + rawAll, wanted: own(1), want: rawAll + raw28},
+		"raw, weave's own by the user's name": {
+			kind: prerouting, wanted: []Bridge{{Name: "lan0", NetworkID: "n5"}},
+			want: `-i lan0 -m comment --comment "weave:aa:n5" -j ACCEPT` + "\n",
+		},
+		"raw, before Docker's": {kind: prerouting, chain: raw28, wanted: own(1), want: rawAll + raw28},
+		"raw, after Docker's":  {kind: prerouting, chain: raw28 + rawAll, wanted: own(1), want: rawAll + raw28},
 		"raw, after the user's": {
 			kind: prerouting, chain: drop + raw28, wanted: own(1),
 			want: drop + rawAll + raw28,

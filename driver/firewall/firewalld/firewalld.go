@@ -22,6 +22,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/weaveplugin/weave/internal/wait"
 )
@@ -63,12 +64,15 @@ type Zone struct {
 	put     map[string]bool // what this process has put into the zone, by name
 	problem error
 
-	working sync.Mutex // held while firewalld is asked, which takes no longer than callLimit
+	working *semaphore.Weighted // held while firewalld is asked
 }
 
 // New returns a Zone; it asks nothing.
 func New(o Options) *Zone {
-	return &Zone{path: o.BusPath, log: o.Log, changed: make(chan struct{}, 1), put: map[string]bool{}}
+	return &Zone{
+		path: o.BusPath, log: o.Log, changed: make(chan struct{}, 1), put: map[string]bool{},
+		working: semaphore.NewWeighted(1),
+	}
 }
 
 // wanted is never changed, only replaced.
@@ -156,16 +160,18 @@ func (z *Zone) notify() {
 // sync puts the bridges into the zone, and takes out those that are no longer wanted. It records and logs why that
 // failed.
 func (z *Zone) sync(ctx context.Context) error {
-	z.working.Lock()
-	defer z.working.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	if err := z.working.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer z.working.Release(1)
 	z.mu.Lock()
 	w := z.wanted
 	z.mu.Unlock()
 	if w == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
 	err := z.ask(ctx, *w)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errNotRunning) {
 		err = nil
