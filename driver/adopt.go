@@ -3,12 +3,15 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/driver/tc"
 )
 
 // Adopt tracks a network that Docker says is this plugin's, and its endpoints, if the state does not know them: the
@@ -27,6 +30,7 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 	var errs []error
 	nw, ok := d.tracked.network(spec.ID)
 	if !ok {
+		spec.Firewall = cmp.Or(spec.Firewall, firewallAsMade(endpoints))
 		if nw, err = d.adoptNetwork(ctx, spec); err != nil {
 			return fmt.Errorf("adopt network %s: %w", spec.ID, err)
 		}
@@ -52,6 +56,21 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 		errs = append(errs, fmt.Errorf("adopt network %s: %s", spec.ID, text))
 	}
 	return errors.Join(errs...)
+}
+
+// firewallAsMade returns whose rules apply to a network that is adopted: the host's, if a host end has no tc program that
+// tags its frames, as those of earlier versions; otherwise it stays open.
+func firewallAsMade(endpoints []AdoptedEndpoint) Firewall {
+	for _, ep := range endpoints {
+		link, err := findLink(hostEndName(ep.ID))
+		if err != nil || link == nil {
+			continue
+		}
+		if attached, err := tc.Look(link); err == nil && attached.Egress == "" {
+			return FirewallHost
+		}
+	}
+	return ""
 }
 
 // adoptNetwork writes the record as made at once, and before the bridge gets this state's alias: a crash then leaves a
@@ -105,6 +124,11 @@ func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) err
 	if err != nil || link == nil {
 		return err
 	}
+	attached, err := tc.Look(link)
+	if err != nil {
+		return err
+	}
+	ep.Programs = attached != tc.Attached{}
 	if err := d.takeOver(ctx, ep, link); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func TestForeignBridgeIsUsedAndKept(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	r := newRig(t)
+	r := newIdleRig(t)
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed("br0")}); err != nil {
 		t.Fatal(err)
 	}

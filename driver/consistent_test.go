@@ -23,10 +23,12 @@ func lines(s string) (out []string) {
 func checkConsistent(t *testing.T, d *Driver) {
 	t.Helper()
 	var want []string
-	rules := 0
+	tables := 0
 	for _, nw := range d.Networks() {
 		want = append(want, nw.Bridge)
-		rules += 2 // IPv4 and IPv6
+		if !nw.Tagged {
+			tables = 2 // of the firewall, IPv4 and IPv6, for all networks
+		}
 	}
 	for _, ep := range d.Endpoints() {
 		want = append(want, ep.HostEnd, containerEndName(ep.ID))
@@ -39,8 +41,8 @@ func checkConsistent(t *testing.T, d *Driver) {
 	if got := ownLinks(t); !slices.Equal(got, want) {
 		t.Errorf("links %v, want %v", got, want)
 	}
-	if got := ownRules(t); len(got) != rules {
-		t.Errorf("rules %v, want %d", got, rules)
+	if got := firewallTables(t); len(got) != tables {
+		t.Errorf("tables of the firewall %v, want %d", got, tables)
 	}
 	networks, err := store.Load[Network](t.Context(), d.store, networkKeys)
 	if err != nil || len(networks) != len(d.Networks()) {
@@ -52,18 +54,16 @@ func checkConsistent(t *testing.T, d *Driver) {
 	}
 }
 
-// ownRules are the firewall's rules with weave's comment.
-func ownRules(t *testing.T) (out []string) {
+// firewallTables are the tables of nftables that the firewall has made.
+func firewallTables(t *testing.T) (out []string) {
 	t.Helper()
-	for _, command := range []string{"iptables", "ip6tables"} {
-		rules, err := exec.Command(command, "-S", "FORWARD").Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range lines(string(rules)) {
-			if strings.Contains(line, "weave:") {
-				out = append(out, line)
-			}
+	tables, err := exec.Command("nft", "list", "tables").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range lines(string(tables)) {
+		if strings.Contains(line, "weave-") {
+			out = append(out, line)
 		}
 	}
 	return out

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -21,15 +22,16 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// Options are what a Driver works with. All but Endpoints, Kernel, Programs, DockersPools and Step are required.
+// Options are what a Driver works with. All but Endpoints, Kernel, Programs, DockersPools, Firewall and Step are required.
 type Options struct {
 	Store     store.Store // of networks
 	Endpoints store.Store // of endpoints, which a reboot ends; nil: Store
 	StateID   string      // id of the state, which the aliases of its links contain
 	Launcher  *launch.Launcher
 	Log       *logrus.Entry
-	Programs  *tc.Programs // nil: networks are without
-	MTU       int          // bytes; of networks that are made without the option
+	Programs  *tc.Programs  // nil: networks are without
+	MTU       int           // bytes; of networks that are made without the option
+	Firewall  firewall.Mode // for which protocols there are firewall rules; empty: Auto
 
 	// Kernel looks into sandboxes without a process there. Nil: nobody does, and an address that a living endpoint was
 	// made with is in use. The caller closes it after the Driver.
@@ -76,7 +78,14 @@ func New(o Options) (*Driver, error) {
 	if o.MTU < MinMTU || o.MTU > MaxMTU {
 		return nil, fmt.Errorf("%w: mtu %d: want %d..%d", ErrInvalid, o.MTU, MinMTU, MaxMTU)
 	}
-	fw, err := firewall.New(firewall.Options{StateID: o.StateID, Log: o.Log})
+	if o.Firewall == "" {
+		o.Firewall = firewall.Auto
+	}
+	root := string(o.Launcher.Sandboxes())
+	fw, err := firewall.New(firewall.Options{
+		StateID: o.StateID, Mode: o.Firewall, BusPath: filepath.Join("/", root, busPath), Living: livingStates,
+		Log: o.Log,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -92,10 +101,7 @@ func New(o Options) (*Driver, error) {
 	return &Driver{
 		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, kernel: o.Kernel,
 		firewall: fw, log: o.Log, mtu: o.MTU, dockersPools: o.DockersPools, step: o.Step,
-		links: links{
-			step: o.Step, root: string(o.Launcher.Sandboxes()), tc: o.Programs,
-			made: &indexes{byName: map[string]int{}},
-		},
+		links:      links{step: o.Step, root: root, tc: o.Programs, made: &indexes{byName: map[string]int{}}},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),
 		changed: newChanges(), contests: contests{list: map[propertyOf]contest{}},

@@ -71,7 +71,7 @@ func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 	}
 	ep := Endpoint{
 		ID: spec.ID, Network: spec.Network, HostEnd: hostEndName(spec.ID), MAC: spec.MAC, Addresses: spec.Addresses,
-		Router: spec.Router, Created: time.Now().UTC(),
+		Router: spec.Router, Programs: true, Created: time.Now().UTC(),
 	}
 	if ep.MAC.IsZero() {
 		ep.MAC = newMAC(others)

@@ -5,7 +5,13 @@ package driver
 import (
 	"context"
 	"fmt"
+	"slices"
+
+	"github.com/weaveplugin/weave/driver/firewall"
 )
+
+// busPath is where the system's D-Bus is, by which firewalld is told of bridges.
+const busPath = "/run/dbus/system_bus_socket"
 
 // setForwarding has the firewall let frames pass on the bridges of all tracked networks whose frames are not tagged and
 // on those that are left alone for the containers on them, and on no others of this state's. Several requests may do so
@@ -16,15 +22,36 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 		return fmt.Errorf("wait for other changes of the firewall: %w", err)
 	}
 	defer d.forwarding.Release(1)
-	wanted := map[string]string{}
+	var bridges []firewall.Bridge
 	for bridge, id := range d.left.bridges() {
-		wanted[bridge] = string(id)
+		bridges = append(bridges, firewall.Bridge{Name: bridge, NetworkID: string(id)})
 	}
 	for _, nw := range d.tracked.Networks() {
 		if nw.Phase != Going && !nw.Tagged {
-			wanted[nw.Bridge] = string(nw.ID)
+			bridges = append(bridges, firewall.Bridge{
+				Name: nw.Bridge, NetworkID: string(nw.ID), Foreign: nw.Foreign,
+				IPv6: slices.ContainsFunc(nw.Pools, isIPv6),
+			})
 		}
 	}
 	d.step("set firewall rules")
-	return d.firewall.Set(ctx, wanted)
+	return d.firewall.Set(ctx, bridges)
+}
+
+func isIPv6(p Pool) bool { return p.Subnet.Addr().Is6() }
+
+// livingStates returns the ids of the states that have links on this host. The rules of one that has none are left
+// over.
+func livingStates() (map[string]bool, error) {
+	all, err := listLinks(context.Background()) // which waits dumpTime at most
+	if err != nil {
+		return nil, err
+	}
+	states := map[string]bool{}
+	for _, link := range all {
+		if a, ok := parseAlias(link.Attrs().Alias); ok {
+			states[a.State] = true
+		}
+	}
+	return states, nil
 }

@@ -71,26 +71,29 @@ func TestFirewallFails(t *testing.T) {
 	old.createNetwork(underHostRules(networkID(1)))
 	old.stop()
 
-	multi, err := exec.LookPath("xtables-nft-multi")
+	multi, err := exec.LookPath("xtables-legacy-multi")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"iptables-nft", "iptables-nft-restore"} {
+	for _, name := range []string{"iptables-legacy-save", "iptables-legacy-restore"} {
 		if err := os.Symlink(multi, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := exec.Command("iptables-legacy", "-P", "FORWARD", "DROP").Run(); err != nil { // the table lives now
+		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	r := newRig(t)
 	r.createNetwork(underHostRules(networkID(2)))
 
-	restore := filepath.Join(dir, "iptables-nft-restore")
+	save := filepath.Join(dir, "iptables-legacy-save")
 	script := "#!/bin/sh\necho disk on fire >&2\nexit 2\n"
-	if err := os.Remove(restore); err != nil {
+	if err := os.Remove(save); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(restore, []byte(script), 0o755); err != nil {
+	if err := os.WriteFile(save, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for what, err := range map[string]error{
@@ -108,10 +111,10 @@ func TestFirewallFails(t *testing.T) {
 		}
 	}
 
-	if err := os.Remove(restore); err != nil {
+	if err := os.Remove(save); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(multi, restore); err != nil {
+	if err := os.Symlink(multi, save); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.DeleteNetwork(t.Context(), networkID(2)); err != nil {

@@ -104,7 +104,7 @@ func TestForeignPort(t *testing.T) {
 	c.check()
 	outside := listenOn(t, "up1")
 	mustRun(t, "ip link set up0 master "+bridgeName(netID))
-	eventually(t, "a rule lets the frames pass", func() bool { return len(ownRules(t)) > 0 })
+	eventually(t, "a rule lets the frames pass", func() bool { return len(firewallTables(t)) > 0 })
 	c.check()
 	checkProblems(t, c.rig, "firewall")
 	eventually(t, "a frame goes out untagged", func() bool {
@@ -113,7 +113,7 @@ func TestForeignPort(t *testing.T) {
 		return !tagged && frame[12] == markProtocol>>8
 	})
 	mustRun(t, "ip link set up0 nomaster")
-	eventually(t, "the rule is gone again", func() bool { return len(ownRules(t)) == 0 })
+	eventually(t, "the rule is gone again", func() bool { return len(firewallTables(t)) == 0 })
 	c.check()
 	checkProblems(t, c.rig)
 }
@@ -129,7 +129,7 @@ func TestFilterTagged(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.createNetwork(newNetwork(netID))
-	if len(ownRules(t)) == 0 {
+	if len(firewallTables(t)) == 0 {
 		t.Error("no rule")
 	}
 	checkProblems(t, r, "firewall")
@@ -140,7 +140,7 @@ func TestFilterTagged(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkProblems(t, r)
-	if rules := ownRules(t); len(rules) > 0 {
+	if rules := firewallTables(t); len(rules) > 0 {
 		t.Errorf("rules %q, want none", rules)
 	}
 }

@@ -57,8 +57,13 @@ func (d *Driver) programProblems(networks []Network) []problem {
 	return out
 }
 
-// portOf returns the programs of an endpoint's host end.
+// portOf returns what is done at an endpoint's host end. A host end that an earlier version of weave has made without
+// programs stays so while that is possible: the first program that a link gets costs it the packets of some
+// milliseconds, since the kernel stops the link for it (qdisc_graft).
 func portOf(nw Network, ep Endpoint) tc.Port {
+	if !ep.Programs && !nw.Tagged {
+		return tc.Port{}
+	}
 	return tc.Port{
 		Tag:                    nw.Tagged,
 		NoRouterAdvertisements: nw.Guard != GuardOff && !ep.Router,

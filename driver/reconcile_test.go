@@ -30,7 +30,7 @@ func TestReboot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if out, err := exec.Command("iptables", "-F").CombinedOutput(); err != nil {
+	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	report := r.start()
@@ -89,7 +89,7 @@ func TestLinksOfOthersStay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before, rules := ownLinks(t), ownRules(t)
+	before, rules := ownLinks(t), firewallTables(t)
 	second := newRig(t)
 	if n := len(second.Networks()); n != 0 {
 		t.Errorf("the second instance tracks %d networks", n)
@@ -99,8 +99,8 @@ func TestLinksOfOthersStay(t *testing.T) {
 	if after := ownLinks(t); !slices.Equal(before, after) {
 		t.Errorf("links %v before, %v after", before, after)
 	}
-	if after := ownRules(t); !slices.Equal(rules, after) {
-		t.Errorf("rules %v before, %v after", rules, after)
+	if after := firewallTables(t); !slices.Equal(rules, after) {
+		t.Errorf("tables of the firewall %v before, %v after", rules, after)
 	}
 	if err := second.CreateNetwork(t.Context(), newNetwork(netID)); err == nil {
 		t.Error("the second instance took the first one's bridge")

@@ -92,7 +92,7 @@ func TestFramesPassNoRuleOfTheHost(t *testing.T) {
 				mustRun(t, rule)
 			}
 			c.check()
-			if rules := ownRules(t); len(rules) > 0 {
+			if rules := firewallTables(t); len(rules) > 0 {
 				t.Errorf("weave has rules that nobody needs: %q", rules)
 			}
 		})
@@ -210,7 +210,7 @@ func TestHostRulesApply(t *testing.T) {
 	if err := nstest.Traffic(ctx, t, one, two); err == nil || !strings.Contains(err.Error(), "UDP") {
 		t.Errorf("a rule of the host's does not apply: %v", err)
 	}
-	if len(ownRules(t)) == 0 {
+	if len(firewallTables(t)) == 0 {
 		t.Error("weave has no rule")
 	}
 }

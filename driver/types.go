@@ -97,6 +97,7 @@ type Endpoint struct {
 	MAC       mac.Address    `json:"mac"`                 // the container end's
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // IPv4 first
 	Router    bool           `json:"router,omitempty"`    // may send router advertisements and DHCP answers
+	Programs  bool           `json:"programs,omitempty"`  // its host end was made with tc programs (see portOf)
 	Sandbox   string         `json:"sandbox,omitempty"`   // Docker's SandboxKey, a path; empty: in no container
 	Carrier   bool           `json:"-"`                   // the host end has its carrier: the container end is up
 	Created   time.Time      `json:"created"`

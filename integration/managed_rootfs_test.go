@@ -50,13 +50,11 @@ func TestManagedPluginRootFS(t *testing.T) {
 			t.Errorf("%s is there and nothing needs it", name)
 		}
 	}
-	for _, backend := range []string{"nft", "legacy"} {
-		for _, command := range []string{"iptables", "ip6tables"} {
-			for _, suffix := range []string{"", "-restore"} {
-				name := filepath.Join(root, "usr/sbin", command+"-"+backend+suffix)
-				if target, err := os.Readlink(name); target != "xtables-"+backend+"-multi" {
-					t.Errorf("%s leads to %q, %v", name, target, err)
-				}
+	for _, command := range []string{"iptables", "ip6tables"} {
+		for _, suffix := range []string{"-save", "-restore"} {
+			name := filepath.Join(root, "usr/sbin", command+"-legacy"+suffix)
+			if target, err := os.Readlink(name); target != "xtables-legacy-multi" {
+				t.Errorf("%s leads to %q, %v", name, target, err)
 			}
 		}
 	}

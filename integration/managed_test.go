@@ -82,15 +82,12 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	}
 }
 
-// testRules checks that all networks have their firewall rules in both back ends, because Docker's chain is in both.
-// The plugin writes them with its own tools and the host reads them with the host's; both use the host's lock.
+// testRules checks that both back ends have weave's rule, because both have tables. The plugin writes that of legacy
+// with its own tools and the host reads it with the host's; both use the host's lock.
 func testRules(t *testing.T, h *lab.Host) {
 	t.Helper()
 	for _, command := range []string{"iptables-nft", "iptables-legacy"} {
-		rules := h.Exec(t, command, "-S", "FORWARD")
-		for _, bridge := range linksOf(t, h, "wv-") {
-			want(t, rules, "-i "+bridge+" -o "+bridge)
-		}
+		want(t, h.Exec(t, command, "-S", "FORWARD"), weaveRule)
 	}
 	h.Exec(t, "test", "-e", "/run/xtables.lock")
 	if _, err := h.ExecErr("test", "-e", "/proc/"+managedPID(t, h)+"/root/run/xtables.lock"); err == nil {

@@ -251,11 +251,9 @@ func checkCrash(t *testing.T, state string, printed []string) {
 		<-ended
 	}()
 	eventually(t, "links gone", func() bool { return len(links(t)) == 0 })
-	for _, command := range []string{"iptables", "ip6tables"} {
-		rules, err := exec.Command(command, "-S", "FORWARD").Output()
-		if err != nil || strings.Contains(string(rules), "weave:") {
-			t.Errorf("%s: rules left: %s %v", command, rules, err)
-		}
+	rules, err := exec.Command("nft", "list", "ruleset").Output()
+	if err != nil || strings.Contains(string(rules), "weave") {
+		t.Errorf("rules left: %s %v", rules, err)
 	}
 	var left []string
 	eventually(t, "records gone", func() bool {

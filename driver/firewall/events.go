@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -96,8 +97,8 @@ func receive(ctx context.Context, events subscription, changed chan<- struct{}) 
 	}
 }
 
-// mayConcernRules reports whether an event can mean that a FORWARD chain has changed or that Docker's chains have been
-// made. Most events can't: for each container with a published port Docker changes rules in chains of its own.
+// mayConcernRules reports whether an event can mean that a chain has changed that weave has rules in, or is new. Most
+// events can't: for each container with a published port Docker changes rules in chains of its own.
 func mayConcernRules(m syscall.NetlinkMessage) bool {
 	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES {
 		return false
@@ -119,9 +120,24 @@ func mayConcernRules(m syscall.NetlinkMessage) bool {
 		return true
 	}
 	for _, a := range attributes {
-		if a.Attr.Type&nl.NLA_TYPE_MASK == unix.NFTA_RULE_CHAIN {
-			return unix.ByteSliceToString(a.Value) == chainName
+		name := unix.ByteSliceToString(a.Value)
+		switch a.Attr.Type & nl.NLA_TYPE_MASK {
+		case unix.NFTA_RULE_TABLE:
+			if strings.HasPrefix(name, ownTablePrefix) {
+				return true
+			}
+		case unix.NFTA_RULE_CHAIN:
+			return nftChains[name]
 		}
 	}
 	return true
 }
+
+// nftChains are the names of the chains of others that weave has rules in.
+var nftChains = func() map[string]bool {
+	names := map[string]bool{}
+	for where := range nftKinds {
+		names[where[1]] = true
+	}
+	return names
+}()

@@ -156,14 +156,17 @@ func TestKernelReportsLostEvents(t *testing.T) {
 // FuzzMayConcernRules: whatever bytes an event has, it counts unless it is certainly about a rule of another chain, or
 // not about a rule, chain or table.
 func FuzzMayConcernRules(f *testing.F) {
-	rule := func(chain string) []byte {
-		table := nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated("filter")).Serialize()
+	ruleOf := func(in, chain string) []byte {
+		table := nl.NewRtAttr(unix.NFTA_RULE_TABLE, nl.ZeroTerminated(in)).Serialize()
 		name := nl.NewRtAttr(unix.NFTA_RULE_CHAIN, nl.ZeroTerminated(chain)).Serialize()
 		return slices.Concat(make([]byte, 4), table, name)
 	}
+	rule := func(chain string) []byte { return ruleOf("filter", chain) }
 	const nftables = unix.NFNL_SUBSYS_NFTABLES << 8
 	f.Add(uint16(nftables|unix.NFT_MSG_DELRULE), rule("FORWARD"))
 	f.Add(uint16(nftables|unix.NFT_MSG_NEWRULE), rule("DOCKER"))
+	f.Add(uint16(nftables|unix.NFT_MSG_NEWRULE), ruleOf("docker-bridges", "raw-PREROUTING"))
+	f.Add(uint16(nftables|unix.NFT_MSG_DELRULE), ruleOf("weave-aa", "input"))
 	f.Add(uint16(nftables|unix.NFT_MSG_DELTABLE), []byte{})
 	f.Add(uint16(nftables|unix.NFT_MSG_NEWSETELEM), rule("FORWARD"))
 	f.Add(uint16(unix.NFNL_SUBSYS_CTNETLINK<<8), rule("FORWARD"))
@@ -190,7 +193,8 @@ func FuzzMayConcernRules(f *testing.F) {
 	})
 }
 
-// namesOtherChain reports whether a rule's event has another chain than FORWARD, and whether all of it is well formed.
+// namesOtherChain reports whether a rule's event has a chain, and a table before it, that weave has no rules in, and
+// whether all of it is well formed.
 // It reads the attributes by hand: a header of two bytes of length and two of type, then the value, padded to four
 // bytes.
 func namesOtherChain(data []byte) (other, wellFormed bool) {
@@ -201,8 +205,13 @@ func namesOtherChain(data []byte) (other, wellFormed bool) {
 		if length < 4 || padded > len(data) {
 			return other, false
 		}
-		if kind == unix.NFTA_RULE_CHAIN && !named {
-			named, other = true, unix.ByteSliceToString(data[4:length]) != chainName
+		value := unix.ByteSliceToString(data[4:length])
+		switch {
+		case named:
+		case kind == unix.NFTA_RULE_TABLE && strings.HasPrefix(value, "weave-"):
+			named, other = true, false
+		case kind == unix.NFTA_RULE_CHAIN:
+			named, other = true, !slices.Contains([]string{"FORWARD", "PREROUTING", "raw-PREROUTING"}, value)
 		}
 		data = data[padded:]
 	}

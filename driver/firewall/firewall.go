@@ -1,99 +1,119 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package firewall lets the frames of weave's networks pass the machine's packet filter.
+// Package firewall lets the frames of weave's networks pass the machine's packet filter, and keeps them from the host.
 //
-// Docker sets the policy of the FORWARD chain to DROP, and with br_netfilter loaded even a frame between two ports of
-// one bridge passes that chain. So each bridge has one rule there, `-i BRIDGE -o BRIDGE -j ACCEPT`, for IPv4 and for
-// IPv6, after the user's own rules (DOCKER-USER) and before Docker's. The rules are written with the back end of
-// iptables (nft or legacy) that holds Docker's chains. A comment in each rule has the ids of the state and of the
-// network: by it weave recognises its rules, and replaces those that another state made for a network that is now this
-// state's.
+// With br_netfilter loaded, a frame between two ports of one bridge passes the host's tables, as if the host routed it:
+// Docker's policy DROP in FORWARD, rules that drop in raw PREROUTING, rules that translate addresses. So there are
+// rules of weave's in each of these places:
 //
-// Set says which rules there have to be, and Run puts them back when somebody removes or displaces them.
+//   - FORWARD of iptables, nft and legacy, accepts what is bridged, after the user's own rules and before Docker's. A
+//     frame passes all of the kernel's tables, so the rule is in each that exists; where it is not needed it does no
+//     harm;
+//   - PREROUTING of the table raw accepts what comes from weave's own bridges, before the rules with which Docker keeps
+//     others from its containers: they match by address, and networks may have the same ones;
+//   - a table of weave's own, of nftables, takes frames from all translation of addresses, and drops what would be
+//     delivered to the host from weave's own bridges;
+//   - firewalld, where it runs, has weave's own bridges in a zone that accepts (package firewalld).
+//
+// All bridges that weave names share one rule, so that many networks cost no more than one. The comment of a rule has
+// the id of the state that made it and, if the rule is for one bridge only, that of the network.
+//
+// Set says which bridges there are, and Run puts rules back when somebody removes or displaces them.
 //
 // All of it runs in the host's namespaces: commands, netlink and /proc are those of the calling process.
 package firewall
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"sync"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/weaveplugin/weave/driver/firewall/firewalld"
 )
 
 // Options are what New needs.
 type Options struct {
 	StateID string        // the state's own id (store.Identity); rules carry it in a comment
+	Mode    Mode          // for which protocols there are rules
+	BusPath string        // path of the socket of the system's D-Bus, for firewalld
 	Log     *logrus.Entry // gets changes and repairs
+
+	// Living returns the ids of the states that have links on this host: rules of any other may be removed. Nil: no
+	// rule of another state is known to be left over.
+	Living func() (map[string]bool, error)
 }
 
 // Firewall keeps the rules of one state. Its methods may be called from several goroutines at once.
 type Firewall struct {
-	stateID string
-	log     *logrus.Entry
-	tables  []*table
-	changed chan struct{} // holds a token when Run has to look at the tables soon
+	stateID  string
+	mode     Mode
+	log      *logrus.Entry
+	living   func() (map[string]bool, error)
+	nft      *nft
+	backends []backend // nft among them
+	zone     *firewalld.Zone
+	changed  chan struct{} // holds a token when Run has to look at the tables soon
 
 	mu      sync.Mutex // guards what follows; never held while anything waits
 	target  *target    // what the tables should hold; nil before the first Set
 	problem error      // why they may not hold it; nil: the last look found or made all rules in place
 
-	working     *semaphore.Weighted // held while the tables are looked at and written; guards what follows
-	inUse       map[string]bool     // back ends that hold Docker's chains; while none does, those that did last
-	legacySeen  bool                // the kernel had a legacy table at the last look
-	legacyWatch bool                // legacy tables have to be polled, since the kernel sends no events for them
+	working    *semaphore.Weighted // held while the tables are looked at and written; guards what follows
+	legacySeen bool                // the kernel had legacy tables at the last look
 }
 
 // target is what the tables should hold. It is never changed, only replaced.
 type target struct {
-	rules map[string]string // bridge to network id
-	owner owner             // says which other rules are removed
+	bridges []Bridge
+	owner   owner // says which other rules are removed
 }
 
-// New finds the machine's iptables commands; it changes nothing. Without any it returns exec.ErrNotFound.
+// New prepares the firewall; it changes nothing.
 func New(o Options) (*Firewall, error) {
 	if !safeArgument.MatchString(o.StateID) {
 		return nil, fmt.Errorf("state id %q: %s", o.StateID, safeArgumentHint)
 	}
-	tables, system, err := findTables()
-	if err != nil {
-		return nil, err
-	}
 	f := &Firewall{
 		stateID: o.StateID,
+		mode:    o.Mode,
 		log:     o.Log,
-		tables:  tables,
+		living:  o.Living,
+		nft:     &nft{own: ownTable(o.StateID)},
+		zone:    firewalld.New(firewalld.Options{BusPath: o.BusPath, Log: o.Log}),
 		changed: make(chan struct{}, 1),
 		working: semaphore.NewWeighted(1),
-		inUse:   map[string]bool{system: true},
 	}
-	if !slices.ContainsFunc(tables, func(t *table) bool { return t.ipv6 }) {
-		f.log.Warn("no ip6tables command: IPv6 may not pass between containers of one network")
+	f.backends = append(f.backends, f.nft)
+	for _, v := range families {
+		f.backends = append(f.backends, findLegacy(v))
 	}
 	return f, nil
 }
 
-// Set makes wanted (bridge to network id) all the rules of this state, in both back ends, and what Run keeps from then
-// on. It also removes rules that another state made for a network that is wanted, or was until this call. Before the
-// first Set, rules that an earlier process left behind stay as they are.
+// Set makes these bridges all that this state has rules for, and what Run keeps from then on. It also removes rules
+// that another state made for a network that is among them, or was until this call, and those of states that have
+// nothing on this host any more. Before the first Set, rules that an earlier process left behind stay as they are.
 //
-// An invalid name changes nothing. After any other error wanted remains what the tables should hold: Run tries again. A
-// caller that gives up on a new network calls Set without it.
-func (f *Firewall) Set(ctx context.Context, wanted map[string]string) error {
-	for bridge, networkID := range wanted {
-		if err := validate(bridge, networkID); err != nil {
+// An invalid name changes nothing. After any other error these bridges remain what the tables should have rules for:
+// Run tries again. A caller that gives up on a new network calls Set without it.
+func (f *Firewall) Set(ctx context.Context, bridges []Bridge) error {
+	for _, b := range bridges {
+		if err := b.validate(); err != nil {
 			return err
 		}
 	}
 	level := logrus.DebugLevel
-	if first := f.setTarget(wanted); first {
+	if first := f.setTarget(bridges); first {
 		level = logrus.InfoLevel // it puts right what happened while no weave ran
 	}
+	zoned, withIPv6 := f.zoned(bridges)
+	f.zone.Set(ctx, zoned, withIPv6)
 	if err := f.sync(ctx, level); err != nil {
 		notify(f.changed)
 		return fmt.Errorf("set firewall rules: %w", err)
@@ -101,21 +121,33 @@ func (f *Firewall) Set(ctx context.Context, wanted map[string]string) error {
 	return nil
 }
 
+// zoned returns the bridges that firewalld's zone gets, those of weave's own, and whether any has IPv6. Which zone a
+// bridge of the user's is in is the user's choice.
+func (f *Firewall) zoned(bridges []Bridge) (names []string, withIPv6 bool) {
+	for _, b := range bridges {
+		if !b.Foreign && f.mode != Off {
+			names = append(names, b.Name)
+			withIPv6 = withIPv6 || b.IPv6
+		}
+	}
+	return names, withIPv6
+}
+
 // Problem returns why rules may be missing now: tables could not be read or written. It is nil when the last look found
 // or made all rules in place, and before the first Set. It never waits.
 func (f *Firewall) Problem() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.problem
+	return errors.Join(f.problem, f.zone.Problem())
 }
 
 // setTarget replaces the target, and reports whether it is the first one. Rules of the networks that were wanted before
 // still belong to this state, until a look has found or made them gone.
-func (f *Firewall) setTarget(wanted map[string]string) (first bool) {
+func (f *Firewall) setTarget(bridges []Bridge) (first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	first = f.target == nil
-	t := newTarget(f.stateID, maps.Clone(wanted))
+	t := newTarget(f.stateID, slices.Clone(bridges))
 	if !first {
 		maps.Copy(t.owner.networks, f.target.owner.networks)
 	}
@@ -123,10 +155,10 @@ func (f *Firewall) setTarget(wanted map[string]string) (first bool) {
 	return first
 }
 
-func newTarget(stateID string, rules map[string]string) *target {
-	t := &target{rules: rules, owner: owner{stateID: stateID, networks: map[string]bool{}}}
-	for _, networkID := range rules {
-		t.owner.networks[networkID] = true
+func newTarget(stateID string, bridges []Bridge) *target {
+	t := &target{bridges: bridges, owner: owner{stateID: stateID, networks: map[string]bool{}}}
+	for _, b := range bridges {
+		t.owner.networks[b.NetworkID] = true
 	}
 	return t
 }
@@ -147,7 +179,7 @@ func (f *Firewall) record(t *target, err error) {
 	}
 	f.problem = err
 	if err == nil {
-		f.target = newTarget(f.stateID, t.rules) // without the networks that were wanted before
+		f.target = newTarget(f.stateID, t.bridges) // without the networks that were wanted before
 	}
 }
 
@@ -157,21 +189,4 @@ func notify(c chan<- struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// safeArgument matches what may stand on an iptables command line and in a rule's comment: no leading dash, no wildcard
-// (iptables takes a trailing + for one), no space, quote or line break, and no colon, which separates the comment's
-// ids.
-var safeArgument = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
-
-const safeArgumentHint = "want at most 64 of letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
-
-func validate(bridge, networkID string) error {
-	if !safeArgument.MatchString(bridge) {
-		return fmt.Errorf("bridge %q: %s", bridge, safeArgumentHint)
-	}
-	if !safeArgument.MatchString(networkID) {
-		return fmt.Errorf("bridge %s: network id %q: %s", bridge, networkID, safeArgumentHint)
-	}
-	return nil
 }

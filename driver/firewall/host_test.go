@@ -6,8 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,9 +22,12 @@ import (
 // fails.
 const deadline = 15 * time.Second
 
-// eachBackend runs a test once for each back end, in namespaces of its own.
+// iptablesBackends are the suffixes of iptables's commands.
+var iptablesBackends = []string{"nft", "legacy"}
+
+// eachBackend runs a test once for each back end of iptables, in namespaces of its own.
 func eachBackend(t *testing.T, f func(t *testing.T, backend string)) {
-	for _, backend := range []string{nft, legacy} {
+	for _, backend := range iptablesBackends {
 		t.Run(backend, func(t *testing.T) {
 			if nstest.Reexec(t) {
 				return
@@ -34,17 +37,26 @@ func eachBackend(t *testing.T, f func(t *testing.T, backend string)) {
 	}
 }
 
-// networks returns a set for Set: network n1 on bridge wv-1, and so on.
-func networks(numbers ...int) map[string]string {
-	wanted := map[string]string{}
+// own returns weave's own bridges of these numbers: network n1 on bridge wv-1, and so on.
+func own(numbers ...int) []Bridge {
+	var bridges []Bridge
 	for _, n := range numbers {
-		wanted[fmt.Sprintf("wv-%d", n)] = fmt.Sprintf("n%d", n)
+		bridges = append(bridges, Bridge{Name: fmt.Sprintf("wv-%d", n), NetworkID: fmt.Sprintf("n%d", n)})
 	}
-	return wanted
+	return bridges
+}
+
+// named returns bridges of the user's naming: network br1 on br1, and so on.
+func named(names ...string) []Bridge {
+	var bridges []Bridge
+	for _, n := range names {
+		bridges = append(bridges, Bridge{Name: n, NetworkID: n, Foreign: true})
+	}
+	return bridges
 }
 
 // run runs a command in the namespace of this process, and returns its output.
-func run(t *testing.T, stdin, name string, args ...string) string {
+func run(t testing.TB, stdin, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -56,16 +68,27 @@ func run(t *testing.T, stdin, name string, args ...string) string {
 	return string(out)
 }
 
-// families returns the IPv4 and the IPv6 command of a back end.
-func families(backend string) []string {
+// shell runs commands, one a line, in the namespace of this process.
+func shell(t testing.TB, script string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "sh", "-exc", script).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// commands returns the IPv4 and the IPv6 command of a back end of iptables.
+func commands(backend string) []string {
 	return []string{"iptables-" + backend, "ip6tables-" + backend}
 }
 
 // addDockerChains makes the chains that Docker (28) makes.
-func addDockerChains(t *testing.T, backend string) {
+func addDockerChains(t testing.TB, backend string) {
 	t.Helper()
-	for _, cmd := range families(backend) {
-		run(t, `*filter
+	for _, cmd := range commands(backend) {
+		run(t, `*raw
+:PREROUTING ACCEPT
+COMMIT
+*filter
 :FORWARD DROP
 :DOCKER-USER -
 :DOCKER-FORWARD -
@@ -77,69 +100,40 @@ COMMIT
 	}
 }
 
-// removeDockerChains removes them again, as a reboot into the other back end does.
-func removeDockerChains(t *testing.T, backend string) {
+// forward returns the rules of FORWARD that iptables lists.
+func forward(t testing.TB, cmd string) []string {
 	t.Helper()
-	for _, cmd := range families(backend) {
-		run(t, `*filter
--D FORWARD -j DOCKER-FORWARD
--D FORWARD -j DOCKER-USER
--F DOCKER-USER
--X DOCKER-USER
--X DOCKER-FORWARD
-COMMIT
-`, cmd+"-restore", "--noflush")
-	}
+	return chainRules(t, cmd, "filter", "FORWARD")
 }
 
-// forward returns the rules of FORWARD.
-func forward(t *testing.T, cmd string) []string {
+func chainRules(t testing.TB, cmd, table, name string) []string {
 	t.Helper()
-	return lines(run(t, "", cmd, "-S", "FORWARD"))[1:]
-}
-
-// appendRules appends rules, a line each, to each family of a back end.
-func appendRules(t *testing.T, backend string, rules ...string) {
-	t.Helper()
-	for _, cmd := range families(backend) {
-		run(t, "*filter\n"+strings.Join(rules, "")+"COMMIT\n", cmd+"-restore", "--noflush")
-	}
-}
-
-// allRules returns the rules of FORWARD in both back ends, by command.
-func allRules(t *testing.T) map[string][]string {
-	t.Helper()
-	rules := map[string][]string{}
-	for _, cmd := range slices.Concat(families(nft), families(legacy)) {
-		rules[cmd] = forward(t, cmd)
+	listed := strings.Split(strings.TrimSpace(run(t, "", cmd, "-t", table, "-S", name)), "\n")
+	var rules []string
+	for _, line := range listed {
+		if rule, ok := strings.CutPrefix(line, "-A "+name+" "); ok {
+			rules = append(rules, rule)
+		}
 	}
 	return rules
 }
 
-// assertRules fails the test unless each family of a back end has exactly these rules of state "aa", by bridge.
-func assertRules(t *testing.T, backend string, bridges ...string) {
-	t.Helper()
-	for _, cmd := range families(backend) {
-		if got := ruleBridges(forward(t, cmd)); !slices.Equal(got, bridges) {
-			t.Errorf("%s has rules for %q, want %q", cmd, got, bridges)
+// ours returns those of rules that carry weave's comment.
+func ours(rules []string) []string {
+	var found []string
+	for _, r := range rules {
+		if _, _, ok := origin(splitRule(r)); ok {
+			found = append(found, r)
 		}
 	}
+	return found
 }
 
-// ruleBridges returns the bridges that a chain has rules of state "aa" for, sorted, with repetitions.
-func ruleBridges(chain []string) []string {
-	var bridges []string
-	for _, r := range chain {
-		if args := splitRule(r); (owner{stateID: "aa"}).owns(args) {
-			bridges = append(bridges, option(args, "-i"))
-		}
-	}
-	slices.Sort(bridges)
-	return bridges
-}
+// tables returns the names of all tables of nftables, "ip filter" and so on.
+func tables(t testing.TB) string { return run(t, "", "nft", "list", "tables") }
 
 // eventually polls until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
@@ -153,11 +147,24 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // newFirewall returns a Firewall of state "aa", and a hook that records what it logs.
-func newFirewall(t *testing.T) (*Firewall, *test.Hook) {
+func newFirewall(t testing.TB) (*Firewall, *test.Hook) {
+	t.Helper()
+	return newFirewallWith(t, Options{})
+}
+
+// newFirewallWith is newFirewall with other options.
+func newFirewallWith(t testing.TB, o Options) (*Firewall, *test.Hook) {
 	t.Helper()
 	log, hook := test.NewNullLogger()
 	log.SetLevel(logrus.DebugLevel)
-	f, err := New(Options{StateID: "aa", Log: logrus.NewEntry(log)})
+	o.Log = logrus.NewEntry(log)
+	if o.StateID == "" {
+		o.StateID = "aa"
+	}
+	if o.Mode == "" {
+		o.Mode = Auto
+	}
+	f, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,9 +203,19 @@ func logged(hook *test.Hook, level logrus.Level) int {
 
 func warnings(hook *test.Hook) int { return logged(hook, logrus.WarnLevel) }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// filterBridges makes br_netfilter hand frames to the tables of this namespace.
+func filterBridges(t testing.TB) {
+	t.Helper()
+	for _, name := range []string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"} {
+		if err := os.WriteFile("/proc/sys/net/bridge/"+name, []byte("1"), 0); err != nil {
+			t.Skipf("needs br_netfilter: %v", err)
+		}
 	}
 }

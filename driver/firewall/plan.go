@@ -3,142 +3,168 @@
 package firewall
 
 import (
-	"maps"
 	"slices"
-	"strconv"
-	"strings"
 )
 
-// chainName is the one chain in which weave has rules. It is of the table filter, the only place where an ACCEPT keeps
-// a packet from Docker's rules, which follow, and from the chain's policy.
-const chainName = "FORWARD"
+// kind is what a chain is for.
+type kind int
 
-// userJump is the rule that sends packets to the chain that Docker reserves for the user's own rules.
-const userJump = "-A " + chainName + " -j DOCKER-USER"
+const (
+	forwarding kind = iota // decides what passes
+	prerouting             // sees what comes in first of all
+)
 
-// dockerChains are the chains by which Docker's presence in a table filter is recognised. DOCKER-USER and DOCKER are of
-// all versions, DOCKER-FORWARD came with 28.
-var dockerChains = []string{"DOCKER-USER", "DOCKER-FORWARD", "DOCKER"}
+// rule is one of weave's: it accepts.
+type rule struct {
+	in, out string // links, as iptables writes them; out empty: any
+	bridged bool   // only frames from a port to another one of the same bridge
+	comment string
+}
 
-// edit is what has to be done to one FORWARD chain.
+// rulesFor returns the rules that a chain has to have.
+func (k kind) rulesFor(all []subject) []rule {
+	var rules []rule
+	for _, s := range all {
+		switch {
+		case k == forwarding:
+			rules = append(rules, rule{in: s.links, out: s.links, bridged: true, comment: s.comment})
+		case s.own: // what comes from the user's own bridge may be routed, to where Docker's rules forbid it
+			rules = append(rules, rule{in: s.links, comment: s.comment})
+		}
+	}
+	return rules
+}
+
+// args returns the rule as iptables -S lists it.
+func (r rule) args() []string {
+	args := []string{"-i", r.in}
+	if r.out != "" {
+		args = append(args, "-o", r.out)
+	}
+	if r.bridged {
+		args = append(args, "-m", "physdev", "--physdev-is-bridged")
+	}
+	return append(args, "-m", "comment", "--comment", r.comment, "-j", "ACCEPT")
+}
+
+// edit is what has to be done to one chain, in one transaction.
 type edit struct {
-	commands []string // as iptables-restore reads them; to be applied in one transaction, in this order
+	remove []int  // indexes of rules
+	before int    // index of the rule, or the number of rules, before which add goes
+	add    []rule // in this order
 
-	// The bridges whose rules change, for the log.
+	// The links whose rules change, for the log.
 	missing []string // had no rule
 	moved   []string // had one in the wrong place, or more than one
 	removed []string // had a rule that is not wanted
 }
 
-// plan returns how a FORWARD chain has to change so that it has exactly one rule for each bridge in wanted (bridge to
-// network id), in its place, and no other rules of this owner. The chain is given as iptables -S lists it. Rules of
-// others are never touched.
-//
-// The place: the user's rules come first, then weave's, then Docker's. So weave's rules follow the jump to DOCKER-USER,
-// or the chain's head if there is none, with nothing but ACCEPT rules between. Those take nothing away from weave's,
-// and so several instances, or another program with the same idea, don't displace each other again and again.
-func plan(chain []string, wanted map[string]string, o owner) edit {
-	rules := slices.DeleteFunc(slices.Clone(chain), func(line string) bool {
-		return !strings.HasPrefix(line, "-A "+chainName+" ")
-	})
-	head := slices.Index(rules, userJump) + 1
+func (e edit) empty() bool { return len(e.remove) == 0 && len(e.add) == 0 }
 
-	count := map[string]int{} // rules exactly as wanted, wherever they are in the chain, by bridge
-	for _, line := range rules {
-		if b, ok := wantedRule(splitRule(line), wanted, o.stateID); ok {
-			count[b]++
-		}
-	}
-
-	var e edit
-	kept := map[string]bool{}
-	place := head   // index at which missing rules go, once the deletions are done
-	inPlace := true // nothing but ACCEPT since head
-	for i, line := range rules {
-		args := splitRule(line)
+// plan returns how a chain has to change so that it has each of the wanted rules once, in its place, and no other rules
+// of this owner. The chain's rules are given by their arguments, as iptables -S lists them, without -A and the chain's
+// name. Rules of others are never touched.
+func plan(chain [][]string, wanted []rule, k kind, o owner) edit {
+	from, to, before := k.place(chain)
+	e := edit{before: before}
+	kept := make([]bool, len(wanted))
+	found := make([]bool, len(wanted))
+	for i, args := range chain {
 		if !o.owns(args) {
-			inPlace = inPlace && (i < head || option(args, "-j") == "ACCEPT")
 			continue
 		}
-		bridge, ok := wantedRule(args, wanted, o.stateID)
-		if ok && count[bridge] == 1 && i >= head && inPlace {
-			kept[bridge] = true
-			continue
-		}
-		if !ok {
-			e.removed = append(e.removed, option(args, "-i"))
-		}
-		// By its text, not by its number: somebody else may insert a rule meanwhile.
-		e.commands = append(e.commands, "-D"+strings.TrimPrefix(line, "-A"))
-		if i < head {
-			place--
-		}
-	}
-
-	// All are inserted at the same index, so the last one inserted comes first in the chain.
-	for _, bridge := range slices.Backward(slices.Sorted(maps.Keys(wanted))) {
+		n := slices.IndexFunc(wanted, func(r rule) bool { return slices.Equal(args, r.args()) })
 		switch {
-		case kept[bridge]:
+		case n < 0:
+			e.removed = append(e.removed, option(args, "-i"))
+		case !kept[n] && from <= i && i < to:
+			kept[n] = true
 			continue
-		case count[bridge] == 0:
-			e.missing = append(e.missing, bridge)
 		default:
-			e.moved = append(e.moved, bridge)
+			found[n] = true
 		}
-		e.commands = append(e.commands, "-I "+chainName+" "+strconv.Itoa(place+1)+" "+
-			strings.Join(ruleSpec(bridge, wanted[bridge], o.stateID), " "))
+		e.remove = append(e.remove, i)
 	}
-	slices.Sort(e.missing)
-	slices.Sort(e.moved)
+	for n, r := range wanted {
+		switch {
+		case kept[n] && found[n]:
+			e.moved = append(e.moved, r.in)
+		case kept[n]:
+		case found[n]:
+			e.moved = append(e.moved, r.in)
+			e.add = append(e.add, r)
+		default:
+			e.missing = append(e.missing, r.in)
+			e.add = append(e.add, r)
+		}
+	}
 	return e
 }
 
-// ruleSpec returns the rule that lets frames pass between two ports of one bridge.
-func ruleSpec(bridge, networkID, stateID string) []string {
-	return []string{
-		"-i", bridge, "-o", bridge,
-		"-m", "comment", "--comment", commentPrefix + stateID + ":" + networkID,
-		"-j", "ACCEPT",
+// place returns where in a chain weave's rules are in their place: at indexes from <= i < to; and before which one
+// those go that are missing.
+//
+// The user's rules come first, then weave's, then Docker's. Where FORWARD jumps to DOCKER-USER, the user's rules are
+// there. Otherwise they are all rules of the chain, but for those that decide in the end: the one that refuses all that
+// is left in FORWARD, and those of Docker's in raw PREROUTING.
+//
+// Rules that accept may be between, and weave's of any state. They take nothing away from weave's, and so several
+// instances, or another program with the same idea, don't displace each other again and again.
+func (k kind) place(chain [][]string) (from, to, before int) {
+	if k == forwarding {
+		if i := slices.IndexFunc(chain, jumpsToUser); i >= 0 {
+			from, to = i+1, i+1
+			for to < len(chain) && harmless(chain[to]) {
+				to++
+			}
+			return from, to, from
+		}
 	}
-}
-
-const commentPrefix = "weave:"
-
-// origin returns which state made a rule, and for which network, as the rule's comment says. It is not ok if the rule
-// is none of weave's.
-func origin(args []string) (stateID, networkID string, ok bool) {
-	id, ok := strings.CutPrefix(option(args, "--comment"), commentPrefix)
-	if !ok {
-		return "", "", false
+	to = slices.IndexFunc(chain, map[kind]func([]string) bool{forwarding: refusesRest, prerouting: keepsOut}[k])
+	if to < 0 {
+		to = len(chain)
 	}
-	return strings.Cut(id, ":")
+	from = to
+	for from > 0 && harmless(chain[from-1]) {
+		from--
+	}
+	return from, to, to
 }
 
-// owner says which rules weave may remove: those that this state made, and those that any state made for one of its
-// networks. Docker never uses a network's id again, so such a state was an earlier one on this machine, whose network
-// this one has taken over.
-type owner struct {
-	stateID  string
-	networks map[string]bool // by id
+// jumpsToUser reports whether a rule sends all packets to the chain that Docker reserves for the user's own rules.
+func jumpsToUser(args []string) bool {
+	return slices.Equal(withoutComment(args), []string{"-j", "DOCKER-USER"})
 }
 
-func (o owner) owns(args []string) bool {
-	stateID, networkID, ok := origin(args)
-	return ok && (stateID == o.stateID || o.networks[networkID])
+// refusesRest reports whether a rule refuses all packets that come to it.
+func refusesRest(args []string) bool {
+	args = withoutComment(args)
+	return len(args) >= 2 && args[0] == "-j" && (args[1] == "DROP" || args[1] == "REJECT")
 }
 
-// wantedRule returns the bridge of a rule, and reports whether the rule is exactly the wanted one for that bridge.
-func wantedRule(args []string, wanted map[string]string, stateID string) (bridge string, ok bool) {
-	bridge = option(args, "-i")
-	networkID, ok := wanted[bridge]
-	return bridge, ok && slices.Equal(args[2:], ruleSpec(bridge, networkID, stateID))
+// keepsOut reports whether a rule is of the kind that Docker has in raw PREROUTING since version 28, to keep packets
+// from a container that don't come from its own network: -d ADDRESS ! -i BRIDGE -j DROP.
+func keepsOut(args []string) bool {
+	i := slices.Index(args, "-i")
+	return option(args, "-j") == "DROP" && i > 0 && args[i-1] == "!"
 }
 
-// jumpsToDocker reports whether a FORWARD chain jumps to one of Docker's chains.
-func jumpsToDocker(chain []string) bool {
-	return slices.ContainsFunc(chain, func(line string) bool {
-		return slices.Contains(dockerChains, option(splitRule(line), "-j"))
-	})
+func harmless(args []string) bool {
+	_, _, ours := origin(args)
+	return ours || option(args, "-j") == "ACCEPT"
+}
+
+// withoutComment returns a rule without its comments.
+func withoutComment(args []string) []string {
+	var rest []string
+	for i := 0; i < len(args); i++ {
+		if i+3 < len(args) && args[i] == "-m" && args[i+1] == "comment" && args[i+2] == "--comment" {
+			i += 3
+			continue
+		}
+		rest = append(rest, args[i])
+	}
+	return rest
 }
 
 // option returns the value of the first option of that name in a rule; empty if there is none.
@@ -147,36 +173,4 @@ func option(args []string, name string) string {
 		return args[i+1]
 	}
 	return ""
-}
-
-// splitRule splits a line of iptables -S into its arguments. A string (a comment, a log prefix) is in double quotes,
-// with a backslash before each quote or backslash inside.
-func splitRule(line string) []string {
-	var args []string
-	var arg strings.Builder
-	quoted, started := false, false
-	for i := 0; i < len(line); i++ {
-		switch c := line[i]; {
-		case c == '\\' && i+1 < len(line):
-			i++
-			arg.WriteByte(line[i])
-			started = true
-		case c == '"':
-			quoted = !quoted
-			started = true
-		case c == ' ' && !quoted:
-			if started {
-				args = append(args, arg.String())
-			}
-			arg.Reset()
-			started = false
-		default:
-			arg.WriteByte(c)
-			started = true
-		}
-	}
-	if started {
-		args = append(args, arg.String())
-	}
-	return args
 }

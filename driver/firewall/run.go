@@ -4,6 +4,7 @@ package firewall
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,11 +19,12 @@ const (
 )
 
 // Run keeps what was Set until ctx ends, and then returns nil. It looks at the tables when the kernel reports a change
-// (nft), every second at legacy tables in use, and every 30 seconds at everything, and puts back rules that somebody
-// flushed, reloaded or displaced, also when Docker moves to the other back end. A Set that failed is tried again.
+// of nftables, every second where there are legacy tables, and every 30 seconds in any case, and puts back rules that
+// somebody flushed, reloaded or displaced, also in tables that are new. A Set that failed is tried again.
 func (f *Firewall) Run(ctx context.Context) error {
 	var watcher sync.WaitGroup
 	watcher.Go(func() { f.watchEvents(ctx, subscribe) })
+	watcher.Go(func() { f.zone.Run(ctx) })
 	defer watcher.Wait()
 	legacyTick := time.NewTicker(legacyInterval)
 	defer legacyTick.Stop()
@@ -65,33 +67,36 @@ func (f *Firewall) Run(ctx context.Context) error {
 // it runs no command.
 func (f *Firewall) repair(ctx context.Context) error {
 	t := f.currentTarget()
-	if t == nil || len(t.rules) == 0 && f.Problem() == nil {
+	if t == nil || len(t.bridges) == 0 && f.Problem() == nil {
 		return nil
 	}
 	return f.sync(ctx, logrus.WarnLevel)
 }
 
-// legacyChanged reports whether the legacy tables call for a repair. Where they don't matter it runs no command.
+// legacyChanged reports whether the legacy tables call for a repair. Where there are none it runs no command.
 func (f *Firewall) legacyChanged(ctx context.Context) bool {
 	if f.working.Acquire(ctx, 1) != nil {
 		return false
 	}
 	defer f.working.Release(1)
-	present := legacyTable(false) || legacyTable(true)
-	if present != f.legacySeen {
+	lives := legacyLives(ipv4) || legacyLives(ipv6)
+	if lives != f.legacySeen {
 		return true
 	}
 	t := f.currentTarget()
-	if !present || !f.legacyWatch || t == nil || len(t.rules) == 0 {
+	if !lives || t == nil || len(t.bridges) == 0 {
 		return false
 	}
-	for _, table := range f.tables {
-		if table.backend != legacy {
+	wanted := f.wanted(t)
+	for _, b := range f.backends {
+		if b == f.nft {
 			continue
 		}
-		v := table.look(ctx)
-		inUse := f.inUse[legacy]
-		if v.docker && !inUse || inUse && v.err == nil && len(plan(v.chain, t.rules, t.owner).commands) > 0 {
+		chains, err := b.look(ctx)
+		changed := func(c chain) bool {
+			return !plan(c.rules, c.kind.rulesFor(wanted[c.family]), c.kind, t.owner).empty()
+		}
+		if err == nil && slices.ContainsFunc(chains, changed) {
 			return true
 		}
 	}

@@ -4,8 +4,10 @@ package firewall
 
 import (
 	"context"
+	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/weaveplugin/weave/internal/nstest"
@@ -14,37 +16,30 @@ import (
 func TestRunPutsRulesBack(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		damage  func(t *testing.T, cmd string)
-		missing bool // rules were gone, which is worth a warning
+		damage  string // CMD: iptables
+		missing bool   // rules were gone, which is worth a warning
 	}{
-		{"flush", func(t *testing.T, cmd string) { run(t, "", cmd, "-F", "FORWARD") }, true},
-		{"delete", func(t *testing.T, cmd string) { run(t, "", cmd, "-D", "FORWARD", "2") }, true},
-		{"reload", func(t *testing.T, cmd string) {
-			run(t, "*filter\n:FORWARD DROP\nCOMMIT\n", cmd+"-restore")
-		}, true},
-		{"restart of Docker", func(t *testing.T, cmd string) {
-			run(t, "", cmd, "-I", "FORWARD", "-j", "DOCKER-FORWARD")
-			run(t, "", cmd, "-D", "FORWARD", "-j", "DOCKER-USER")
-			run(t, "", cmd, "-I", "FORWARD", "-j", "DOCKER-USER")
-		}, false},
+		{"flush", "CMD -F FORWARD", true},
+		{"delete", "CMD -D FORWARD 2", true},
+		{"reload", "printf '*filter\n:FORWARD DROP\nCOMMIT\n' | CMD-restore", true},
+		{"raw flushed", "CMD -t raw -F PREROUTING", true},
+		{"restart of Docker", `CMD -I FORWARD -j DOCKER-FORWARD
+CMD -D FORWARD -j DOCKER-USER
+CMD -I FORWARD -j DOCKER-USER`, false},
+		{"raw rules of Docker's put before", "CMD -t raw -I PREROUTING ! -i br-1 -j DROP", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			eachBackend(t, func(t *testing.T, backend string) {
 				addDockerChains(t, backend)
 				f, hook := newFirewall(t)
-				want := networks(1, 2)
-				must(t, f.Set(t.Context(), want))
+				must(t, f.Set(t.Context(), append(own(1), named("br0")...)))
 				start(t, f)
 				hook.Reset()
-				for _, cmd := range families(backend) {
-					tt.damage(t, cmd)
+				for _, cmd := range commands(backend) {
+					shell(t, strings.ReplaceAll(tt.damage, "CMD", cmd))
 				}
-				for _, cmd := range families(backend) {
-					eventually(t, "rules are back in "+cmd, func() bool {
-						chain := forward(t, cmd)
-						commands := plan(chain, want, f.currentTarget().owner).commands
-						return len(ruleBridges(chain)) == 2 && len(commands) == 0
-					})
+				for _, b := range f.backends {
+					eventually(t, "rules are in place", func() bool { return inPlace(t, f, b) })
 				}
 				eventually(t, "the repair is logged", func() bool { return len(hook.AllEntries()) >= 2 })
 				if got := warnings(hook) > 0; got != tt.missing {
@@ -55,52 +50,80 @@ func TestRunPutsRulesBack(t *testing.T) {
 	}
 }
 
-func TestRunPutsRulesBackAfterRulesetFlush(t *testing.T) {
-	if nstest.Reexec(t) {
-		return
-	}
-	addDockerChains(t, nft)
-	f, hook := newFirewall(t)
-	must(t, f.Set(t.Context(), networks(1)))
-	start(t, f)
-	const rounds = 3
-	for range rounds {
-		run(t, "", "nft", "flush", "ruleset")
-		for _, cmd := range families(nft) {
-			eventually(t, "rule is back in "+cmd, func() bool {
-				return slices.Equal(ruleBridges(forward(t, cmd)), []string{"wv-1"})
-			})
-		}
-	}
-	// Own writes are reported as events, too. Had each led to another one, there would be more.
-	must(t, f.working.Acquire(t.Context(), 1)) // whoever wrote has logged it
+// inPlace reports whether a plan for what a back end has now is empty.
+func inPlace(t *testing.T, f *Firewall, b backend) bool {
+	t.Helper()
+	must(t, f.working.Acquire(t.Context(), 1))
 	defer f.working.Release(1)
-	if got, want := warnings(hook), rounds*2; got != want {
-		t.Errorf("%d repairs, want %d: one for each flush and family", got, want)
-	}
+	chains, err := b.look(t.Context())
+	must(t, err)
+	target := f.currentTarget()
+	return !slices.ContainsFunc(chains, func(c chain) bool {
+		return !plan(c.rules, c.kind.rulesFor(f.wanted(target)[c.family]), c.kind, target.owner).empty()
+	})
 }
 
-func TestRunFollowsDocker(t *testing.T) {
+// TestRunPutsTheOwnTableBack, whatever was done to it.
+func TestRunPutsTheOwnTableBack(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
 	f, _ := newFirewall(t)
-	must(t, f.Set(t.Context(), networks(1)))
-	assertRules(t, nft, "wv-1")
+	must(t, f.Set(t.Context(), append(own(1), named("br0")...)))
 	start(t, f)
-	assertMoves := func(from, to string) {
-		t.Helper()
-		for i, cmd := range families(to) {
-			eventually(t, "rule is in "+cmd+" alone", func() bool {
-				return len(ruleBridges(forward(t, cmd))) == 1 && len(ruleBridges(forward(t, families(from)[i]))) == 0
-			})
+	listed := func() string {
+		var all strings.Builder
+		for _, v := range []string{"ip", "ip6"} {
+			out, _ := exec.Command("nft", "list", "table", v, "weave-aa").Output() // fails while there is none
+			all.Write(out)
 		}
+		return all.String()
 	}
-	addDockerChains(t, legacy)
-	assertMoves(nft, legacy)
-	removeDockerChains(t, legacy)
-	addDockerChains(t, nft)
-	assertMoves(legacy, nft)
+	want := listed()
+	for _, damage := range []string{
+		"nft flush ruleset",
+		"nft delete table ip weave-aa",
+		"nft flush table ip6 weave-aa",
+		"nft flush chain ip weave-aa input",
+		"nft flush chain ip weave-aa input; nft delete chain ip weave-aa input",
+		"nft insert rule ip weave-aa input accept",
+		"nft flush chain ip weave-aa postrouting; nft add rule ip weave-aa postrouting masquerade",
+	} {
+		shell(t, damage)
+		eventually(t, "the table is as it was after "+damage, func() bool {
+			return listed() == want
+		})
+	}
+}
+
+// TestRunFollowsTheHost: from no engine to one on the legacy back end, to one on the other, to one that uses nftables
+// itself; and stale chains of an engine that is gone draw no rules away.
+func TestRunFollowsTheHost(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	w := newWire(t, "wv-1")
+	f, _ := newFirewall(t)
+	must(t, f.Set(t.Context(), own(1)))
+	start(t, f)
+	for _, tt := range []struct{ name, script string }{
+		{"no engine", ""},
+		{"legacy", replaceBackend(dockerForward, "legacy")},
+		{"both", replaceBackend(dockerForward, "nft")},
+		{"nft, with stale chains of legacy", `
+for c in iptables-legacy ip6tables-legacy; do $c -F; $c -P FORWARD ACCEPT; done`},
+		{"nftables itself", `
+for c in iptables-nft ip6tables-nft; do $c -F; $c -X; $c -P FORWARD DROP; done
+` + foreignScripts["Docker 29's raw rules"]},
+	} {
+		if tt.script != "" {
+			shell(t, tt.script)
+		}
+		for _, b := range f.backends {
+			eventually(t, "rules are in place", func() bool { return inPlace(t, f, b) })
+		}
+		w.checkTraffic(t, tt.name, true)
+	}
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {

@@ -5,13 +5,13 @@ package firewall
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os/exec"
+	"sync"
 
 	"github.com/sirupsen/logrus"
 )
 
-// sync makes the tables hold the target, logs at level what it changed, and records whether that worked.
+// sync makes the tables hold the target, logs at level what it changed, and records whether that worked. A back end
+// that can't be used is recorded, too, but is no error: the host may not need it.
 func (f *Firewall) sync(ctx context.Context, level logrus.Level) error {
 	if err := f.working.Acquire(ctx, 1); err != nil {
 		f.record(f.currentTarget(), err)
@@ -19,92 +19,92 @@ func (f *Firewall) sync(ctx context.Context, level logrus.Level) error {
 	}
 	defer f.working.Release(1)
 	t := f.currentTarget()
-	err := f.apply(ctx, t, level)
-	f.record(t, err)
+	f.legacySeen = legacyLives(ipv4) || legacyLives(ipv6)
+	var errs, unusable []error
+	for _, b := range f.backends {
+		switch err := f.apply(ctx, b, t, level); {
+		case !errors.Is(err, errUnusable):
+			errs = append(errs, err)
+		case f.mode != Off && len(t.bridges) > 0:
+			unusable = append(unusable, err)
+		}
+	}
+	err := errors.Join(errs...)
+	f.record(t, errors.Join(append(unusable, err)...))
 	return err
 }
 
-// apply repeats applyOnce when iptables refuses, since somebody else may have changed the same chain meanwhile.
-func (f *Firewall) apply(ctx context.Context, t *target, level logrus.Level) error {
+// apply makes one back end hold the target. It begins anew when somebody else has changed the same rules meanwhile.
+func (f *Firewall) apply(ctx context.Context, b backend, t *target, level logrus.Level) error {
 	const tries = 5
 	var err error
 	for range tries {
-		err = f.applyOnce(ctx, t, level)
-		var refused *exec.ExitError
-		if !errors.As(err, &refused) {
+		if err = f.applyOnce(ctx, b, t, level); !errors.Is(err, errChanged) {
 			break
 		}
 	}
 	return err
 }
 
-func (f *Firewall) applyOnce(ctx context.Context, t *target, level logrus.Level) error {
-	views := make([]view, 0, len(f.tables))
-	docker := map[string]bool{} // back ends that hold Docker's chains
-	for _, table := range f.tables {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		v := table.look(ctx)
-		views = append(views, v)
-		if v.docker {
-			docker[table.backend] = true
-		}
+func (f *Firewall) applyOnce(ctx context.Context, b backend, t *target, level logrus.Level) error {
+	o := t.owner
+	o.living = sync.OnceValue(f.livingStates)
+	chains, err := b.look(ctx)
+	if err != nil {
+		return err
 	}
-	// Both back ends hold them after a switch without a reboot: packets then pass both. None does when somebody has
-	// flushed everything; the policy DROP may still be there.
-	if len(docker) > 0 {
-		f.inUse = docker
-	}
-
+	wanted := f.wanted(t)
 	var errs []error
-	for _, v := range views {
-		errs = append(errs, f.ensure(ctx, v, t, level))
+	for _, c := range chains {
+		e := plan(c.rules, c.kind.rulesFor(wanted[c.family]), c.kind, o)
+		if e.empty() {
+			continue
+		}
+		if err := b.write(ctx, c, e); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		f.logEdit(c, e, level)
 	}
-	f.legacySeen = legacyTable(false) || legacyTable(true)
-	f.legacyWatch = f.inUse[legacy] || len(docker) == 0
+	if b == f.nft {
+		errs = append(errs, f.nft.keepOwn(ctx, wanted, o))
+	}
 	return errors.Join(errs...)
 }
 
-// ensure makes one table hold the target if its back end is in use, and otherwise no rules of this state.
-func (f *Firewall) ensure(ctx context.Context, v view, t *target, level logrus.Level) error {
-	rules := t.rules
-	if !f.inUse[v.table.backend] {
-		rules = nil
-	}
-	if v.err != nil {
-		return f.unreadable(v, f.inUse[v.table.backend] && len(t.owner.networks) > 0)
-	}
-	e := plan(v.chain, rules, t.owner)
-	if len(e.commands) == 0 {
+// livingStates returns the ids of the states that have something on this host; nil if nobody knows.
+func (f *Firewall) livingStates() map[string]bool {
+	if f.living == nil {
 		return nil
 	}
-	if err := v.table.write(ctx, e.commands); err != nil {
-		return err
+	states, err := f.living()
+	if err != nil {
+		f.log.WithError(err).Warn("can't tell whose firewall rules are left over, and remove none but this weave's own")
+		return nil
 	}
+	return states
+}
+
+// wanted returns what there have to be rules for.
+func (f *Firewall) wanted(t *target) map[family][]subject {
+	wanted := map[family][]subject{}
+	for _, v := range families {
+		if f.mode.allows(v) {
+			wanted[v] = subjects(t.bridges, f.stateID)
+		}
+	}
+	return wanted
+}
+
+func (f *Firewall) logEdit(c chain, e edit, level logrus.Level) {
 	if len(e.missing) == 0 {
 		level = max(level, logrus.InfoLevel) // Docker shuffles the chain at each start, some versions with each network
 	}
-	log := f.log.WithField("table", v.table.String())
-	for what, bridges := range map[string][]string{"missing": e.missing, "moved": e.moved, "removed": e.removed} {
-		if len(bridges) > 0 {
-			log = log.WithField(what, bridges)
+	log := f.log.WithField("chain", c.String())
+	for what, links := range map[string][]string{"missing": e.missing, "moved": e.moved, "removed": e.removed} {
+		if len(links) > 0 {
+			log = log.WithField(what, links)
 		}
 	}
 	log.Log(level, "put firewall rules in order")
-	return nil
-}
-
-// unreadable returns an error if a table that can't be listed is needed, that is, if it should hold rules or did. An
-// IPv6 table that could never be listed is not: the machine has no IPv6. Where it is no error, it is logged once.
-func (f *Firewall) unreadable(v view, needed bool) error {
-	if needed && (v.table.readable || !v.table.ipv6) {
-		return fmt.Errorf("list %s rules of %s: %w", chainName, v.table, v.err)
-	}
-	if !v.table.warned {
-		v.table.warned = true
-		f.log.WithField("table", v.table.String()).WithError(v.err).
-			Warn("can't use these firewall rules, going on without")
-	}
-	return nil
 }

@@ -45,6 +45,7 @@ var standardOnly = []string{"api"}
 // what is below it.
 var libraries = map[string][]string{
 	"github.com/vishvananda/netlink": {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
+	"github.com/google/nftables":     {"driver/firewall"},
 	// Docker's wire types end at the door; the benchmarks speak as Docker does.
 	"github.com/docker/go-plugins-helpers": {"plugin/remote", "integration"},
 	"github.com/vishvananda/netns":         {"nsproc", "internal/nstest"},
@@ -64,6 +65,7 @@ var enters = map[string][]string{
 		"SocketAt",
 	},
 	"github.com/vishvananda/netlink/nl": {"GetNetlinkSocketAt", "SubscribeAt", "GetSocketAt"},
+	"github.com/google/nftables":        {"WithNetNSFd"},
 }
 
 // mayEnter are the folders whose files may use what enters names; so may every test.

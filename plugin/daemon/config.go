@@ -17,6 +17,7 @@ import (
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/ipam"
 )
 
@@ -38,6 +39,7 @@ type Config struct {
 	SubnetBits     int           // prefix length of an IPv4 subnet out of Range
 	MTU            int           // bytes; of networks that don't say
 	Scope          string        // "local" or "global": where Docker keeps networks
+	Firewall       firewall.Mode // for which protocols weave writes firewall rules
 	LogLevel       logrus.Level
 	LogFormat      string // "text" or "json"
 }
@@ -157,6 +159,11 @@ var settings = []setting{
 		usage: "where Docker keeps networks: local or global",
 		want:  "local or global",
 		parse: func(c *Config, v string) bool { return parseWord(&c.Scope, v, "local", "global") },
+	}, {
+		flag: "firewall", fallback: string(firewall.Auto),
+		usage: "write firewall rules for IPv4 and IPv6 (auto), for one of them, or none: auto, ipv4, ipv6 or off",
+		want:  "auto, ipv4, ipv6 or off",
+		parse: func(c *Config, v string) bool { return parseWord(&c.Firewall, v, firewall.Modes...) },
 	}, {
 		flag: "log-level", fallback: "info",
 		usage: "log messages from this level on: error, warning, info or debug",

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
+
+	"github.com/weaveplugin/weave/driver/firewall"
 )
 
 // parseConfig is newConfig of a command line and an environment, with an nsproc that exists.
@@ -58,6 +60,7 @@ func TestDefaultConfig(t *testing.T) {
 		SubnetBits:     22,
 		MTU:            1500,
 		Scope:          "local",
+		Firewall:       firewall.Auto,
 		LogLevel:       logrus.InfoLevel,
 		LogFormat:      "text",
 	}
@@ -126,6 +129,7 @@ func TestBadSettingIsRefused(t *testing.T) {
 		{"--mtu=67", `--mtu "67": want`},
 		{"--mtu=65536", `--mtu "65536": want`},
 		{"--scope=swarm", `--scope "swarm": want local or global`},
+		{"--firewall=on", `--firewall "on": want auto, ipv4, ipv6 or off`},
 		{"--log-level=trace", `--log-level "trace": want error, warning, info or debug`},
 		{"--log-format=xml", `--log-format "xml": want text or json`},
 	} {

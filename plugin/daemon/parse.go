@@ -88,9 +88,9 @@ func parseDuration(to *time.Duration, v string, least time.Duration) bool {
 	return err == nil && d >= least
 }
 
-func parseWord(to *string, v string, words ...string) bool {
-	*to = v
-	return slices.Contains(words, v)
+func parseWord[T ~string](to *T, v string, words ...T) bool {
+	*to = T(v)
+	return slices.Contains(words, T(v))
 }
 
 func parseLevel(to *logrus.Level, v string) bool {

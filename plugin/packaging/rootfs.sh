@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 
-# Puts the iptables tools of both back ends, with all that they load, into the managed plugin's root file system:
+# Puts the tools of legacy iptables, with all that they load, into the managed plugin's root file system:
 #
 #   rootfs.sh ROOTFS ARCH CACHE       ARCH: amd64 or arm64
 #
@@ -13,7 +13,7 @@ rootfs=$1 arch=$2 cache=$3
 suite=trixie
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 cache=$cache/$suite-$arch
-packages='iptables libxtables12 libip4tc2 libip6tc2 libmnl0 libnftnl11 libnetfilter-conntrack3 libnfnetlink0 libc6'
+packages='iptables libxtables12 libip4tc2 libip6tc2 libmnl0 libnetfilter-conntrack3 libnfnetlink0 libc6'
 case $arch in
 amd64) triplet=x86_64-linux-gnu loader=lib64/ld-linux-x86-64.so.2 ;;
 arm64) triplet=aarch64-linux-gnu loader=lib/ld-linux-aarch64.so.1 ;;
@@ -62,17 +62,13 @@ fi
 lib=usr/lib/$triplet
 mkdir -p "$rootfs/$lib/xtables" "$rootfs/usr/sbin" "$rootfs/${loader%/*}"
 cd "$cache/root"
-for library in libxtables.so.12 libip4tc.so.2 libip6tc.so.2 libmnl.so.0 libnftnl.so.11 libnetfilter_conntrack.so.3 \
+for library in libxtables.so.12 libip4tc.so.2 libip6tc.so.2 libmnl.so.0 libnetfilter_conntrack.so.3 \
 	libnfnetlink.so.0 libm.so.6 libc.so.6; do
 	cp -L "$lib/$library" "$rootfs/$lib/"
 done
 cp "$lib"/xtables/libxt_*.so "$lib"/xtables/libipt_*.so "$lib"/xtables/libip6t_*.so "$rootfs/$lib/xtables/"
 cp -L "usr/$loader" "$rootfs/$loader"
-for backend in nft legacy; do
-	cp "usr/sbin/xtables-$backend-multi" "$rootfs/usr/sbin/"
-	for command in iptables ip6tables; do
-		for name in $command-$backend $command-$backend-restore; do
-			ln -sf "xtables-$backend-multi" "$rootfs/usr/sbin/$name"
-		done
-	done
+cp usr/sbin/xtables-legacy-multi "$rootfs/usr/sbin/"
+for name in iptables-legacy-save iptables-legacy-restore ip6tables-legacy-save ip6tables-legacy-restore; do
+	ln -sf xtables-legacy-multi "$rootfs/usr/sbin/$name"
 done

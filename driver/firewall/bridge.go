@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package firewall
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Bridge is one whose frames pass the host's tables.
+type Bridge struct {
+	Name      string
+	NetworkID string // of the network that it carries
+	IPv6      bool   // the network has IPv6 addresses
+	Foreign   bool   // it is not weave's own: rules of weave's let frames pass, and no more
+}
+
+// ownPrefix is how the names of all bridges begin that weave names itself.
+const ownPrefix = "wv-"
+
+// safeArgument matches what may stand on an iptables command line and in a rule's comment: no leading dash, no wildcard
+// (iptables takes a trailing + for one), no space, quote or line break, and no colon, which separates the comment's
+// ids.
+var safeArgument = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
+
+const safeArgumentHint = "want at most 64 of letters, digits, '_', '.' and '-', not beginning with '.' or '-'"
+
+func (b Bridge) validate() error {
+	if !safeArgument.MatchString(b.Name) {
+		return fmt.Errorf("bridge %q: %s", b.Name, safeArgumentHint)
+	}
+	if !safeArgument.MatchString(b.NetworkID) {
+		return fmt.Errorf("bridge %s: network id %q: %s", b.Name, b.NetworkID, safeArgumentHint)
+	}
+	return nil
+}
+
+// subject is what one rule is for: all bridges that weave has named, or one that the user has named.
+type subject struct {
+	links   string // as iptables writes it: a name, or how names begin and a +
+	own     bool   // weave's own bridges
+	comment string // of its rules
+}
+
+// subjects returns what there have to be rules for, sorted.
+func subjects(bridges []Bridge, stateID string) []subject {
+	var all []subject
+	for _, b := range bridges {
+		s := subject{links: b.Name, own: !b.Foreign, comment: commentPrefix + stateID + ":" + b.NetworkID}
+		if s.own && strings.HasPrefix(b.Name, ownPrefix) {
+			s = subject{links: ownPrefix + "+", own: true, comment: commentPrefix + stateID}
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b subject) int {
+		return cmp.Or(cmp.Compare(a.links, b.links), cmp.Compare(a.comment, b.comment))
+	})
+	return slices.Compact(all)
+}
+
+const commentPrefix = "weave:"
+
+// origin returns which state made a rule, and for which network, as the rule's comment says: none if it is for all
+// bridges that weave has named. It is not ok if the rule is none of weave's.
+func origin(args []string) (stateID, networkID string, ok bool) {
+	ids, ok := strings.CutPrefix(option(args, "--comment"), commentPrefix)
+	if !ok {
+		return "", "", false
+	}
+	stateID, networkID, named := strings.Cut(ids, ":")
+	return stateID, networkID, stateID != "" && named == (networkID != "")
+}
+
+// owner says which rules weave may remove: those that this state made, those that any state made for one of its
+// networks, and those of states that are gone. Docker never uses a network's id again, so a state that made a rule for
+// the network of another one was an earlier one on this machine, whose network that one has taken over.
+type owner struct {
+	stateID  string
+	networks map[string]bool // by id
+
+	// living returns the states that have links on this host, by id; nil if nobody knows. It is called only if it
+	// matters, since it lists them all. Without it no state is gone.
+	living func() map[string]bool
+}
+
+// isGone reports whether a state has nothing on this host any more.
+func (o owner) isGone(stateID string) bool {
+	if o.living == nil || stateID == o.stateID {
+		return false
+	}
+	living := o.living()
+	return living != nil && !living[stateID]
+}
+
+func (o owner) owns(args []string) bool {
+	stateID, networkID, ok := origin(args)
+	return ok && (stateID == o.stateID || o.networks[networkID] || networkID == "" && o.isGone(stateID))
+}

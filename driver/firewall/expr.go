@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package firewall
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"github.com/google/nftables/xt"
+	"golang.org/x/sys/unix"
+)
+
+// unclear stands for a part of a rule that matters to no decision of weave's.
+const unclear = "?"
+
+// listing writes a rule of nftables as iptables -S would list it, with a comment of nft's last before the target.
+func listing(r *nftables.Rule) []string {
+	var args []string
+	loaded := "" // the option for what the next comparison compares
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case *expr.Counter:
+		case *expr.Meta:
+			loaded = map[expr.MetaKey]string{expr.MetaKeyIIFNAME: "-i", expr.MetaKeyOIFNAME: "-o"}[e.Key]
+			if e.SourceRegister {
+				args = append(args, unclear) // it sets something
+			}
+		case *expr.Cmp:
+			args = append(args, comparison(loaded, e.Op == expr.CmpOpNeq, linkName(e.Data))...)
+			loaded = ""
+		case *expr.Lookup:
+			args = append(args, comparison(loaded, e.Invert, unclear)...)
+			loaded = ""
+		case *expr.Match:
+			args = append(args, matchArgs(e)...)
+		case *expr.Verdict:
+			args = append(args, verdict(e)...)
+		case *expr.Target:
+			args = append(args, "-j", e.Name)
+		case *expr.Reject:
+			args = append(args, "-j", "REJECT")
+		default:
+			loaded = ""
+			args = append(args, unclear)
+		}
+	}
+	if comment, ok := userdata.GetString(r.UserData, userdata.TypeComment); ok {
+		const target = 2 // -j NAME
+		args = slices.Insert(args, max(len(args)-target, 0), "-m", "comment", "--comment", comment)
+	}
+	return args
+}
+
+func comparison(loaded string, negated bool, value string) []string {
+	switch {
+	case loaded == "":
+		return []string{unclear}
+	case negated:
+		return []string{"!", loaded, value}
+	}
+	return []string{loaded, value}
+}
+
+func verdict(v *expr.Verdict) []string {
+	switch v.Kind {
+	case expr.VerdictAccept:
+		return []string{"-j", "ACCEPT"}
+	case expr.VerdictDrop:
+		return []string{"-j", "DROP"}
+	case expr.VerdictJump:
+		return []string{"-j", v.Chain}
+	case expr.VerdictGoto:
+		return []string{"-g", v.Chain}
+	}
+	return []string{"-j", unclear}
+}
+
+func matchArgs(m *expr.Match) []string {
+	switch info := m.Info.(type) {
+	case *xt.Comment:
+		return []string{"-m", m.Name, "--comment", string(*info)}
+	case *xt.Unknown:
+		if m.Name == "physdev" && bytes.Equal(*info, physdevIsBridged()) {
+			return []string{"-m", m.Name, "--physdev-is-bridged"}
+		}
+	}
+	return []string{"-m", m.Name, unclear}
+}
+
+// exprs returns the rule for nftables. In a table of iptables it is such that iptables lists it as one of its own, so
+// comment and physdev are iptables' matches; elsewhere the comment is the caller's to add as nft does, and there is no
+// match for physdev.
+func (r rule) exprs(iptables bool) []expr.Any {
+	e := onLink(expr.MetaKeyIIFNAME, r.in)
+	if r.out != "" {
+		e = append(e, onLink(expr.MetaKeyOIFNAME, r.out)...)
+	}
+	if r.bridged {
+		e = append(e, isBridged())
+	}
+	if iptables {
+		comment := xt.Comment(r.comment)
+		e = append(e, &expr.Match{Name: "comment", Info: &comment})
+	}
+	return append(e, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept})
+}
+
+// onLink matches the name of the link that a packet comes from or goes to. Names end with a zero byte; without it the
+// beginning is compared.
+func onLink(key expr.MetaKey, links string) []expr.Any {
+	data, prefix := strings.CutSuffix(links, "+")
+	if !prefix {
+		data += "\x00"
+	}
+	return []expr.Any{
+		&expr.Meta{Key: key, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(data)},
+	}
+}
+
+// linkName is the inverse of onLink.
+func linkName(data []byte) string {
+	name, zero := bytes.CutSuffix(data, []byte{0})
+	if !zero {
+		return string(name) + "+"
+	}
+	return string(bytes.TrimRight(name, "\x00"))
+}
+
+// isBridged matches what a bridge sends out through another port than it came by, as -m physdev --physdev-is-bridged.
+func isBridged() expr.Any {
+	info := xt.Unknown(physdevIsBridged())
+	return &expr.Match{Name: "physdev", Info: &info}
+}
+
+// physdevIsBridged is a struct xt_physdev_info of the kernel (linux/netfilter/xt_physdev.h): four arrays of the length
+// of a link's name, then the bytes invert and bitmask, aligned to eight bytes.
+func physdevIsBridged() []byte {
+	const bitmask, size, bridged = 4*unix.IFNAMSIZ + 1, 72, 1 << 2 // XT_PHYSDEV_OP_BRIDGED
+	info := make([]byte, size)
+	info[bitmask] = bridged
+	return info
+}

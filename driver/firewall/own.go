@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package firewall
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+const ownTablePrefix = "weave-"
+
+// ownTable is the name of the table of nftables that a state has for itself.
+func ownTable(stateID string) string { return ownTablePrefix + stateID }
+
+// ownChain is a chain of that table. Its rules work whatever other tables hold: nothing takes a dropped packet back,
+// and an address that has been translated, be it into itself, is not translated again.
+type ownChain struct {
+	name     string
+	typ      nftables.ChainType
+	hook     *nftables.ChainHook
+	priority nftables.ChainPriority
+	exprs    func(v family, s subject) []expr.Any // none: no rule for that subject
+}
+
+var ownChains = []ownChain{
+	{"input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter - 1, keepFromHost},
+	{"prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest - 1,
+		keepDestination},
+	{"postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource - 1,
+		keepSource},
+}
+
+// keepFromHost drops what would be delivered to the host itself: broadcasts and multicasts of a container without an
+// address, for instance, which its sockets would take.
+func keepFromHost(_ family, s subject) []expr.Any {
+	if !s.own {
+		return nil
+	}
+	return append(onLink(expr.MetaKeyIIFNAME, s.links), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+}
+
+// keepDestination translates the address that a frame is for into itself. What comes from the user's own bridge is
+// left alone, since the host may route it.
+func keepDestination(v family, s subject) []expr.Any {
+	if !s.own {
+		return nil
+	}
+	return append(onLink(expr.MetaKeyIIFNAME, s.links), sameAddress(v, expr.NATTypeDestNAT)...)
+}
+
+// keepSource translates the address that a frame is from into itself. To the user's own bridge the host may route, so
+// there only frames from port to port are meant.
+func keepSource(v family, s subject) []expr.Any {
+	e := onLink(expr.MetaKeyOIFNAME, s.links)
+	if !s.own {
+		e = append(e, isBridged())
+	}
+	return append(e, sameAddress(v, expr.NATTypeSourceNAT)...)
+}
+
+func sameAddress(v family, typ expr.NATType) []expr.Any {
+	number, source, length := uint32(unix.NFPROTO_IPV4), uint32(12), uint32(4) // where the header has the source
+	if v == ipv6 {
+		number, source, length = unix.NFPROTO_IPV6, 8, 16
+	}
+	offset := source
+	if typ == expr.NATTypeDestNAT {
+		offset += length
+	}
+	return []expr.Any{
+		&expr.Counter{},
+		&expr.Payload{Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length, DestRegister: 1},
+		&expr.NAT{Type: typ, Family: number, RegAddrMin: 1},
+	}
+}
+
+// ownRule is a rule of weave's own table.
+type ownRule struct {
+	chain string
+	exprs []expr.Any
+	links string // whose frames it is for; the rule's comment
+}
+
+// ownRules returns what the table has to hold, in the order of its chains.
+func ownRules(v family, all []subject) []ownRule {
+	var rules []ownRule
+	for _, c := range ownChains {
+		for _, s := range all {
+			if e := c.exprs(v, s); e != nil {
+				rules = append(rules, ownRule{c.name, e, s.links})
+			}
+		}
+	}
+	return slices.CompactFunc(rules, func(a, b ownRule) bool { return a.chain == b.chain && a.links == b.links })
+}
+
+// keepOwn makes the table of this state hold what it has to, and removes those of states that are gone.
+func (n *nft) keepOwn(ctx context.Context, wanted map[family][]subject, o owner) error {
+	c, err := conn(ctx)
+	if err != nil {
+		return err
+	}
+	tables, err := c.ListTables()
+	if err != nil {
+		return fmt.Errorf("list the tables of nftables: %w", err)
+	}
+	for _, t := range tables {
+		if state, ok := strings.CutPrefix(t.Name, ownTablePrefix); ok && o.isGone(state) {
+			c.DelTable(t)
+		}
+	}
+	for _, v := range families {
+		t := &nftables.Table{Name: n.own, Family: nftFamilies[v]}
+		present := slices.ContainsFunc(tables, func(a *nftables.Table) bool {
+			return a.Name == t.Name && a.Family == t.Family
+		})
+		rules := ownRules(v, wanted[v])
+		if !holds(c, t, present, rules) {
+			replace(c, t, present, rules)
+		}
+	}
+	if err := flush(c); err != nil {
+		return fmt.Errorf("write the table %s of nftables: %w", n.own, err)
+	}
+	return nil
+}
+
+// holds reports whether the table has exactly these rules. It goes by their comments.
+func holds(c *nftables.Conn, t *nftables.Table, present bool, wanted []ownRule) bool {
+	if !present || len(wanted) == 0 {
+		return !present && len(wanted) == 0
+	}
+	var got, want [][2]string
+	for _, r := range wanted {
+		want = append(want, [2]string{r.chain, r.links})
+	}
+	for _, ch := range ownChains {
+		rules, err := c.GetRules(t, &nftables.Chain{Name: ch.name})
+		if err != nil {
+			return false // somebody has removed the chain
+		}
+		for _, r := range rules {
+			links, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+			got = append(got, [2]string{ch.name, links})
+		}
+	}
+	return slices.Equal(got, want)
+}
+
+// replace replaces the table as a whole, in one transaction, or removes it if there are no rules.
+func replace(c *nftables.Conn, t *nftables.Table, present bool, rules []ownRule) {
+	if present {
+		c.DelTable(t)
+	}
+	if len(rules) == 0 {
+		return
+	}
+	c.AddTable(t)
+	for _, ch := range ownChains {
+		of := c.AddChain(&nftables.Chain{
+			Table: t, Name: ch.name, Type: ch.typ, Hooknum: ch.hook, Priority: &ch.priority,
+		})
+		for _, r := range rules {
+			if r.chain == ch.name {
+				comment := userdata.AppendString(nil, userdata.TypeComment, r.links)
+				c.AddRule(&nftables.Rule{Table: t, Chain: of, Exprs: r.exprs, UserData: comment})
+			}
+		}
+	}
+}
