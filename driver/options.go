@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Options of `docker network create -o`, and optionRouter of an endpoint: `docker run --network name=NET,driver-opt=…`.
+// Options of `docker network create -o`, and optionRouter of an endpoint (`docker run --network name=NETWORK,driver-opt=…`).
 const (
 	optionBridge    = "works.weave.bridge"
 	optionFirewall  = "works.weave.firewall"

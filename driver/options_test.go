@@ -56,20 +56,16 @@ func TestParseNetworkOptions(t *testing.T) {
 				`works.weave.mtu, works.weave.multicast`,
 		},
 		"unknown option of Docker's": {options: set("com.docker.network.new", "1")},
-		"firewall": {
-			options: set(optionFirewall, "host"), want: NetworkOptions{Firewall: FirewallHost},
-		},
-		"firewall otherwise": {options: set(optionFirewall, "off"), err: `"off": want none or host`},
-		"guard":              {options: set(optionGuard, "true"), want: NetworkOptions{Guard: GuardOn}},
-		"guard off":          {options: set(optionGuard, "0"), want: NetworkOptions{Guard: GuardOff}},
+		"firewall":                   {options: set(optionFirewall, "host"), want: NetworkOptions{Firewall: FirewallHost}},
+		"firewall otherwise":         {options: set(optionFirewall, "off"), err: `"off": want none or host`},
+		"guard":                      {options: set(optionGuard, "true"), want: NetworkOptions{Guard: GuardOn}},
+		"guard off":                  {options: set(optionGuard, "0"), want: NetworkOptions{Guard: GuardOff}},
 		"prefix": {
 			options: set(optionPrefix, "lan"), want: NetworkOptions{Prefix: "lan"},
 		},
 		"prefix with a slash": {options: set(optionPrefix, "a/b"), err: "want at most 11 letters"},
 		"prefix too long":     {options: set(optionPrefix, "twelve-bytes"), err: "want at most 11 letters"},
-		"what weave does": {
-			options: set(bridgeOption+"enable_icc", "true", bridgeOption+"gateway_mode_ipv4", "nat"),
-		},
+		"what weave does":     {options: set(bridgeOption+"enable_icc", "true", bridgeOption+"gateway_mode_ipv4", "nat")},
 		"isolated containers": {options: set(bridgeOption+"enable_icc", "false"), err: "a network each"},
 		"no masquerade":       {options: set(bridgeOption+"enable_ip_masquerade", "false"), err: "--internal"},
 		"ports on one address": {
@@ -130,9 +126,7 @@ func TestParseEndpointOptions(t *testing.T) {
 		"router maybe":     {options: set(optionRouter, "maybe"), err: "want true or false"},
 		"Docker's":         {options: set(dockerPrefix+"endpoint.sysctls", "net.ipv6.conf.IFNAME.accept_ra=2")},
 		"name of the link": {options: set(optionIfname, "lan0"), err: optionPrefix + "=lan"},
-		"unknown": {
-			options: set("colour", "red"), err: `unknown option colour="red": weave takes ` + optionRouter,
-		},
+		"unknown":          {options: set("colour", "red"), err: `unknown option colour="red": weave takes ` + optionRouter},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ParseEndpointOptions(tt.options)

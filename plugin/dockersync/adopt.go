@@ -126,11 +126,7 @@ func (r *reading) endpointsOf(id driver.NetworkID) []driver.AdoptedEndpoint {
 	var out []driver.AdoptedEndpoint
 	for _, ep := range r.Endpoints {
 		if ep.Network == id {
-			// Options that weave does not take now were taken when the endpoint was made.
-			options, _ := driver.ParseEndpointOptions(ep.Options)
-			spec := driver.EndpointSpec{
-				ID: ep.ID, Network: id, MAC: ep.MAC, Addresses: ep.Addresses, Router: options.Router,
-			}
+			spec := driver.EndpointSpec{ID: ep.ID, Network: id, MAC: ep.MAC, Addresses: ep.Addresses}
 			out = append(out, driver.AdoptedEndpoint{EndpointSpec: spec, Sandbox: ep.Sandbox})
 		}
 	}

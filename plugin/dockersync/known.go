@@ -57,7 +57,6 @@ type Endpoint struct {
 	MAC           mac.Address    // zero: Docker tells none
 	Addresses     []netip.Prefix // IPv4 first
 	Sandbox       string         // SandboxKey, a path; empty: the container has none now
-	Options       map[string]string
 }
 
 // Known reads all networks and endpoints that Docker holds weave responsible for. It returns everything or an error, so
@@ -126,41 +125,28 @@ func (s session) addNetwork(ctx context.Context, known *Known, id string) error 
 	return nil
 }
 
-// addSandboxes adds the sandboxes of the endpoints' containers, and the options that the user typed for the endpoints.
-// It reads each container once.
+// addSandboxes adds the sandboxes of the endpoints' containers. It reads each container once.
 func (s session) addSandboxes(ctx context.Context, endpoints []Endpoint) error {
-	containers := map[string]wireContainer{} // by id
+	sandboxes := map[string]string{} // by container
 	for i, e := range endpoints {
 		if e.Container == "" {
 			continue
 		}
-		c, read := containers[e.Container]
+		sandbox, read := sandboxes[e.Container]
 		if !read {
+			var c struct {
+				NetworkSettings struct{ SandboxKey string }
+			}
 			err := s.get(ctx, "/containers/"+url.PathEscape(e.Container)+"/json", &c)
 			if err != nil && !errors.Is(err, errGone) {
 				return err
 			}
-			containers[e.Container] = c
+			sandbox = c.NetworkSettings.SandboxKey
+			sandboxes[e.Container] = sandbox
 		}
-		endpoints[i].Sandbox = c.NetworkSettings.SandboxKey
-		for _, attachment := range c.NetworkSettings.Networks {
-			if attachment.EndpointID == string(e.ID) {
-				endpoints[i].Options = attachment.DriverOpts
-			}
-		}
+		endpoints[i].Sandbox = sandbox
 	}
 	return nil
-}
-
-// wireContainer is what is read of a container.
-type wireContainer struct {
-	NetworkSettings struct {
-		SandboxKey string
-		Networks   map[string]struct {
-			EndpointID string
-			DriverOpts map[string]string
-		}
-	}
 }
 
 // wireNetwork is what is read of a network. Its addresses are text, in the forms that parseAddr describes.
