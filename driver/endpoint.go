@@ -3,7 +3,6 @@
 package driver
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -149,8 +148,7 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 	case ep.Sandbox != sandbox:
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, id, ep.Sandbox)
 	}
-	tracked, _ := d.tracked.network(nw)
-	return Attachment{Link: containerEndName(id), Prefix: cmp.Or(tracked.Prefix, insidePrefix)}, nil
+	return Attachment{Link: containerEndName(id), Prefix: insidePrefix}, nil
 }
 
 // writeSandbox puts the endpoint into a sandbox or, with an empty path, out of it.

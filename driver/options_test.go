@@ -56,24 +56,6 @@ func TestParseNetworkOptions(t *testing.T) {
 				`works.weave.mtu, works.weave.multicast`,
 		},
 		"unknown option of Docker's": {options: set("com.docker.network.new", "1")},
-		"firewall":                   {options: set(optionFirewall, "host"), want: NetworkOptions{Firewall: FirewallHost}},
-		"firewall otherwise":         {options: set(optionFirewall, "off"), err: `"off": want none or host`},
-		"guard":                      {options: set(optionGuard, "true"), want: NetworkOptions{Guard: GuardOn}},
-		"guard off":                  {options: set(optionGuard, "0"), want: NetworkOptions{Guard: GuardOff}},
-		"prefix": {
-			options: set(optionPrefix, "lan"), want: NetworkOptions{Prefix: "lan"},
-		},
-		"prefix with a slash": {options: set(optionPrefix, "a/b"), err: "want at most 11 letters"},
-		"prefix too long":     {options: set(optionPrefix, "twelve-bytes"), err: "want at most 11 letters"},
-		"what weave does":     {options: set(bridgeOption+"enable_icc", "true", bridgeOption+"gateway_mode_ipv4", "nat")},
-		"isolated containers": {options: set(bridgeOption+"enable_icc", "false"), err: "a network each"},
-		"no masquerade":       {options: set(bridgeOption+"enable_ip_masquerade", "false"), err: "--internal"},
-		"ports on one address": {
-			options: set(bridgeOption+"host_binding_ipv4", "127.0.0.1"), err: "-p 127.0.0.1:8080:80",
-		},
-		"routed":                   {options: set(bridgeOption+"gateway_mode_ipv4", "routed"), err: "docker_gwbridge"},
-		"Docker's name of bridges": {options: set(bridgeOption+"name", "br0"), err: optionBridge},
-		"unknown for bridges":      {options: set(bridgeOption+"new", "1"), err: "one of Docker's bridge driver"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ParseNetworkOptions(tt.options)
@@ -93,55 +75,5 @@ func checkRefusal(t *testing.T, err error, text string) {
 		t.Errorf("error %v, want none", err)
 	case text != "" && (!errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), text)):
 		t.Errorf("error %v, want ErrInvalid with %q", err, text)
-	}
-}
-
-// TestBooleans: what Weave Net took for yes and no.
-func TestBooleans(t *testing.T) {
-	for want, values := range map[bool][]string{
-		true:  {"", "1", "t", "T", "TRUE", "true", "True"},
-		false: {"0", "f", "F", "FALSE", "false", "False"},
-	} {
-		for _, value := range values {
-			network, err := ParseNetworkOptions(set(optionMulticast, value))
-			if err != nil || network.Multicast != want {
-				t.Errorf("multicast %q: %v, %v", value, network.Multicast, err)
-			}
-			endpoint, err := ParseEndpointOptions(set(optionRouter, value))
-			if err != nil || endpoint.Router != want {
-				t.Errorf("router %q: %v, %v", value, endpoint.Router, err)
-			}
-		}
-	}
-}
-
-func TestParseEndpointOptions(t *testing.T) {
-	for name, tt := range map[string]struct {
-		options map[string]string
-		want    EndpointOptions
-		err     string
-	}{
-		"none":             {},
-		"router":           {options: set(optionRouter, "true"), want: EndpointOptions{Router: true}},
-		"router maybe":     {options: set(optionRouter, "maybe"), err: "want true or false"},
-		"Docker's":         {options: set(dockerPrefix+"endpoint.sysctls", "net.ipv6.conf.IFNAME.accept_ra=2")},
-		"name of the link": {options: set(optionIfname, "lan0"), err: optionPrefix + "=lan"},
-		"unknown":          {options: set("colour", "red"), err: `unknown option colour="red": weave takes ` + optionRouter},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := ParseEndpointOptions(tt.options)
-			checkRefusal(t, err, tt.err)
-			if got != tt.want {
-				t.Errorf("got %+v, want %+v", got, tt.want)
-			}
-		})
-	}
-}
-
-// TestReadNetworkOptions: a network that an earlier version has made keeps what weave understands of its options.
-func TestReadNetworkOptions(t *testing.T) {
-	got, refused := ReadNetworkOptions(set(bridgeOption+"enable_icc", "false", optionMTU, "1400"))
-	if got != (NetworkOptions{MTU: 1400}) || len(refused) != 1 {
-		t.Errorf("got %+v and %v", got, refused)
 	}
 }

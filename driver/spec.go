@@ -49,7 +49,7 @@ func (spec NetworkSpec) check() error {
 	}
 	if spec.Bridge != "" {
 		if err := checkBridgeName(spec.Bridge); err != nil {
-			return invalidOption(optionBridge, spec.Bridge, err)
+			return invalidOption(optionBridge, spec.Bridge, err.Error())
 		}
 	}
 	if spec.MTU < MinMTU || spec.MTU > MaxMTU {

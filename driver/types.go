@@ -31,8 +31,7 @@ type Definition struct {
 	Multicast bool      `json:"multicast,omitempty"` // containers get a multicast route out of this network
 	Firewall  Firewall  `json:"firewall,omitempty"`
 	Guard     Guard     `json:"guard,omitempty"`
-	Prefix    string    `json:"prefix,omitempty"` // of the names of container ends; empty: insidePrefix
-	Pools     []Pool    `json:"pools"`            // IPv4 first
+	Pools     []Pool    `json:"pools"` // IPv4 first
 }
 
 // Local is the part of a network that belongs to this host alone.

@@ -42,17 +42,19 @@ func (c *Comparison) adoptNetwork(ctx context.Context, n Network, latest *readin
 	if tracked.networks[n.ID] && len(endpoints) == 0 {
 		return nil
 	}
-	spec, refused := n.spec(latest.Drivers)
-	for _, err := range refused {
-		c.log.WithField("network", n.ID).WithError(err).Warn("an option of the network has no effect")
+	spec, err := n.spec(latest.Drivers)
+	if err != nil {
+		return err
 	}
 	return c.networks.Adopt(ctx, spec, endpoints)
 }
 
-// spec returns what Docker asked weave for when it made n; drivers are the names of weave's. Options that weave refuses
-// now, which an earlier version has accepted, are left out.
-func (n Network) spec(drivers []string) (_ driver.NetworkSpec, refused []error) {
-	options, refused := driver.ReadNetworkOptions(n.Options)
+// spec returns what Docker asked weave for when it made n; drivers are the names of weave's.
+func (n Network) spec(drivers []string) (driver.NetworkSpec, error) {
+	options, err := driver.ParseNetworkOptions(n.Options)
+	if err != nil {
+		return driver.NetworkSpec{}, err
+	}
 	space := ""
 	if slices.Contains(drivers, n.IPAMDriver) {
 		space = ipam.LocalSpace
@@ -60,7 +62,7 @@ func (n Network) spec(drivers []string) (_ driver.NetworkSpec, refused []error) 
 	spec := driver.NetworkSpec{
 		Definition: driver.Definition{
 			ID: n.ID, MTU: options.MTU, Internal: n.Internal, Multicast: options.Multicast,
-			Firewall: options.Firewall, Guard: options.Guard, Prefix: options.Prefix,
+			Firewall: options.Firewall, Guard: options.Guard,
 		},
 		Bridge: options.Bridge,
 	}
@@ -75,7 +77,7 @@ func (n Network) spec(drivers []string) (_ driver.NetworkSpec, refused []error) 
 	slices.SortStableFunc(spec.Pools, func(a, b driver.Pool) int {
 		return cmp.Compare(a.Subnet.Addr().BitLen(), b.Subnet.Addr().BitLen())
 	})
-	return spec, refused
+	return spec, nil
 }
 
 // usesPools reports whether n has its subnets from weave's pools, and Docker requests them only once.

@@ -73,7 +73,7 @@ func addUserOptions(spec *driver.NetworkSpec, generic any) error {
 		return err
 	}
 	spec.Bridge, spec.MTU, spec.Multicast = parsed.Bridge, parsed.MTU, parsed.Multicast
-	spec.Firewall, spec.Guard, spec.Prefix = parsed.Firewall, parsed.Guard, parsed.Prefix
+	spec.Firewall, spec.Guard = parsed.Firewall, parsed.Guard
 	return nil
 }
 
@@ -135,21 +135,11 @@ func poolAddress(subnet netip.Prefix, text string) (netip.Addr, error) {
 // endpointSpec returns the endpoint that Docker asks for.
 func endpointSpec(req *network.CreateEndpointRequest) (driver.EndpointSpec, error) {
 	spec := driver.EndpointSpec{ID: driver.EndpointID(req.EndpointID), Network: driver.NetworkID(req.NetworkID)}
-	typed := map[string]string{}
-	for key, value := range req.Options {
-		text, ok := value.(string)
-		switch {
-		case ok:
-			typed[key] = text
-		case !strings.HasPrefix(key, labelPrefix): // Docker's own may be lists and objects
-			return driver.EndpointSpec{}, invalidLabel(key, value, "a string")
+	for _, key := range slices.Sorted(maps.Keys(req.Options)) {
+		if !strings.HasPrefix(key, labelPrefix) {
+			return driver.EndpointSpec{}, unknownOption(key, req.Options[key], "weave has no options for an endpoint")
 		}
 	}
-	options, err := driver.ParseEndpointOptions(typed)
-	if err != nil {
-		return driver.EndpointSpec{}, err
-	}
-	spec.Router = options.Router
 	if req.Interface == nil {
 		return spec, nil
 	}
@@ -165,6 +155,7 @@ func endpointSpec(req *network.CreateEndpointRequest) (driver.EndpointSpec, erro
 		spec.Addresses = append(spec.Addresses, a)
 	}
 	if req.Interface.MacAddress != "" {
+		var err error
 		if spec.MAC, err = endpointMAC(req.Interface.MacAddress); err != nil {
 			return driver.EndpointSpec{}, err
 		}

@@ -153,11 +153,6 @@ func TestEndpointSpec(t *testing.T) {
 		},
 		{name: "Docker's options pass", options: map[string]any{"com.docker.network.portmap": []any{}}},
 		{name: "unknown option", options: map[string]any{"works.weave.ip": "1"}, err: `option works.weave.ip="1"`},
-		{name: "option not a string", options: map[string]any{"works.weave.router": true}, err: "want a string"},
-		{
-			name: "router", options: map[string]any{"works.weave.router": "true"},
-			want: driver.EndpointSpec{Router: true},
-		},
 		{name: "no mask", iface: &network.EndpointInterface{Address: "10.32.0.5"}, err: `address "10.32.0.5"`},
 		{name: "multicast MAC", iface: withMAC("03:00:00:00:00:01"), err: "the first one even"},
 		{name: "MAC of eight bytes", iface: withMAC("02:00:00:00:00:01:02:03"), err: "six bytes"},
