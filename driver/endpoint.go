@@ -3,6 +3,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -15,7 +16,8 @@ import (
 	"github.com/weaveplugin/weave/nsproc/launch"
 )
 
-// insidePrefix begins the name of the container end in the sandbox; Docker appends the next free number.
+// insidePrefix begins the name of the container end in the sandbox, unless the network has another prefix; Docker
+// appends the next free number.
 const insidePrefix = "eth"
 
 // CreateEndpoint makes the endpoint's veth pair, the host end a port of the bridge and up, and returns the endpoint.
@@ -148,7 +150,8 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 	case ep.Sandbox != sandbox:
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, id, ep.Sandbox)
 	}
-	return Attachment{Link: containerEndName(id), Prefix: insidePrefix}, nil
+	network, _ := d.tracked.network(nw) // tracked as long as its endpoints are
+	return Attachment{Link: containerEndName(id), Prefix: cmp.Or(network.InterfacePrefix, insidePrefix)}, nil
 }
 
 // writeSandbox puts the endpoint into a sandbox or, with an empty path, out of it.

@@ -4,6 +4,7 @@ package driver
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,15 +19,13 @@ const (
 	optionGuard     = "works.weave.guard"
 	optionMTU       = "works.weave.mtu"
 	optionMulticast = "works.weave.multicast"
-	optionDockerMTU = dockerPrefix + "driver.mtu" // Docker's own name for optionMTU
 )
 
-// dockerPrefix begins the names of Docker's own options. They are accepted whether weave knows them or not, since
-// Docker adds some from its configuration.
-const dockerPrefix = "com.docker.network."
+// optionRouter is an option of an endpoint: `docker run --network name=NETWORK,driver-opt=works.weave.router=true`.
+const optionRouter = "works.weave.router"
 
-// networkOptions are weave's own options.
-var networkOptions = []string{optionBridge, optionFirewall, optionGuard, optionMTU, optionMulticast}
+// ownPrefix begins the names of weave's own options.
+const ownPrefix = "works.weave."
 
 // Bounds of an MTU in bytes: the least that IPv4 (RFC 791) and IPv6 (RFC 8200) work with, and the most that a veth can
 // have.
@@ -38,90 +37,183 @@ const (
 
 // NetworkOptions are what a user sets with `docker network create -o`.
 type NetworkOptions struct {
-	Bridge    string // name of the bridge; empty: not set
-	MTU       int    // bytes; 0: not set
-	Multicast bool
-	Firewall  Firewall // empty: not set
-	Guard     Guard    // empty: not set
+	Bridge          string // name of the bridge; empty: not set
+	MTU             int    // bytes; 0: not set
+	Multicast       bool
+	Firewall        Firewall // empty: not set
+	Guard           Guard    // empty: not set
+	InterfacePrefix string   // of the names that interfaces get in containers; empty: not set
+
+	dockerMTU int // bytes, by Docker's name for the option; 0: not set
 }
 
-// ParseNetworkOptions reads the options that a user typed. An unknown or malformed one is ErrInvalid, and its message
-// has the name, the value and what is accepted.
-func ParseNetworkOptions(options map[string]string) (NetworkOptions, error) {
-	var out NetworkOptions
-	var dockerMTU int
-	for _, key := range slices.Sorted(maps.Keys(options)) {
-		value := options[key]
-		var err error
+// EndpointOptions are what a user sets for an endpoint: a driver-opt of `docker run --network`, or --driver-opt of
+// `docker network connect`.
+type EndpointOptions struct {
+	Router bool // may send router advertisements and DHCP answers
+}
+
+// option is an option that sets something in a T.
+type option[T any] struct {
+	name string
+	// set takes the value over. Its error says what is accepted, or what to do instead.
+	set func(out *T, value string) error
+}
+
+// weaveNetworkOptions are weave's own options of a network.
+var weaveNetworkOptions = []option[NetworkOptions]{
+	{optionBridge, func(out *NetworkOptions, value string) error {
+		out.Bridge = value
+		return checkBridgeName(value)
+	}},
+	{optionFirewall, func(out *NetworkOptions, value string) error {
+		out.Firewall = Firewall(value)
+		return oneOf(value, string(FirewallNone), string(FirewallHost))
+	}},
+	{optionGuard, func(out *NetworkOptions, value string) error {
+		on, err := parseBool(value)
+		out.Guard = GuardOff
+		if on {
+			out.Guard = GuardOn
+		}
+		return err
+	}},
+	{optionMTU, func(out *NetworkOptions, value string) (err error) {
+		out.MTU, err = parseMTU(value)
+		return err
+	}},
+	{optionMulticast, func(out *NetworkOptions, value string) (err error) {
+		out.Multicast, err = parseBool(value)
+		return err
+	}},
+}
+
+// weaveEndpointOptions are weave's own options of an endpoint.
+var weaveEndpointOptions = []option[EndpointOptions]{
+	{optionRouter, func(out *EndpointOptions, value string) (err error) {
+		out.Router, err = parseBool(value)
+		return err
+	}},
+}
+
+var (
+	networkOptions  = slices.Concat(weaveNetworkOptions, dockerNetworkOptions)
+	endpointOptions = slices.Concat(weaveEndpointOptions, dockerEndpointOptions)
+)
+
+// Refusals are the options that were not taken, in the order of their names.
+type Refusals struct {
+	Errs    []error  // of options that are unknown, malformed, or promise what weave does not do; each is ErrInvalid
+	Unknown []string // names of options that are Docker's by their prefix and that weave does not know
+	unread  []error  // those of Errs that are about values of weave's own options
+}
+
+// Err returns the first error, nil if there is none: options that weave does not know and that are Docker's by their
+// prefix pass. An engine of tomorrow may add one to every request, and all of them would fail if it were refused. A
+// user's misspelling passes, too; so whoever calls logs Unknown.
+func (r Refusals) Err() error {
+	if len(r.Errs) > 0 {
+		return r.Errs[0]
+	}
+	return nil
+}
+
+// Unread returns the first error about a value of an option of weave's own, nil if there is none. It is what keeps a
+// network from being adopted: without the value weave does not know what the network is. Other options were accepted
+// by earlier versions of weave, without any effect, and the containers on such a network need it as it is.
+func (r Refusals) Unread() error {
+	if len(r.unread) > 0 {
+		return r.unread[0]
+	}
+	return nil
+}
+
+// ParseNetworkOptions reads the options that a user typed for a network, and tells those that were not taken. An error
+// of an option has its name, the value and what is accepted.
+func ParseNetworkOptions(options map[string]string) (NetworkOptions, Refusals) {
+	out, refused := parseOptions(networkOptions, options)
+	if out.MTU != 0 && out.dockerMTU != 0 && out.MTU != out.dockerMTU {
+		err := fmt.Errorf("%w: options %s=%d and %s=%d mean the same: give one of them",
+			ErrInvalid, optionMTU, out.MTU, optionDockerMTU, out.dockerMTU)
+		refused.Errs, refused.unread = append(refused.Errs, err), append(refused.unread, err)
+	}
+	out.MTU, out.dockerMTU = cmp.Or(out.MTU, out.dockerMTU), 0
+	return out, refused
+}
+
+// ParseEndpointOptions reads the options that a user typed for an endpoint, as ParseNetworkOptions does.
+func ParseEndpointOptions(options map[string]string) (EndpointOptions, Refusals) {
+	return parseOptions(endpointOptions, options)
+}
+
+// parseOptions applies the options of the table. What is refused sets nothing.
+func parseOptions[T any](table []option[T], options map[string]string) (T, Refusals) {
+	var out T
+	var refused Refusals
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		value := options[name]
+		i := slices.IndexFunc(table, func(o option[T]) bool { return o.name == name })
 		switch {
-		case key == optionBridge:
-			if err := checkBridgeName(value); err != nil {
-				return NetworkOptions{}, invalidOption(key, value, err.Error())
+		case i >= 0:
+			next := out
+			if err := table[i].set(&next, value); err != nil {
+				err = invalidOption(name, value, err.Error())
+				refused.Errs = append(refused.Errs, err)
+				if strings.HasPrefix(name, ownPrefix) || name == optionDockerMTU {
+					refused.unread = append(refused.unread, err)
+				}
+				continue
 			}
-			out.Bridge = value
-		case key == optionFirewall:
-			out.Firewall, err = parseFirewall(key, value)
-		case key == optionGuard:
-			out.Guard, err = parseGuard(key, value)
-		case key == optionMTU:
-			out.MTU, err = parseMTU(key, value)
-		case key == optionDockerMTU:
-			dockerMTU, err = parseMTU(key, value)
-		case key == optionMulticast:
-			out.Multicast, err = parseBool(key, value)
-		case !strings.HasPrefix(key, dockerPrefix):
-			err = fmt.Errorf("%w: unknown option %s=%q: weave takes %s",
-				ErrInvalid, key, value, strings.Join(networkOptions, ", "))
-		}
-		if err != nil {
-			return NetworkOptions{}, err
+			out = next
+		case strings.HasPrefix(name, dockerPrefix) && !strings.HasPrefix(name, bridgePrefixOfDocker):
+			refused.Unknown = append(refused.Unknown, name)
+		default:
+			refused.Errs = append(refused.Errs, fmt.Errorf("%w: unknown option %s=%q: weave takes %s",
+				ErrInvalid, name, value, strings.Join(ownNames(table), ", ")))
 		}
 	}
-	if out.MTU != 0 && dockerMTU != 0 && out.MTU != dockerMTU {
-		return NetworkOptions{}, fmt.Errorf("%w: options %s=%d and %s=%d mean the same: give one of them",
-			ErrInvalid, optionMTU, out.MTU, optionDockerMTU, dockerMTU)
+	return out, refused
+}
+
+// ownNames returns the names of weave's own options.
+func ownNames[T any](table []option[T]) []string {
+	var names []string
+	for _, o := range table {
+		if strings.HasPrefix(o.name, ownPrefix) {
+			names = append(names, o.name)
+		}
 	}
-	out.MTU = cmp.Or(out.MTU, dockerMTU)
-	return out, nil
+	return names
 }
 
 func invalidOption(key, value, want string) error {
 	return fmt.Errorf("%w: option %s: %q: %s", ErrInvalid, key, value, want)
 }
 
-func parseMTU(key, value string) (int, error) {
+func oneOf(value string, accepted ...string) error {
+	if slices.Contains(accepted, value) {
+		return nil
+	}
+	return fmt.Errorf("want %s", strings.Join(accepted, " or "))
+}
+
+func parseMTU(value string) (int, error) {
 	mtu, err := strconv.Atoi(value)
 	if err != nil || mtu < MinMTU || mtu > MaxMTU {
-		return 0, invalidOption(key, value, fmt.Sprintf("want %d..%d", MinMTU, MaxMTU))
+		return 0, fmt.Errorf("want %d..%d", MinMTU, MaxMTU)
 	}
 	return mtu, nil
 }
 
-func parseFirewall(key, value string) (Firewall, error) {
-	switch f := Firewall(value); f {
-	case FirewallHost, FirewallNone:
-		return f, nil
-	}
-	return "", invalidOption(key, value, fmt.Sprintf("want %s or %s", FirewallNone, FirewallHost))
-}
-
-func parseGuard(key, value string) (Guard, error) {
-	on, err := parseBool(key, value)
-	switch {
-	case err != nil:
-		return "", err
-	case on:
-		return GuardOn, nil
-	}
-	return GuardOff, nil
-}
-
-func parseBool(key, value string) (bool, error) {
-	switch value {
-	case "true":
+// parseBool reads what Weave Net took: nothing is true, as in `-o works.weave.multicast`, and so are 1, t, T, TRUE,
+// true and True; 0, f, F, FALSE, false and False are false.
+func parseBool(value string) (bool, error) {
+	if value == "" {
 		return true, nil
-	case "false":
-		return false, nil
 	}
-	return false, invalidOption(key, value, "want true or false")
+	on, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, errors.New("want true or false")
+	}
+	return on, nil
 }

@@ -32,6 +32,9 @@ type Definition struct {
 	Firewall  Firewall  `json:"firewall,omitempty"`
 	Guard     Guard     `json:"guard,omitempty"`
 	Pools     []Pool    `json:"pools"` // IPv4 first
+
+	// InterfacePrefix begins the names of the network's interfaces in containers; empty: eth.
+	InterfacePrefix string `json:"interfacePrefix,omitempty"`
 }
 
 // Local is the part of a network that belongs to this host alone.

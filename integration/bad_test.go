@@ -29,6 +29,17 @@ func TestOptionsThatAreRefused(t *testing.T) {
 			"--subnet", "fd64::/64"}, []string{"1279", "1280"}},
 		{"multicast", []string{"-o", "works.weave.multicast=maybe"},
 			[]string{"works.weave.multicast", "maybe", "true or false"}},
+		{"guard", []string{"-o", "works.weave.guard=on"}, []string{"works.weave.guard", "true or false"}},
+		{"binding", []string{"-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1"},
+			[]string{"com.docker.network.bridge.host_binding_ipv4", "-p 127.0.0.1:80:80"}},
+		{"isolation", []string{"-o", "com.docker.network.bridge.enable_icc=false"},
+			[]string{"com.docker.network.bridge.enable_icc", "networks of their own"}},
+		{"masquerade", []string{"-o", "com.docker.network.bridge.enable_ip_masquerade=false"},
+			[]string{"com.docker.network.bridge.enable_ip_masquerade", "--internal"}},
+		{"gateway mode", []string{"-o", "com.docker.network.bridge.gateway_mode_ipv4=isolated"},
+			[]string{"com.docker.network.bridge.gateway_mode_ipv4", "--internal"}},
+		{"misspelt option of the bridge", []string{"-o", "com.docker.network.bridge.enable_ic=false"},
+			[]string{"unknown option com.docker.network.bridge.enable_ic"}},
 		{"bridge name", []string{"-o", "works.weave.bridge=a/b"}, []string{"works.weave.bridge", "a/b"}},
 		{"bridge name too long", []string{"-o", "works.weave.bridge=sixteencharacter"},
 			[]string{"works.weave.bridge", "15"}},
@@ -54,7 +65,27 @@ func TestOptionsThatAreRefused(t *testing.T) {
 
 func TestDockersOwnOptionsPass(t *testing.T) {
 	h := sharedHost(t)
-	weaveNetwork(t, h, "passed", "-o", "com.docker.network.something.new=1")
+	weaveNetwork(t, h, "passed", "-o", "com.docker.network.something.new=1",
+		"-o", "com.docker.network.bridge.enable_icc=true", "-o", "com.docker.network.bridge.enable_ip_masquerade=true",
+		"-o", "com.docker.network.bridge.gateway_mode_ipv4=nat",
+		"-o", "com.docker.network.bridge.host_binding_ipv4=0.0.0.0")
+}
+
+func TestInterfacePrefix(t *testing.T) {
+	h := sharedHost(t)
+	weaveNetwork(t, h, "app", "--internal", "-o", "com.docker.network.container_iface_prefix=net")
+	id := h.Run(t, "--network", "app")
+	h.Docker(t, "exec", id, "ip", "link", "show", "net0")
+}
+
+// A container is made a router by an option of its endpoint, which weave's record has.
+func TestRouterOption(t *testing.T) {
+	h := sharedHost(t)
+	weaveNetwork(t, h, "app", "--internal", "-o", "works.weave.guard")
+	h.Run(t, "--network", "none", "--name", "router")
+	h.Docker(t, "network", "disconnect", "none", "router")
+	h.Docker(t, "network", "connect", "--driver-opt", "works.weave.router=true", "app", "router")
+	h.Exec(t, "sh", "-c", `grep -aq '"router":true' /run/weave/endpoints-*.db`)
 }
 
 func TestEndpointOptionIsRefused(t *testing.T) {
@@ -62,7 +93,10 @@ func TestEndpointOptionIsRefused(t *testing.T) {
 	weaveNetwork(t, h, "app", "--internal")
 	h.Run(t, "--network", "none", "--name", "idle")
 	h.Docker(t, "network", "disconnect", "none", "idle")
-	refused(t, h, []string{"network", "connect", "--driver-opt", "colour=red", "app", "idle"}, "colour", "red")
+	refused(t, h, []string{"network", "connect", "--driver-opt", "colour=red", "app", "idle"}, "colour", "red",
+		"works.weave.router")
+	refused(t, h, []string{"network", "connect", "--driver-opt", "com.docker.network.endpoint.ifname=lan", "app", "idle"},
+		"com.docker.network.endpoint.ifname", "lan", "container_iface_prefix")
 	if found := endpoints(t, h, api.Query{}); len(found) > 0 {
 		t.Errorf("a refused endpoint is listed: %+v", found)
 	}

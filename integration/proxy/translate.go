@@ -9,7 +9,8 @@ import (
 )
 
 // options maps the bridge driver's options to those of weave with the same meaning, or to "" if weave has none; such
-// options are dropped. Other options are kept, such as Docker's MTU option, which both drivers know.
+// options are dropped. Other options are kept, such as those for the MTU and for the names
+// of interfaces, which both drivers know.
 var options = map[string]string{
 	"com.docker.network.bridge.name":                    "works.weave.bridge",
 	"com.docker.network.bridge.enable_icc":              "", // containers on one network reach each other
@@ -22,7 +23,6 @@ var options = map[string]string{
 	"com.docker.network.bridge.default_bridge":          "",
 	"com.docker.network.host_ipv4":                      "", // weave does not masquerade
 	"com.docker.network.host_ipv6":                      "",
-	"com.docker.network.container_iface_prefix":         "", // Docker allows a plugin no prefix but its own
 }
 
 // translate turns a request to create a bridge network into one for a network of another driver, and returns the

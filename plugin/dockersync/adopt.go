@@ -42,19 +42,34 @@ func (c *Comparison) adoptNetwork(ctx context.Context, n Network, latest *readin
 	if tracked.networks[n.ID] && len(endpoints) == 0 {
 		return nil
 	}
-	spec, err := n.spec(latest.Drivers)
-	if err != nil {
+	spec, refused := n.spec(latest.Drivers)
+	if err := refused.Unread(); err != nil {
 		return err
+	}
+	if !tracked.networks[n.ID] {
+		c.warnOptions(refused, "network", string(n.ID))
+	}
+	for _, ep := range latest.Endpoints {
+		if slices.ContainsFunc(endpoints, func(a driver.AdoptedEndpoint) bool { return a.ID == ep.ID }) {
+			_, refused := driver.ParseEndpointOptions(ep.Options)
+			c.warnOptions(refused, "endpoint", string(ep.ID))
+		}
 	}
 	return c.networks.Adopt(ctx, spec, endpoints)
 }
 
-// spec returns what Docker asked weave for when it made n; drivers are the names of weave's.
-func (n Network) spec(drivers []string) (driver.NetworkSpec, error) {
-	options, err := driver.ParseNetworkOptions(n.Options)
-	if err != nil {
-		return driver.NetworkSpec{}, err
+// warnOptions logs what is refused today, and was not when the network or the endpoint of this id was made: containers
+// run with it.
+func (c *Comparison) warnOptions(refused driver.Refusals, kind, id string) {
+	for _, err := range refused.Errs {
+		c.log.WithField(kind, id).WithError(err).Warn("taking up in spite of an option that has no effect")
 	}
+}
+
+// spec returns what Docker asked weave for when it made n, and the options that are not taken; drivers are the names of
+// weave's.
+func (n Network) spec(drivers []string) (driver.NetworkSpec, driver.Refusals) {
+	options, refused := driver.ParseNetworkOptions(n.Options)
 	space := ""
 	if slices.Contains(drivers, n.IPAMDriver) {
 		space = ipam.LocalSpace
@@ -62,7 +77,7 @@ func (n Network) spec(drivers []string) (driver.NetworkSpec, error) {
 	spec := driver.NetworkSpec{
 		Definition: driver.Definition{
 			ID: n.ID, MTU: options.MTU, Internal: n.Internal, Multicast: options.Multicast,
-			Firewall: options.Firewall, Guard: options.Guard,
+			Firewall: options.Firewall, Guard: options.Guard, InterfacePrefix: options.InterfacePrefix,
 		},
 		Bridge: options.Bridge,
 	}
@@ -77,7 +92,7 @@ func (n Network) spec(drivers []string) (driver.NetworkSpec, error) {
 	slices.SortStableFunc(spec.Pools, func(a, b driver.Pool) int {
 		return cmp.Compare(a.Subnet.Addr().BitLen(), b.Subnet.Addr().BitLen())
 	})
-	return spec, nil
+	return spec, refused
 }
 
 // usesPools reports whether n has its subnets from weave's pools, and Docker requests them only once.
@@ -128,7 +143,10 @@ func (r *reading) endpointsOf(id driver.NetworkID) []driver.AdoptedEndpoint {
 	var out []driver.AdoptedEndpoint
 	for _, ep := range r.Endpoints {
 		if ep.Network == id {
-			spec := driver.EndpointSpec{ID: ep.ID, Network: id, MAC: ep.MAC, Addresses: ep.Addresses}
+			options, _ := driver.ParseEndpointOptions(ep.Options)
+			spec := driver.EndpointSpec{
+				ID: ep.ID, Network: id, MAC: ep.MAC, Addresses: ep.Addresses, Router: options.Router,
+			}
 			out = append(out, driver.AdoptedEndpoint{EndpointSpec: spec, Sandbox: ep.Sandbox})
 		}
 	}

@@ -4,14 +4,71 @@ package dockersync
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/sirupsen/logrus"
+	logrustest "github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/ipam"
 )
+
+// TestOptionsOfWhatIsTakenUp: a network or an endpoint that an earlier version accepted with an option that has no
+// effect is taken up, with a warning, since containers run with it. One whose definition can't be read is not.
+func TestOptionsOfWhatIsTakenUp(t *testing.T) {
+	for name, tt := range map[string]struct {
+		network, endpoint map[string]string
+		taken, router     bool
+		warnings          []string // texts, one of each warning about an option
+	}{
+		"router": {endpoint: map[string]string{"works.weave.router": "1"}, taken: true, router: true},
+		"bridge's option": {
+			network: map[string]string{"com.docker.network.bridge.enable_icc": "false"},
+			taken:   true, warnings: []string{"enable_icc"},
+		},
+		"unknown option": {network: map[string]string{"colour": "red"}, taken: true, warnings: []string{"colour"}},
+		"endpoint's options": {
+			endpoint: map[string]string{"com.docker.network.endpoint.ifname": "lan", "colour": "red"},
+			taken:    true, warnings: []string{"colour", "ifname"},
+		},
+		"malformed option": {network: map[string]string{"works.weave.mtu": "big"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, docker, tracker, _ := newComparison(t)
+			log, hook := logrustest.NewNullLogger()
+			c.log = logrus.NewEntry(log)
+			n := localNetwork(networkID, Subnet{Subnet: subnetA})
+			n.Options = tt.network
+			docker.known = Known{Networks: []Network{n}, Endpoints: []Endpoint{{
+				ID: endpointID, Network: networkID, MAC: mac.MustParse("02:00:00:00:00:01"), Options: tt.endpoint,
+			}}}
+			compareTwice(t, c)
+			if taken := len(tracker.adopted) == 1; taken != tt.taken {
+				t.Fatalf("adopted %+v", tracker.adopted)
+			}
+			if tt.taken && (len(tracker.with) != 1 || tracker.with[0].Router != tt.router) {
+				t.Errorf("endpoints %+v, want one with router %v", tracker.with, tt.router)
+			}
+			var warnings []string
+			for _, e := range hook.AllEntries() {
+				if err, ok := e.Data[logrus.ErrorKey].(error); ok && e.Level == logrus.WarnLevel {
+					warnings = append(warnings, err.Error())
+				}
+			}
+			if len(warnings) != len(tt.warnings) {
+				t.Fatalf("warnings %q, want %d", warnings, len(tt.warnings))
+			}
+			for i, text := range tt.warnings {
+				if !strings.Contains(warnings[i], text) {
+					t.Errorf("warning %q, want one about %s", warnings[i], text)
+				}
+			}
+		})
+	}
+}
 
 // TestEmptyStateTakesUpWhatDockerHas: the plugin was removed and installed again beside running containers.
 func TestEmptyStateTakesUpWhatDockerHas(t *testing.T) {

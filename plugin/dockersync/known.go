@@ -54,9 +54,10 @@ type Endpoint struct {
 	Network       driver.NetworkID
 	Container     string // id; empty: Docker does not say whose endpoint it is
 	ContainerName string
-	MAC           mac.Address    // zero: Docker tells none
-	Addresses     []netip.Prefix // IPv4 first
-	Sandbox       string         // SandboxKey, a path; empty: the container has none now
+	MAC           mac.Address       // zero: Docker tells none
+	Addresses     []netip.Prefix    // IPv4 first
+	Sandbox       string            // SandboxKey, a path; empty: the container has none now
+	Options       map[string]string // of the driver, for this endpoint
 }
 
 // Known reads all networks and endpoints that Docker holds weave responsible for. It returns everything or an error, so
@@ -92,7 +93,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 			return Known{}, err
 		}
 	}
-	if err := s.addSandboxes(ctx, known.Endpoints); err != nil {
+	if err := s.addContainers(ctx, known.Endpoints); err != nil {
 		return Known{}, err
 	}
 	slices.SortFunc(known.Networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
@@ -125,26 +126,39 @@ func (s session) addNetwork(ctx context.Context, known *Known, id string) error 
 	return nil
 }
 
-// addSandboxes adds the sandboxes of the endpoints' containers. It reads each container once.
-func (s session) addSandboxes(ctx context.Context, endpoints []Endpoint) error {
-	sandboxes := map[string]string{} // by container
+// wireContainer is what is read of a container.
+type wireContainer struct {
+	NetworkSettings struct {
+		SandboxKey string
+		Networks   map[string]struct { // by name
+			EndpointID string
+			DriverOpts map[string]string
+		}
+	}
+}
+
+// addContainers adds what Docker tells of the endpoints with their containers: sandboxes and options. It reads each
+// container once.
+func (s session) addContainers(ctx context.Context, endpoints []Endpoint) error {
+	containers := map[string]wireContainer{}
 	for i, e := range endpoints {
 		if e.Container == "" {
 			continue
 		}
-		sandbox, read := sandboxes[e.Container]
+		c, read := containers[e.Container]
 		if !read {
-			var c struct {
-				NetworkSettings struct{ SandboxKey string }
-			}
 			err := s.get(ctx, "/containers/"+url.PathEscape(e.Container)+"/json", &c)
 			if err != nil && !errors.Is(err, errGone) {
 				return err
 			}
-			sandbox = c.NetworkSettings.SandboxKey
-			sandboxes[e.Container] = sandbox
+			containers[e.Container] = c
 		}
-		endpoints[i].Sandbox = sandbox
+		endpoints[i].Sandbox = c.NetworkSettings.SandboxKey
+		for _, attached := range c.NetworkSettings.Networks {
+			if attached.EndpointID == string(e.ID) {
+				endpoints[i].Options = attached.DriverOpts
+			}
+		}
 	}
 	return nil
 }

@@ -53,7 +53,9 @@ func dockerWithNetworks(t *testing.T) *fakeDocker {
 	}
 	list = append(list, `{"Id":"n6","Name":"removed meanwhile","Driver":"weave"}`)
 	d.set("/networks", "["+strings.Join(list, ",")+"]")
-	d.set("/containers/c1/json", `{"Id":"c1","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/0123456789ab"}}`)
+	d.set("/containers/c1/json", `{"Id":"c1","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/0123456789ab",
+		"Networks":{"app":{"EndpointID":"e1","DriverOpts":{"works.weave.router":"true"}},
+			"svc":{"EndpointID":"e4","DriverOpts":null}}}}`)
 	d.set("/plugins", `[{"Id":"p0","Name":"other:latest"},{"Id":"p1","Name":"lan:latest"}]`)
 	return d
 }
@@ -101,6 +103,7 @@ func TestKnown(t *testing.T) {
 			{
 				ID: "e1", Network: "n1", Container: "c1", ContainerName: "web", MAC: mac.MustParse("02:00:00:00:00:ab"),
 				Addresses: prefixes("10.32.0.2/22", "fd00:1::2/64"), Sandbox: "/var/run/docker/netns/0123456789ab",
+				Options: map[string]string{"works.weave.router": "true"},
 			},
 			{
 				ID: "e2", Network: "n1", Container: "c2", ContainerName: "gone",

@@ -12,11 +12,14 @@ import (
 )
 
 // networkCalls are Docker's network calls.
-type networkCalls struct{ networks Networks }
+type networkCalls struct {
+	networks Networks
+	log      *logrus.Entry
+}
 
 // addNetworks adds the calls that networks does the work of.
 func (r routes) addNetworks(networks Networks) {
-	c := networkCalls{networks}
+	c := networkCalls{networks, r.log}
 	handle(r, logrus.InfoLevel, "NetworkDriver.CreateNetwork", c.createNetwork)
 	handle(r, logrus.InfoLevel, "NetworkDriver.DeleteNetwork", c.deleteNetwork)
 	handle(r, logrus.InfoLevel, "NetworkDriver.CreateEndpoint", c.createEndpoint)
@@ -29,11 +32,20 @@ func (c networkCalls) createNetwork(ctx context.Context, req *network.CreateNetw
 	if _, err := networkID(req.NetworkID); err != nil {
 		return empty{}, err
 	}
-	spec, err := networkSpec(req)
+	spec, unknown, err := networkSpec(req)
 	if err != nil {
 		return empty{}, err
 	}
+	c.warnUnknown(unknown, "network", req.NetworkID)
 	return empty{}, c.networks.CreateNetwork(ctx, spec)
+}
+
+// warnUnknown logs the names of options that were passed over, of the network or the endpoint of this id.
+func (c networkCalls) warnUnknown(options []string, kind, id string) {
+	if len(options) > 0 {
+		c.log.WithField(kind, id).WithField("options", options).
+			Warn("options that look like docker's own are unknown to weave and have no effect on it")
+	}
 }
 
 func (c networkCalls) deleteNetwork(ctx context.Context, req *network.DeleteNetworkRequest) (empty, error) {
@@ -51,10 +63,11 @@ func (c networkCalls) createEndpoint(ctx context.Context, req *network.CreateEnd
 	if _, _, err := endpointIDs(req.NetworkID, req.EndpointID); err != nil {
 		return nil, err
 	}
-	spec, err := endpointSpec(req)
+	spec, unknown, err := endpointSpec(req)
 	if err != nil {
 		return nil, err
 	}
+	c.warnUnknown(unknown, "endpoint", req.EndpointID)
 	ep, err := c.networks.CreateEndpoint(ctx, spec)
 	if err != nil {
 		return nil, err

@@ -22,59 +22,73 @@ const (
 	labelGeneric    = labelPrefix + "generic" // the options that the user typed
 	labelInternal   = labelPrefix + "internal"
 	labelEnableIPv4 = labelPrefix + "enable_ipv4"
+	labelEnableIPv6 = labelPrefix + "enable_ipv6"
 )
 
+// engineEndpointLabels are what Docker puts into the request for an endpoint without a user's having typed it as an
+// option. All engines from 20.10 on do so (daemon/network.go, libnetwork/endpoint.go).
+var engineEndpointLabels = []string{
+	labelPrefix + "portmap", labelPrefix + "endpoint.exposedports", // of docker run -p and of the image
+	labelPrefix + "endpoint.macaddress", // base64; the interface of the request has it as text
+	labelPrefix + "endpoint.dnsservers",
+}
+
 // networkSpec returns the network that Docker asks for. Unknown options are ErrInvalid, except those with Docker's
-// prefix, since Docker adds some from its configuration.
-func networkSpec(req *network.CreateNetworkRequest) (driver.NetworkSpec, error) {
+// prefix, which are returned (see driver.Refusals.Err).
+func networkSpec(req *network.CreateNetworkRequest) (_ driver.NetworkSpec, unknown []string, _ error) {
 	spec := driver.NetworkSpec{Definition: driver.Definition{ID: driver.NetworkID(req.NetworkID)}}
 	for _, key := range slices.Sorted(maps.Keys(req.Options)) {
 		var err error
 		switch value := req.Options[key]; {
 		case key == labelGeneric:
-			err = addUserOptions(&spec, value)
+			var passed []string
+			passed, err = addUserOptions(&spec, value)
+			unknown = append(unknown, passed...)
 		case key == labelInternal:
 			spec.Internal, err = boolLabel(key, value)
 		case key == labelEnableIPv4: // first sent by Docker 28, which is also the first that announces addresses itself
 			spec.Announced = true
-		case !strings.HasPrefix(key, labelPrefix):
+		case key == labelEnableIPv6: // the subnets tell
+		case strings.HasPrefix(key, labelPrefix):
+			unknown = append(unknown, key)
+		default:
 			err = unknownOption(key, value, "weave has no such option for a network")
 		}
 		if err != nil {
-			return driver.NetworkSpec{}, err
+			return driver.NetworkSpec{}, nil, err
 		}
 	}
 	for _, data := range slices.Concat(req.IPv4Data, req.IPv6Data) {
 		pool, err := networkPool(data)
 		if err != nil {
-			return driver.NetworkSpec{}, err
+			return driver.NetworkSpec{}, nil, err
 		}
 		if pool.Subnet.IsValid() {
 			spec.Pools = append(spec.Pools, pool)
 		}
 	}
-	return spec, nil
+	return spec, unknown, nil
 }
 
 // addUserOptions reads what the user typed with `docker network create -o`.
-func addUserOptions(spec *driver.NetworkSpec, generic any) error {
+func addUserOptions(spec *driver.NetworkSpec, generic any) (unknown []string, _ error) {
 	values, ok := generic.(map[string]any)
 	if !ok && generic != nil {
-		return invalidLabel(labelGeneric, generic, "an object of strings")
+		return nil, invalidLabel(labelGeneric, generic, "an object of strings")
 	}
 	options := make(map[string]string, len(values))
 	for key, value := range values {
 		if options[key], ok = value.(string); !ok {
-			return invalidLabel(key, value, "a string")
+			return nil, invalidLabel(key, value, "a string")
 		}
 	}
-	parsed, err := driver.ParseNetworkOptions(options)
-	if err != nil {
-		return err
+	parsed, refused := driver.ParseNetworkOptions(options)
+	if err := refused.Err(); err != nil {
+		return nil, err
 	}
 	spec.Bridge, spec.MTU, spec.Multicast = parsed.Bridge, parsed.MTU, parsed.Multicast
-	spec.Firewall, spec.Guard = parsed.Firewall, parsed.Guard
-	return nil
+	spec.Firewall, spec.Guard, spec.InterfacePrefix = parsed.Firewall, parsed.Guard, parsed.InterfacePrefix
+	return refused.Unknown, nil
 }
 
 func invalidLabel(key string, value any, want string) error {
@@ -132,16 +146,16 @@ func poolAddress(subnet netip.Prefix, text string) (netip.Addr, error) {
 	return p.Addr(), nil
 }
 
-// endpointSpec returns the endpoint that Docker asks for.
-func endpointSpec(req *network.CreateEndpointRequest) (driver.EndpointSpec, error) {
+// endpointSpec returns the endpoint that Docker asks for, and the names of options as networkSpec does.
+func endpointSpec(req *network.CreateEndpointRequest) (_ driver.EndpointSpec, unknown []string, _ error) {
 	spec := driver.EndpointSpec{ID: driver.EndpointID(req.EndpointID), Network: driver.NetworkID(req.NetworkID)}
-	for _, key := range slices.Sorted(maps.Keys(req.Options)) {
-		if !strings.HasPrefix(key, labelPrefix) {
-			return driver.EndpointSpec{}, unknownOption(key, req.Options[key], "weave has no options for an endpoint")
-		}
+	options, unknown, err := endpointOptions(req.Options)
+	if err != nil {
+		return driver.EndpointSpec{}, nil, err
 	}
+	spec.Router = options.Router
 	if req.Interface == nil {
-		return spec, nil
+		return spec, unknown, nil
 	}
 	for _, text := range []string{req.Interface.Address, req.Interface.AddressIPv6} {
 		if text == "" {
@@ -149,18 +163,37 @@ func endpointSpec(req *network.CreateEndpointRequest) (driver.EndpointSpec, erro
 		}
 		a, err := netip.ParsePrefix(text)
 		if err != nil || a.Addr().Is4In6() {
-			return driver.EndpointSpec{}, fmt.Errorf("%w: address %q: want one such as 10.32.0.5/22",
+			return driver.EndpointSpec{}, nil, fmt.Errorf("%w: address %q: want one such as 10.32.0.5/22",
 				driver.ErrInvalid, text)
 		}
 		spec.Addresses = append(spec.Addresses, a)
 	}
 	if req.Interface.MacAddress != "" {
-		var err error
 		if spec.MAC, err = endpointMAC(req.Interface.MacAddress); err != nil {
-			return driver.EndpointSpec{}, err
+			return driver.EndpointSpec{}, nil, err
 		}
 	}
-	return spec, nil
+	return spec, unknown, nil
+}
+
+// endpointOptions reads what the user typed for an endpoint out of what Docker sends, which has entries of its own in
+// the same place.
+func endpointOptions(sent map[string]any) (_ driver.EndpointOptions, unknown []string, _ error) {
+	options := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(sent)) {
+		text, isText := sent[key].(string)
+		switch {
+		case slices.Contains(engineEndpointLabels, key):
+		case isText:
+			options[key] = text
+		case strings.HasPrefix(key, labelPrefix): // no user's: what users type is text
+			unknown = append(unknown, key)
+		default:
+			return driver.EndpointOptions{}, nil, invalidLabel(key, sent[key], "a string")
+		}
+	}
+	parsed, refused := driver.ParseEndpointOptions(options)
+	return parsed, append(unknown, refused.Unknown...), refused.Err()
 }
 
 // endpointMAC reads a MAC in any form that the standard library knows, since users type them.

@@ -67,6 +67,8 @@ func TestNetworkSpec(t *testing.T) {
 		req  network.CreateNetworkRequest
 		want driver.NetworkSpec
 		err  string
+
+		unknown []string
 	}{
 		{name: "no options"},
 		{name: "null generic", req: label(labelGeneric, nil)},
@@ -99,7 +101,27 @@ func TestNetworkSpec(t *testing.T) {
 				`weave takes works.weave.bridge, works.weave.firewall, works.weave.guard, ` +
 				`works.weave.mtu, works.weave.multicast`,
 		},
-		{name: "unknown option of Docker's", req: generic("com.docker.network.new", "1")},
+		{
+			name: "unknown option of Docker's", req: generic("com.docker.network.new", "1"),
+			unknown: []string{"com.docker.network.new"},
+		},
+		{
+			name: "unknown key of Docker's", req: label("com.docker.network.newer", 1),
+			unknown: []string{"com.docker.network.newer"},
+		},
+		{name: "keys of every engine", req: label(labelEnableIPv6, true)},
+		{
+			name: "option that protects", req: generic("com.docker.network.bridge.host_binding_ipv4", "127.0.0.1"),
+			err: `option com.docker.network.bridge.host_binding_ipv4: "127.0.0.1": `,
+		},
+		{
+			name: "prefix", req: generic("com.docker.network.container_iface_prefix", "net"),
+			want: defined(driver.Definition{InterfacePrefix: "net"}),
+		},
+		{
+			name: "firewall and guard", req: generic("works.weave.firewall", "host", "works.weave.guard", "0"),
+			want: defined(driver.Definition{Firewall: driver.FirewallHost, Guard: driver.GuardOff}),
+		},
 		{name: "unknown key outside generic", req: label("foo", 1), err: `unknown option foo="1"`},
 		{name: "option not a string", req: label(labelGeneric, number), err: "a string"},
 		{name: "generic not an object", req: label(labelGeneric, "x"), err: "an object of strings"},
@@ -113,7 +135,7 @@ func TestNetworkSpec(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.req.NetworkID, tt.want.ID = string(netID), netID
-			got, err := networkSpec(&tt.req)
+			got, unknown, err := networkSpec(&tt.req)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) || !errors.Is(err, driver.ErrInvalid) {
 					t.Fatalf("error %v, want ErrInvalid with %q", err, tt.err)
@@ -126,6 +148,9 @@ func TestNetworkSpec(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got, compareAddresses); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
+			if !slices.Equal(unknown, tt.unknown) {
+				t.Errorf("unknown %q, want %q", unknown, tt.unknown)
+			}
 		})
 	}
 }
@@ -137,6 +162,7 @@ func TestEndpointSpec(t *testing.T) {
 		iface   *network.EndpointInterface
 		options map[string]any
 		want    driver.EndpointSpec
+		unknown []string
 		err     string
 	}{
 		{name: "no interface"},
@@ -151,7 +177,26 @@ func TestEndpointSpec(t *testing.T) {
 				Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.5/22"), netip.MustParsePrefix("fd00::5/64")},
 			},
 		},
-		{name: "Docker's options pass", options: map[string]any{"com.docker.network.portmap": []any{}}},
+		{name: "Docker's options pass", options: map[string]any{
+			"com.docker.network.portmap": []any{}, "com.docker.network.endpoint.exposedports": []any{},
+			"com.docker.network.endpoint.macaddress": "AkIKIAAF", "com.docker.network.endpoint.dnsservers": []any{"a"},
+			"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1",
+		}},
+		{
+			name:    "unknown options of Docker's",
+			options: map[string]any{"com.docker.network.new": []any{}, "com.docker.network.newer": "1"},
+			unknown: []string{"com.docker.network.new", "com.docker.network.newer"},
+		},
+		{
+			name: "router", options: map[string]any{"works.weave.router": "true"},
+			want: driver.EndpointSpec{Router: true},
+		},
+		{name: "router that is no text", options: map[string]any{"works.weave.router": true}, err: "want a string"},
+		{
+			name:    "name of the interface",
+			options: map[string]any{"com.docker.network.endpoint.ifname": "lan"},
+			err:     `option com.docker.network.endpoint.ifname: "lan": a plugin can't`,
+		},
 		{name: "unknown option", options: map[string]any{"works.weave.ip": "1"}, err: `option works.weave.ip="1"`},
 		{name: "no mask", iface: &network.EndpointInterface{Address: "10.32.0.5"}, err: `address "10.32.0.5"`},
 		{name: "multicast MAC", iface: withMAC("03:00:00:00:00:01"), err: "the first one even"},
@@ -164,7 +209,7 @@ func TestEndpointSpec(t *testing.T) {
 				NetworkID: string(netID), EndpointID: string(epID), Interface: tt.iface, Options: tt.options,
 			}
 			tt.want.ID, tt.want.Network = epID, netID
-			got, err := endpointSpec(&req)
+			got, unknown, err := endpointSpec(&req)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) || !errors.Is(err, driver.ErrInvalid) {
 					t.Fatalf("error %v, want ErrInvalid with %q", err, tt.err)
@@ -176,6 +221,9 @@ func TestEndpointSpec(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got, compareAddresses); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if !slices.Equal(unknown, tt.unknown) {
+				t.Errorf("unknown %q, want %q", unknown, tt.unknown)
 			}
 		})
 	}
@@ -190,7 +238,7 @@ func FuzzNetworkSpec(f *testing.F) {
 		if json.Unmarshal(body, &req) != nil {
 			return
 		}
-		spec, err := networkSpec(&req)
+		spec, _, err := networkSpec(&req)
 		if err != nil {
 			if !errors.Is(err, driver.ErrInvalid) {
 				t.Errorf("error %v, want ErrInvalid", err)
@@ -221,7 +269,7 @@ func FuzzEndpointSpec(f *testing.F) {
 		if json.Unmarshal(body, &req) != nil {
 			return
 		}
-		ep, err := endpointSpec(&req)
+		ep, _, err := endpointSpec(&req)
 		if err != nil {
 			if !errors.Is(err, driver.ErrInvalid) {
 				t.Errorf("error %v, want ErrInvalid", err)
@@ -232,7 +280,7 @@ func FuzzEndpointSpec(f *testing.F) {
 			t.Errorf("ids of %+v", ep)
 		}
 		for key := range req.Options {
-			if !strings.HasPrefix(key, labelPrefix) {
+			if !strings.HasPrefix(key, labelPrefix) && key != "works.weave.router" {
 				t.Errorf("accepted option %s", key)
 			}
 		}
@@ -254,7 +302,7 @@ func FuzzEndpointSpec(f *testing.F) {
 			}
 		}
 		req.Interface = &again
-		if ep2, err := endpointSpec(&req); err != nil {
+		if ep2, _, err := endpointSpec(&req); err != nil {
 			t.Errorf("repeated: %v", err)
 		} else if diff := cmp.Diff(ep, ep2, compareAddresses); diff != "" {
 			t.Errorf("repeated (-first +second):\n%s", diff)
