@@ -58,8 +58,8 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 	return errors.Join(errs...)
 }
 
-// firewallAsMade returns whose rules apply to a network that is adopted: the host's, if a host end has no tc program that
-// tags its frames, as those of earlier versions; otherwise it stays open.
+// firewallAsMade returns whose rules apply to a network that is adopted: the host's, if a host end has no tc program
+// that tags its frames, as those of earlier versions; otherwise it stays open.
 func firewallAsMade(endpoints []AdoptedEndpoint) Firewall {
 	for _, ep := range endpoints {
 		link, err := findLink(hostEndName(ep.ID))

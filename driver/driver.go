@@ -22,7 +22,7 @@ import (
 	"github.com/weaveplugin/weave/store"
 )
 
-// Options are what a Driver works with. All but Endpoints, Kernel, Programs, DockersPools, Firewall and Step are required.
+// Options are what a Driver works with. Required are Store, StateID, Launcher, Log and MTU.
 type Options struct {
 	Store     store.Store // of networks
 	Endpoints store.Store // of endpoints, which a reboot ends; nil: Store

@@ -70,7 +70,11 @@ func TestCycles(t *testing.T) {
 	started = time.Now()
 	var diff string
 	err := lab.Poll(2*time.Minute, func() error {
-		if diff = cmp.Diff(before, c.footprint()); diff != "" {
+		now := c.footprint()
+		// Docker and weave keep some connections for a while, so there may be fewer than before.
+		const sockets = "descriptor socket:"
+		now[sockets] = max(now[sockets], before[sockets])
+		if diff = cmp.Diff(before, now); diff != "" {
 			return errors.New("not as it was")
 		}
 		return nil

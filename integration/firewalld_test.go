@@ -74,7 +74,8 @@ func startFirewalld(t *testing.T, h *lab.Host) {
 func TestFirewalld(t *testing.T) {
 	h := firewalldHost(t)
 	plugin := h.StartPlugin(t)
-	weaveNetwork(t, h, "app", "--internal", "--ipv6", "--subnet", "10.53.0.0/24", "--subnet", "fd53::/64")
+	weaveNetwork(t, h, "app", "--internal", "--ipv6", "--subnet", "10.53.0.0/24", "--subnet", "fd53::/64",
+		"-o", "works.weave.firewall=host")
 	h.Run(t, "--network", "app", "--name", "one")
 	h.Run(t, "--network", "app", "--name", "two", "--ip", "10.53.0.50", "--ip6", "fd53::50")
 	bridge := awaitEndpoints(t, h, 2)[0].Bridge

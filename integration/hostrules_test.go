@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/integration/lab"
 )
 
@@ -74,5 +75,39 @@ func fetch(t *testing.T, h *lab.Host, network, when string) {
 	}
 	if err := pingErr(h, network+"-client", network+"-web"); err != nil {
 		t.Errorf("network %s, %s: %v", network, when, err)
+	}
+}
+
+// checkPrograms checks that the host end of an endpoint has the programs that tag frames and guard the network, each
+// once.
+func checkPrograms(t *testing.T, h *lab.Host, e api.Endpoint) {
+	t.Helper()
+	for direction, want := range map[string]string{"ingress": "weave:tag,no-ra,no-dhcp:", "egress": "weave:pop:"} {
+		filters := h.Exec(t, "tc", "filter", "show", "dev", e.HostEnd, direction)
+		if strings.Count(filters, want) != 1 || strings.Count(filters, "weave:") != 1 {
+			t.Errorf("%s of %s: want one %s:\n%s", direction, e.HostEnd, want, filters)
+		}
+	}
+}
+
+// TestProgramsOutliveWeave: while no weave runs, traffic goes on and the network is guarded; the next weave attaches
+// nothing twice.
+func TestProgramsOutliveWeave(t *testing.T) {
+	h, p := startHost(t, "programs")
+	weaveNetwork(t, h, "app", "--internal")
+	serve(t, h, "app")
+	before := awaitEndpoints(t, h, 2)
+	p.Kill()
+	fetch(t, h, "app", "while weave is killed")
+	for _, e := range before {
+		checkPrograms(t, h, e)
+	}
+	p.Restart(t)
+	for _, e := range awaitEndpoints(t, h, 2) {
+		checkPrograms(t, h, e)
+	}
+	fetch(t, h, "app", "after weave was started again")
+	if s := status(t, h); len(s.Reconcile.Actions) > 0 {
+		t.Errorf("the start has done %q", s.Reconcile.Actions)
 	}
 }

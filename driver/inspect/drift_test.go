@@ -42,7 +42,9 @@ func healthy() subject {
 	o := Observation{
 		Source: api.Kernel,
 		Bridge: n.Bridge,
-		Host:   &netstate.Link{Index: 7, Name: e.HostEnd, Kind: "veth", Up: true, Carrier: true, PortState: "forwarding"},
+		Host: &netstate.Link{
+			Index: 7, Name: e.HostEnd, Kind: "veth", Up: true, Carrier: true, PortState: "forwarding",
+		},
 		Inside: &netstate.Link{
 			Index: 6, Name: "eth0", Kind: "veth", MAC: mac.MustParse("02:00:00:00:00:01"), MTU: 1500,
 			Up: true, Carrier: true, Peer: 7,
