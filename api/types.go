@@ -114,7 +114,7 @@ type DriftKind string
 const (
 	HostEndMissing      DriftKind = "host-end-missing"
 	HostEndDown         DriftKind = "host-end-down"
-	HostEndBlocked      DriftKind = "host-end-blocked" // the bridge port does not forward, is isolated, or its qdisc drops
+	HostEndBlocked      DriftKind = "host-end-blocked" // the port does not forward, is isolated, or its qdisc drops
 	BridgeDown          DriftKind = "bridge-down"
 	WrongBridge         DriftKind = "wrong-bridge"          // the host end is a port of another bridge, or of none
 	SandboxUnreadable   DriftKind = "sandbox-unreadable"    // the sandbox could not be looked into, or is gone
@@ -150,6 +150,16 @@ type Status struct {
 	Docker    Docker         `json:"docker"`
 	Reconcile *Reconcile     `json:"reconcile,omitempty"` // the last one; nil: none has ended yet
 	Warnings  []string       `json:"warnings"`            // what somebody should look at
+	Repairs   []Repair       `json:"repairs,omitempty"`   // the last ones while weave ran, oldest first
+}
+
+// Repair is what another program had changed in the kernel, and weave has put right while it ran.
+type Repair struct {
+	Time      time.Time `json:"time"`
+	NetworkID string    `json:"networkId"`
+	Subject   string    `json:"subject"`      // the link: "bridge wv-..."
+	What      string    `json:"what"`         // what was wrong: "down, mtu 1400, not 1500"
+	By        string    `json:"by,omitempty"` // the program; empty where the kernel does not tell
 }
 
 // EndpointCounts is how many endpoints are in each state.

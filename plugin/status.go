@@ -53,6 +53,19 @@ func currentStatus(
 		}
 		s.Warnings = append(s.Warnings, warnings...)
 	}
+	for _, warning := range []string{
+		diskWarning(s.Store),
+		wayOutWarning(p.docker != nil && p.docker.HasNetwork(wayOut), p.networks.Networks(), p.networks.Endpoints()),
+	} {
+		if warning != "" {
+			s.Warnings = append(s.Warnings, warning)
+		}
+	}
+	for _, r := range p.networks.Repairs() {
+		s.Repairs = append(s.Repairs, api.Repair{
+			Time: r.Time, NetworkID: string(r.Network), Subject: r.Subject, What: r.What, By: r.By,
+		})
+	}
 	if warning := unseenWarning(p.networks.Endpoints(), p.launcher.Sandboxes()); warning != "" {
 		s.Warnings = append(s.Warnings, warning)
 	}

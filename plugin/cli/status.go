@@ -73,6 +73,10 @@ func printStatus(w io.Writer, s api.Status) error {
 	if r := s.Reconcile; r != nil {
 		items(line, r.Actions)
 	}
+	if n := len(s.Repairs); n > 0 {
+		line("Repaired:", "%d times what another program had changed", n)
+		items(line, lastRepairs(s.Repairs))
+	}
 	if len(s.Warnings) == 0 {
 		line("Warnings:", "none")
 	} else {
@@ -80,6 +84,22 @@ func printStatus(w io.Writer, s api.Status) error {
 		items(line, s.Warnings)
 	}
 	return table.Flush()
+}
+
+// maxRepairs is how many of the last repairs are printed; --format json has those that weave remembers.
+const maxRepairs = 5
+
+// lastRepairs returns the last repairs as texts.
+func lastRepairs(repairs []api.Repair) []string {
+	var texts []string
+	for _, r := range repairs[max(0, len(repairs)-maxRepairs):] {
+		text := fmt.Sprintf("%s %s: %s", r.Time.Local().Format(time.RFC3339), r.Subject, r.What)
+		if r.By != "" {
+			text += ", by " + r.By
+		}
+		texts = append(texts, text)
+	}
+	return texts
 }
 
 // items prints texts below a line.

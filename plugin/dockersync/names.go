@@ -84,6 +84,16 @@ func NewWatcher(o WatcherOptions) *Watcher {
 // NetworkName returns what Docker calls the network of this id; empty: not known.
 func (w *Watcher) NetworkName(id string) string { return w.names.Load().networks[id] }
 
+// HasNetwork reports whether Docker has a network of this name, as far as weave has read.
+func (w *Watcher) HasNetwork(name string) bool {
+	for _, known := range w.names.Load().networks {
+		if known == name {
+			return true
+		}
+	}
+	return false
+}
+
 // Container returns the id and the name of the container that the endpoint of this id belongs to; empty: not known.
 func (w *Watcher) Container(endpoint string) (id, name string) {
 	c := w.names.Load().containers[endpoint]

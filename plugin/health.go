@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/driver"
+)
+
+// lowSpace is how many bytes have to be free where the state is: enough for some thousand records. The file grows in
+// larger pieces than the records that are added.
+const lowSpace = 4 << 20
+
+// diskWarning returns a warning if the state at path can't be written, or soon not any more, else an empty text.
+func diskWarning(path string) string {
+	dir := filepath.Dir(path)
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Sprintf("%s, where weave keeps its state, can't be looked at: %v", dir, err)
+	}
+	free := fs.Bavail * uint64(fs.Bsize)
+	switch {
+	case fs.Flags&unix.ST_RDONLY != 0:
+		return fmt.Sprintf("%s, where weave keeps its state, is read-only, so nothing can be created or removed: "+
+			"mount it for writing (mount -o remount,rw)", dir)
+	case free < lowSpace:
+		return fmt.Sprintf("%s, where weave keeps its state, has %d kB left, and creating networks or containers "+
+			"fails without: free some space there", dir, free>>10)
+	}
+	return ""
+}
+
+// wayOut is the bridge over which Docker connects containers with the outside.
+const wayOut = "docker_gwbridge"
+
+// wayOutWarning returns a warning if Docker knows of wayOut, which is not there although containers need it, else an
+// empty text. As long as Docker has not made it, or has removed it, no container needs it.
+func wayOutWarning(known bool, networks []driver.Network, endpoints []driver.Endpoint) string {
+	if !known {
+		return ""
+	}
+	if _, err := net.InterfaceByName(wayOut); err == nil {
+		return ""
+	}
+	needed := map[driver.NetworkID]bool{}
+	for _, nw := range networks {
+		needed[nw.ID] = !nw.Internal
+	}
+	for _, ep := range endpoints {
+		if needed[ep.Network] && ep.Sandbox != "" {
+			return wayOut + " is gone, over which containers reach the outside and are reached on published ports: " +
+				"restart Docker, which makes it again, and then the containers"
+		}
+	}
+	return ""
+}
