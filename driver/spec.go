@@ -88,7 +88,7 @@ func (spec NetworkSpec) matches(nw Network) bool {
 	asked.MTU = cmp.Or(asked.MTU, nw.MTU)
 	asked.Firewall = cmp.Or(asked.Firewall, nw.Firewall)
 	asked.Guard = cmp.Or(asked.Guard, nw.Guard)
-	asked.InterfacePrefix = nw.InterfacePrefix // the first versions of weave dropped it, and Docker's option never changes
+	asked.InterfacePrefix = nw.InterfacePrefix // earlier versions dropped it, and a network's options never change
 	if cmp.Or(spec.Bridge, bridgeName(spec.ID)) != nw.Bridge {
 		return false
 	}

@@ -95,7 +95,8 @@ func TestEndpointOptionIsRefused(t *testing.T) {
 	h.Docker(t, "network", "disconnect", "none", "idle")
 	refused(t, h, []string{"network", "connect", "--driver-opt", "colour=red", "app", "idle"}, "colour", "red",
 		"works.weave.router")
-	refused(t, h, []string{"network", "connect", "--driver-opt", "com.docker.network.endpoint.ifname=lan", "app", "idle"},
+	const ifname = "com.docker.network.endpoint.ifname=lan"
+	refused(t, h, []string{"network", "connect", "--driver-opt", ifname, "app", "idle"},
 		"com.docker.network.endpoint.ifname", "lan", "container_iface_prefix")
 	if found := endpoints(t, h, api.Query{}); len(found) > 0 {
 		t.Errorf("a refused endpoint is listed: %+v", found)
