@@ -216,6 +216,24 @@ func checkRefusal(t *testing.T, err error, text string) {
 	}
 }
 
+// TestRefusedNetwork: a network with an option that is refused is not made, but one that an earlier version accepted
+// with that option stays when Swarm repeats the request.
+func TestRefusedNetwork(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	plain := newNetwork(netID)
+	refused := plain
+	refused.Refused = invalidOption("name", "value", "do that instead")
+	checkRefusal(t, r.CreateNetwork(t.Context(), refused), "do that instead")
+	if networks := r.tracked.Networks(); len(networks) > 0 {
+		t.Errorf("a refused network left %+v", networks)
+	}
+	r.createNetwork(plain)
+	r.createNetwork(refused)
+}
+
 // TestInterfacePrefix: Docker is told the network's prefix for the interface in the container. A network of an earlier
 // version, which dropped the option, keeps eth when Swarm repeats the request.
 func TestInterfacePrefix(t *testing.T) {

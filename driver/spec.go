@@ -19,6 +19,10 @@ type NetworkSpec struct {
 
 	Bridge    string // name that the user chose for the bridge; empty: weave makes one and names it
 	Announced bool   // Docker announces new addresses itself, by ARP and neighbour discovery (from version 28 on)
+
+	// Refused is why a network that is not there yet is not made, nil if it is. One that is there was accepted by an
+	// earlier version: Swarm repeats its request, and containers need it as it is.
+	Refused error
 }
 
 // EndpointSpec is what Docker asks CreateEndpoint for.
