@@ -154,3 +154,26 @@ func TestCommandLineThatIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestDefaultNetworkOptions: what Docker's configuration has for networks of the bridge driver does not come to weave;
+// what it has for weave's counts as if it were typed, and what is typed goes before.
+func TestDefaultNetworkOptions(t *testing.T) {
+	version := sharedHost(t).Docker(t, "version", "-f", "{{.Server.Version}}")
+	if major, _, _ := strings.Cut(version, "."); len(major) < 2 || major < "26" {
+		t.Skip("Docker has default network options from version 26 on")
+	}
+	const binding = "com.docker.network.bridge.host_binding_ipv4"
+	h := lab.Start(t, lab.Options{Name: "defaults", DockerArgs: []string{
+		"--default-network-opt", "bridge=com.docker.network.bridge.enable_icc=false",
+		"--default-network-opt", "weave=com.docker.network.driver.mtu=1400",
+		"--default-network-opt", "weave=" + binding + "=127.0.0.1",
+	}})
+	h.StartPlugin(t)
+	weaveNetwork(t, h, "typed", "-o", binding+"=0.0.0.0")
+	refused(t, h, []string{"network", "create", "-d", "weave", "untyped"}, binding, "-p 127.0.0.1:80:80")
+	out, err := h.WeaveErr("networks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, out, "1400")
+}
