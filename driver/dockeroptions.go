@@ -25,9 +25,9 @@ const (
 // maxInterfacePrefix is the length in bytes that leaves room for a number of three digits in an interface's name.
 const maxInterfacePrefix = maxName - 3
 
-// dockerNetworkOptions are Docker's options of a network. Each is honoured, or passes since it is the engine's to honour
-// or asks for what weave does anyway, or is refused with what to do instead: a user who comes from Docker's bridge
-// driver must not believe to be protected by what has no effect.
+// dockerNetworkOptions are Docker's options of a network. Each is honoured, or passes since it is the engine's to
+// honour or asks for what weave does anyway, or is refused with what to do instead: a user who comes from Docker's
+// bridge driver must not believe to be protected by what has no effect.
 var dockerNetworkOptions = []option[NetworkOptions]{
 	{optionDockerMTU, func(out *NetworkOptions, value string) (err error) {
 		out.dockerMTU, err = parseMTU(value)
@@ -68,8 +68,10 @@ var dockerNetworkOptions = []option[NetworkOptions]{
 // dockerEndpointOptions are Docker's options of an endpoint that are text; what an engine itself puts into the request
 // is the business of whoever reads the request.
 var dockerEndpointOptions = []option[EndpointOptions]{
-	{dockerPrefix + "endpoint.sysctls", engines[EndpointOptions]}, // honoured by Docker 27 and later (osl/interface_linux.go)
-	{dockerPrefix + "endpoint.name", engines[EndpointOptions]},    // the container's name, which Docker 29 gives to IPAM
+	// Docker 27 and later honour it in the engine (libnetwork/osl/interface_linux.go).
+	{dockerPrefix + "endpoint.sysctls", engines[EndpointOptions]},
+	// The container's name, which Docker 29 gives to IPAM.
+	{dockerPrefix + "endpoint.name", engines[EndpointOptions]},
 	// Before 29.8 Docker takes no name from a plugin (libnetwork/drivers/remote/driver.go), and no call tells which
 	// Docker it is.
 	{dockerPrefix + "endpoint.ifname", func(*EndpointOptions, string) error {

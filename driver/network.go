@@ -22,10 +22,16 @@ func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 	defer unlock()
 	if old, ok := d.tracked.network(spec.ID); ok {
 		if spec.matches(old) {
+			if spec.Refused != nil {
+				d.log.WithField("network", old.ID).WithError(spec.Refused).Warn("an option has no effect")
+			}
 			return d.completeNetwork(ctx, old) // its removal may have failed
 		}
 		return fmt.Errorf("%w: network %s is there already, made with other options or subnets: remove it first",
 			ErrConflict, spec.ID)
+	}
+	if spec.Refused != nil {
+		return spec.Refused
 	}
 	if err := d.checkWayOut(ctx, spec.Definition); err != nil {
 		return fmt.Errorf("create network %s: %w", spec.ID, err)

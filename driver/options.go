@@ -105,7 +105,7 @@ var (
 type Refusals struct {
 	Errs    []error  // of options that are unknown, malformed, or promise what weave does not do; each is ErrInvalid
 	Unknown []string // names of options that are Docker's by their prefix and that weave does not know
-	unread  []error  // those of Errs that are about values of weave's own options
+	unread  []error  // those of Errs that are about values of weave's own options and of Docker's for the MTU
 }
 
 // Err returns the first error, nil if there is none: options that weave does not know and that are Docker's by their
@@ -118,9 +118,9 @@ func (r Refusals) Err() error {
 	return nil
 }
 
-// Unread returns the first error about a value of an option of weave's own, nil if there is none. It is what keeps a
-// network from being adopted: without the value weave does not know what the network is. Other options were accepted
-// by earlier versions of weave, without any effect, and the containers on such a network need it as it is.
+// Unread returns the first error about a value that every version of weave has read, nil if there is none: without it
+// weave does not know what the network is. Other options were accepted by earlier versions of weave, without any
+// effect, so they keep no network from being adopted or repeated: the containers on it need it as it is.
 func (r Refusals) Unread() error {
 	if len(r.unread) > 0 {
 		return r.unread[0]

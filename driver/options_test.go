@@ -191,8 +191,8 @@ func TestParseEndpointOptions(t *testing.T) {
 		"name":           {options: set("com.docker.network.endpoint.name", "web")},
 		"ifname":         {options: set("com.docker.network.endpoint.ifname", "lan"), err: "container_iface_prefix"},
 		"new of Docker":  {options: set("com.docker.network.n", "1"), unknown: []string{"com.docker.network.n"}},
-		"bridge's":       {options: set("com.docker.network.bridge.x", "1"), err: "unknown option com.docker.network.bridge.x"},
-		"unknown":        {options: set("colour", "red"), err: `unknown option colour="red": weave takes works.weave.router`},
+		"bridge's":       {options: set("com.docker.network.bridge.x", "1"), err: "unknown option com.docker"},
+		"unknown":        {options: set("colour", "red"), err: `colour="red": weave takes works.weave.router`},
 		"of the network": {options: set(optionMTU, "1400"), err: "unknown option works.weave.mtu"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -216,6 +216,24 @@ func checkRefusal(t *testing.T, err error, text string) {
 	}
 }
 
+// TestRefusedNetwork: a network with an option that is refused is not made, but one that an earlier version accepted
+// with that option stays when Swarm repeats the request.
+func TestRefusedNetwork(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	plain := newNetwork(netID)
+	refused := plain
+	refused.Refused = invalidOption("name", "value", "do that instead")
+	checkRefusal(t, r.CreateNetwork(t.Context(), refused), "do that instead")
+	if networks := r.tracked.Networks(); len(networks) > 0 {
+		t.Errorf("a refused network left %+v", networks)
+	}
+	r.createNetwork(plain)
+	r.createNetwork(refused)
+}
+
 // TestInterfacePrefix: Docker is told the network's prefix for the interface in the container. A network of an earlier
 // version, which dropped the option, keeps eth when Swarm repeats the request.
 func TestInterfacePrefix(t *testing.T) {
@@ -237,7 +255,8 @@ func TestInterfacePrefix(t *testing.T) {
 		if nw, _ := r.tracked.network(netID); nw.InterfacePrefix != prefix {
 			t.Errorf("a repeated request made the prefix %q, want %q", nw.InterfacePrefix, prefix)
 		}
-		if err := errors.Join(r.DeleteEndpoint(t.Context(), netID, id), r.DeleteNetwork(t.Context(), netID)); err != nil {
+		err = errors.Join(r.DeleteEndpoint(t.Context(), netID, id), r.DeleteNetwork(t.Context(), netID))
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -19,6 +19,10 @@ type NetworkSpec struct {
 
 	Bridge    string // name that the user chose for the bridge; empty: weave makes one and names it
 	Announced bool   // Docker announces new addresses itself, by ARP and neighbour discovery (from version 28 on)
+
+	// Refused is why a network that is not there yet is not made, nil if it is. One that is there was accepted by an
+	// earlier version: Swarm repeats its request, and containers need it as it is.
+	Refused error
 }
 
 // EndpointSpec is what Docker asks CreateEndpoint for.
@@ -88,7 +92,7 @@ func (spec NetworkSpec) matches(nw Network) bool {
 	asked.MTU = cmp.Or(asked.MTU, nw.MTU)
 	asked.Firewall = cmp.Or(asked.Firewall, nw.Firewall)
 	asked.Guard = cmp.Or(asked.Guard, nw.Guard)
-	asked.InterfacePrefix = nw.InterfacePrefix // the first versions of weave dropped it, and Docker's option never changes
+	asked.InterfacePrefix = nw.InterfacePrefix // earlier versions dropped it, and a network's options never change
 	if cmp.Or(spec.Bridge, bridgeName(spec.ID)) != nw.Bridge {
 		return false
 	}

@@ -95,7 +95,8 @@ func TestEndpointOptionIsRefused(t *testing.T) {
 	h.Docker(t, "network", "disconnect", "none", "idle")
 	refused(t, h, []string{"network", "connect", "--driver-opt", "colour=red", "app", "idle"}, "colour", "red",
 		"works.weave.router")
-	refused(t, h, []string{"network", "connect", "--driver-opt", "com.docker.network.endpoint.ifname=lan", "app", "idle"},
+	const ifname = "com.docker.network.endpoint.ifname=lan"
+	refused(t, h, []string{"network", "connect", "--driver-opt", ifname, "app", "idle"},
 		"com.docker.network.endpoint.ifname", "lan", "container_iface_prefix")
 	if found := endpoints(t, h, api.Query{}); len(found) > 0 {
 		t.Errorf("a refused endpoint is listed: %+v", found)
@@ -152,4 +153,27 @@ func TestCommandLineThatIsRefused(t *testing.T) {
 			want(t, err.Error(), c.want...)
 		})
 	}
+}
+
+// TestDefaultNetworkOptions: what Docker's configuration has for networks of the bridge driver does not come to weave;
+// what it has for weave's counts as if it were typed, and what is typed goes before.
+func TestDefaultNetworkOptions(t *testing.T) {
+	version := sharedHost(t).Docker(t, "version", "-f", "{{.Server.Version}}")
+	if major, _, _ := strings.Cut(version, "."); len(major) < 2 || major < "26" {
+		t.Skip("Docker has default network options from version 26 on")
+	}
+	const binding = "com.docker.network.bridge.host_binding_ipv4"
+	h := lab.Start(t, lab.Options{Name: "defaults", DockerArgs: []string{
+		"--default-network-opt", "bridge=com.docker.network.bridge.enable_icc=false",
+		"--default-network-opt", "weave=com.docker.network.driver.mtu=1400",
+		"--default-network-opt", "weave=" + binding + "=127.0.0.1",
+	}})
+	h.StartPlugin(t)
+	weaveNetwork(t, h, "typed", "-o", binding+"=0.0.0.0")
+	refused(t, h, []string{"network", "create", "-d", "weave", "untyped"}, binding, "-p 127.0.0.1:80:80")
+	out, err := h.WeaveErr("networks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, out, "1400")
 }

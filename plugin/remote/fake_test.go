@@ -49,7 +49,10 @@ func (f *fakeBackend) count() int {
 
 func (f *fakeBackend) DockerStarted() {}
 
-func (f *fakeBackend) CreateNetwork(ctx context.Context, _ driver.NetworkSpec) error {
+func (f *fakeBackend) CreateNetwork(ctx context.Context, spec driver.NetworkSpec) error {
+	if spec.Refused != nil {
+		return spec.Refused
+	}
 	return f.called(ctx, "NetworkDriver.CreateNetwork")
 }
 

@@ -33,8 +33,9 @@ var engineEndpointLabels = []string{
 	labelPrefix + "endpoint.dnsservers",
 }
 
-// networkSpec returns the network that Docker asks for. Unknown options are ErrInvalid, except those with Docker's
-// prefix, which are returned (see driver.Refusals.Err).
+// networkSpec returns the network that Docker asks for. Malformed options are ErrInvalid; those that are unknown or
+// have no effect refuse the network (see driver.NetworkSpec), except unknown ones with Docker's prefix, which are
+// returned.
 func networkSpec(req *network.CreateNetworkRequest) (_ driver.NetworkSpec, unknown []string, _ error) {
 	spec := driver.NetworkSpec{Definition: driver.Definition{ID: driver.NetworkID(req.NetworkID)}}
 	for _, key := range slices.Sorted(maps.Keys(req.Options)) {
@@ -83,9 +84,10 @@ func addUserOptions(spec *driver.NetworkSpec, generic any) (unknown []string, _ 
 		}
 	}
 	parsed, refused := driver.ParseNetworkOptions(options)
-	if err := refused.Err(); err != nil {
+	if err := refused.Unread(); err != nil {
 		return nil, err
 	}
+	spec.Refused = refused.Err()
 	spec.Bridge, spec.MTU, spec.Multicast = parsed.Bridge, parsed.MTU, parsed.Multicast
 	spec.Firewall, spec.Guard, spec.InterfacePrefix = parsed.Firewall, parsed.Guard, parsed.InterfacePrefix
 	return refused.Unknown, nil

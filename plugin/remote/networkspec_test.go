@@ -136,6 +136,7 @@ func TestNetworkSpec(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.req.NetworkID, tt.want.ID = string(netID), netID
 			got, unknown, err := networkSpec(&tt.req)
+			err = errors.Join(err, got.Refused)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) || !errors.Is(err, driver.ErrInvalid) {
 					t.Fatalf("error %v, want ErrInvalid with %q", err, tt.err)
