@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/integration/lab"
@@ -163,4 +165,49 @@ func TestLiveRestore(t *testing.T) {
 func pingFast(t *testing.T, h *lab.Host, from, to api.Endpoint) pings {
 	t.Helper()
 	return startPings(t, h, "0.01", [2]api.Endpoint{from, to})
+}
+
+// TestConnectionsAndDescriptors: somebody holds all connections to weave's API that he gets, and weave has few
+// descriptors: Docker's calls succeed, and the API answers when the connections have gone.
+func TestConnectionsAndDescriptors(t *testing.T) {
+	h, p := startHost(t, "connections")
+	few := unix.Rlimit{Cur: 128, Max: 128}
+	if err := unix.Prlimit(p.PID, unix.RLIMIT_NOFILE, &few, nil); err != nil {
+		t.Fatal(err)
+	}
+	var held []net.Conn
+	for range 300 {
+		conn, err := net.Dial("unix", h.Path(lab.APISocket))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+	}
+	for i := range 3 {
+		name := fmt.Sprintf("net%d", i)
+		weaveNetwork(t, h, name, "--ipam-driver", "weave")
+		h.Run(t, "--network", name, "--name", "container-"+name)
+	}
+	for _, conn := range held {
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitEndpoints(t, h, 3)
+}
+
+// TestSocketsThatSomebodyRemoves are made again.
+func TestSocketsThatSomebodyRemoves(t *testing.T) {
+	h, _ := startHost(t, "sockets")
+	h.Exec(t, "rm", lab.APISocket, lab.PluginSocket)
+	lab.Eventually(t, 30*time.Second, "weave answers at both sockets", func() error {
+		if _, err := h.WeaveErr("status"); err != nil {
+			return err
+		}
+		_, err := h.ExecErr("test", "-S", lab.PluginSocket)
+		return err
+	})
+	weaveNetwork(t, h, "app")
+	h.Run(t, "--network", "app")
+	awaitEndpoints(t, h, 1)
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/weaveplugin/weave/api"
@@ -156,6 +157,57 @@ func TestAPITakesTheLongestQuery(t *testing.T) {
 	if _, err := api.NewClient(path).Endpoints(t.Context(), q); err != nil {
 		t.Error(err)
 	}
+	if err := errors.Join(s.stop(t.Context()), <-served); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestConnectionsAreBounded: a member of the API's group can't hold more than some connections, and none for long; the
+// next client is answered when they are gone.
+func TestConnectionsAreBounded(t *testing.T) {
+	path := socketPath(t)
+	s, err := newServer(t.Context(), path, forGroup(os.Getgid()), http.NotFoundHandler(), quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.http.IdleTimeout != apiIdle {
+		t.Errorf("idle connections are kept for %v, want %v", s.http.IdleTimeout, apiIdle)
+	}
+	var open, most atomic.Int32
+	s.http.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			most.Store(max(most.Load(), open.Add(1)))
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		}
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	var held []net.Conn
+	for range 10 * apiConnections {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+	}
+	eventually(t, "as many connections as are allowed", func() bool { return open.Load() == apiConnections })
+	if most.Load() > apiConnections {
+		t.Errorf("%d connections at a time, want at most %d", most.Load(), apiConnections)
+	}
+	for _, conn := range held {
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client := http.Client{Transport: api.UnixTransport(path)}
+	resp, err := client.Get("http://weave/")
+	if err != nil {
+		t.Fatalf("no answer after the others have gone: %v", err)
+	}
+	resp.Body.Close()
+	client.CloseIdleConnections()
 	if err := errors.Join(s.stop(t.Context()), <-served); err != nil {
 		t.Error(err)
 	}

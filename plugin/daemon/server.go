@@ -14,15 +14,20 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/net/netutil"
 )
 
 const (
 	// writeTimeout is longer than any request may take: the API's take up to 30 s.
 	writeTimeout = 40 * time.Second
-	// idleTimeout closes connections without requests, so that those of clients that have forgotten them don't pile up.
-	// It is long because Docker, when its connection is closed under a call, repeats the call without its body, and
-	// fails.
-	idleTimeout = time.Hour
+	// dockerIdle closes Docker's connections without requests. It is long because Docker, when its connection is closed
+	// under a call, repeats the call without its body, and fails.
+	dockerIdle = time.Hour
+	// apiIdle and apiConnections bound what the members of the API's group can hold: no more connections, and none for
+	// longer without a request. Further ones wait in the kernel, which takes no descriptor, so Docker's calls always
+	// find some.
+	apiIdle        = 10 * time.Second
+	apiConnections = 32
 	// maxHeader is the size in bytes of the largest header; it holds the longest query of the API, with a thousand
 	// names of containers and as many of networks.
 	maxHeader = 2 << 20
@@ -36,6 +41,7 @@ type server struct {
 	http   *http.Server
 	path   string
 	access access
+	limit  int // of connections at a time; 0: none
 	log    *logrus.Entry
 
 	mu     sync.Mutex  // guards what follows
@@ -49,22 +55,26 @@ func newServer(ctx context.Context, path string, a access, handler http.Handler,
 	if err != nil {
 		return nil, err
 	}
-	return &server{path: path, access: a, log: log, socket: socket, http: &http.Server{
+	s := &server{path: path, access: a, log: log, socket: socket, http: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
+		IdleTimeout:       dockerIdle,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          stdlog.New(logWriter{log}, "", 0),
-	}}, nil
+	}}
+	if !a.rootOnly() {
+		s.limit, s.http.IdleTimeout = apiConnections, apiIdle
+	}
+	return s, nil
 }
 
 // serve answers requests until stop.
 func (s *server) serve() error {
 	for {
 		socket := s.current()
-		err := s.http.Serve(socket)
+		err := s.http.Serve(s.limited(socket))
 		switch {
 		case errors.Is(err, http.ErrServerClosed):
 			return nil
@@ -72,6 +82,13 @@ func (s *server) serve() error {
 			return fmt.Errorf("serve %s: %w", s.path, err)
 		}
 	}
+}
+
+func (s *server) limited(l net.Listener) net.Listener {
+	if s.limit > 0 {
+		return netutil.LimitListener(l, s.limit)
+	}
+	return l
 }
 
 func (s *server) current() *unixSocket {

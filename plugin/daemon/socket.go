@@ -30,6 +30,9 @@ type access struct {
 	dirs os.FileMode // of directories that are made for it
 }
 
+// rootOnly reports whether the socket is one of those that Docker calls.
+func (a access) rootOnly() bool { return a == forRoot }
+
 // forRoot is for the sockets that Docker calls. Docker itself makes their directory with the same mode.
 var forRoot = access{gid: -1, dirs: 0o700}
 
