@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,10 @@ func (h *Host) LaunchDocker(t testing.TB) {
 	// may belong to another process by now.
 	if err := os.RemoveAll(h.Path("/run/docker.pid")); err != nil {
 		t.Fatal(err)
+	}
+	// With nftables Docker does not start unless the host forwards, which it does not switch on by itself.
+	if slices.Contains(h.options.DockerArgs, "--firewall-backend=nftables") {
+		h.Exec(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 	}
 	args := append([]string{"dockerd", "-H", "unix://" + DockerSocket, "--exec-opt", "native.cgroupdriver=cgroupfs",
 		"--cgroup-parent", "/" + h.cgroup(), "--insecure-registry", "127.0.0.0/8"}, h.options.DockerArgs...)

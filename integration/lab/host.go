@@ -73,6 +73,7 @@ func Boot(t testing.TB, o Options) *Host {
 	needRoot(t)
 	if suite := os.Getenv("WEAVE_LAB_SUITE"); o.Root == "" && suite != "" {
 		o.Root = Root(t, suite)
+		o.DockerArgs = append(dockerArgs(suite), o.DockerArgs...)
 	}
 	if o.Root == "" {
 		o.Root = "/"

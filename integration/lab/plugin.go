@@ -58,17 +58,25 @@ var raceBinaries = sync.OnceValues(func() (string, error) { return makeBinaries(
 
 // makeBinaries runs `make build`, with further variables, for a folder below the top of the tree and returns its path.
 func makeBinaries(folder string, variables ...string) (string, error) {
-	mod, err := exec.Command("go", "env", "GOMOD").Output()
+	top, err := topDir()
 	if err != nil {
-		return "", fmt.Errorf("look for the top of the tree: %w", err)
+		return "", err
 	}
-	top := filepath.Dir(strings.TrimSpace(string(mod)))
 	dir := filepath.Join(top, folder)
 	args := append([]string{"-C", top, "build", "BIN=" + dir}, variables...)
 	if out, err := exec.Command("make", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("make build: %w\n%s", err, out)
 	}
 	return dir, nil
+}
+
+// topDir returns the top of the source tree.
+func topDir() (string, error) {
+	mod, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("look for the top of the tree: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(mod))), nil
 }
 
 // Plugin is a running `weave serve`.

@@ -13,12 +13,24 @@ import (
 	"testing"
 )
 
-// Debian suites for Root, by the version of the Docker Engine that they contain.
+// Suites for Root: those of Debian, by the version of the Docker Engine that they contain, and others that are made of
+// one of them.
 const (
 	Docker20 = "bookworm" // Docker 20.10
 	Docker26 = "trixie"   // Docker 26.1
 	Docker28 = "forky"    // Docker 28.5
+
+	Docker29         = "docker29"          // forky with Docker 29.8, built by the module integration/engine29
+	Docker29nftables = "docker29-nftables" // the same root; Docker runs with the firewall back end nftables
 )
+
+// dockerArgs are the arguments that a suite's Docker is started with.
+func dockerArgs(suite string) []string {
+	if suite == Docker29nftables {
+		return []string{"--firewall-backend=nftables"}
+	}
+	return nil
+}
 
 // Cache returns the directory for files that take long to make and that later test runs can use again:
 // $WEAVE_LAB_CACHE, by default /var/cache/weave-lab.
@@ -29,12 +41,40 @@ func Cache() string {
 	return "/var/cache/weave-lab"
 }
 
-// Root returns a root directory with the Docker Engine of a Debian suite, which hosts don't write to. The first call
-// for a suite makes it with debootstrap, in some 30 s, and keeps it in Cache.
+// Root returns a root directory with the Docker Engine of a suite, which hosts don't write to. The first call for a
+// suite makes it and keeps it in Cache: with debootstrap, in some 30 s; Docker 29 takes ten minutes of processor time.
 func Root(t testing.TB, suite string) string {
 	t.Helper()
 	needRoot(t)
-	return Cached(t, suite, func(dir string) error { return debootstrap(suite, dir) })
+	if suite == Docker29nftables {
+		suite = Docker29
+	}
+	return Cached(t, suite, func(dir string) error {
+		if suite != Docker29 {
+			return debootstrap(suite, dir)
+		}
+		if err := debootstrap(Docker28, dir); err != nil {
+			return err
+		}
+		return buildDocker29(dir)
+	})
+}
+
+// buildDocker29 builds dockerd and docker-proxy, from their Go modules, in the place of those in a root.
+func buildDocker29(root string) error {
+	top, err := topDir()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-mod=mod", "-trimpath", "-tags", "netgo osusergo nri_no_wasm",
+		"-ldflags", "-X github.com/moby/moby/v2/dockerversion.Version=29.8.1",
+		"-o", filepath.Join(root, "usr/sbin")+"/", "tool")
+	cmd.Dir = filepath.Join(top, "integration/engine29")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build Docker 29: %w\n%s", err, out)
+	}
+	return nil
 }
 
 var cacheMu sync.Mutex // so that no two tests fill the same directory at the same time
@@ -76,7 +116,7 @@ func debootstrap(suite, dir string) error {
 	if err != nil {
 		return err
 	}
-	packages := "docker.io,iptables,iproute2,procps,ca-certificates,curl,iputils-ping,systemd"
+	packages := "docker.io,iptables,nftables,iproute2,procps,ca-certificates,curl,iputils-ping,systemd"
 	if suite != Docker20 {
 		packages += ",docker-cli" // which was part of docker.io before
 	}
