@@ -74,6 +74,18 @@ func startFirewalld(t *testing.T, h *lab.Host) {
 func TestFirewalld(t *testing.T) {
 	h := firewalldHost(t)
 	plugin := h.StartPlugin(t)
+	// Tagged frames don't reach firewalld, so their bridge needs no zone, and no setting for IPv6.
+	weaveNetwork(t, h, "tagged", "--internal", "--ipv6", "--subnet", "10.54.0.0/24", "--subnet", "fd54::/64")
+	h.Run(t, "--network", "tagged", "--name", "three")
+	h.Run(t, "--network", "tagged", "--name", "four", "--ip", "10.54.0.50", "--ip6", "fd54::50")
+	for _, address := range []string{"10.54.0.50", "fd54::50"} {
+		ping(t, h, "three", address)
+	}
+	awaitZone(t, h, awaitEndpoints(t, h, 2)[0].Bridge, false, "of a network whose frames are tagged")
+	awaitWarning(t, h, "")
+	h.Docker(t, "rm", "-f", "three", "four")
+	h.Docker(t, "network", "rm", "tagged")
+
 	weaveNetwork(t, h, "app", "--internal", "--ipv6", "--subnet", "10.53.0.0/24", "--subnet", "fd53::/64",
 		"-o", "works.weave.firewall=host")
 	h.Run(t, "--network", "app", "--name", "one")

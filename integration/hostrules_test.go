@@ -5,6 +5,7 @@ package integration
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/integration/lab"
@@ -110,4 +111,30 @@ func TestProgramsOutliveWeave(t *testing.T) {
 	if s := status(t, h); len(s.Reconcile.Actions) > 0 {
 		t.Errorf("the start has done %q", s.Reconcile.Actions)
 	}
+}
+
+// TestDHCP: on a network without IPAM, containers get addresses from a DHCP server in a container, if that is a router.
+func TestDHCP(t *testing.T) {
+	h := sharedHost(t)
+	weaveNetwork(t, h, "lan", "--internal", "--ipam-driver", "null")
+	for name, option := range map[string]string{"hostile": "", "server": ",driver-opt=works.weave.router=true"} {
+		h.Run(t, "--network", "name=lan"+option, "--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW", "--name", name)
+		h.Docker(t, "exec", name, "ip", "address", "add", "10.99.0.1/24", "dev", "eth0")
+		config := "interface eth0\\nstart 10.99.0.20\\nend 10.99.0.200\\n"
+		h.Docker(t, "exec", name, "sh", "-c", "mkdir -p /var/lib/misc; touch /var/lib/misc/udhcpd.leases; "+
+			"printf '"+config+"' >/etc/udhcpd.conf")
+	}
+	h.Run(t, "--network", "lan", "--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW", "--name", "client")
+	ask := func() (string, error) {
+		return h.DockerErr("exec", "client", "udhcpc", "-i", "eth0", "-n", "-q", "-t", "2", "-T", "1", "-s", "/bin/true")
+	}
+	h.Docker(t, "exec", "-d", "hostile", "udhcpd", "-f", "/etc/udhcpd.conf")
+	if out, err := ask(); err == nil {
+		t.Errorf("a container that is no router gave an address:\n%s", out)
+	}
+	h.Docker(t, "exec", "-d", "server", "udhcpd", "-f", "/etc/udhcpd.conf")
+	lab.Eventually(t, 20*time.Second, "an address from the server", func() error {
+		_, err := ask()
+		return err
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -196,4 +197,34 @@ func TestParallel(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// TestManyLinks lists a sandbox that has thousands of links.
+func TestManyLinks(t *testing.T) {
+	const count = 4000
+	sandbox := nstest.New(t)
+	sandbox.Do(t, func() error {
+		cmd := exec.Command("ip", "-batch", "-")
+		var commands strings.Builder
+		for i := range count {
+			fmt.Fprintf(&commands, "link add br%d type bridge\n", i)
+		}
+		cmd.Stdin = strings.NewReader(commands.String())
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	l, err := New(Options{Path: nstest.Nsproc(t), Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := l.List(t.Context(), sandbox.Path(), protocol.List{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found.Links) != count+1 {
+		t.Errorf("%d links, want %d", len(found.Links), count+1)
+	}
 }
