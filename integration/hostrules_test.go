@@ -126,7 +126,8 @@ func TestDHCP(t *testing.T) {
 	}
 	h.Run(t, "--network", "lan", "--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW", "--name", "client")
 	ask := func() (string, error) {
-		return h.DockerErr("exec", "client", "udhcpc", "-i", "eth0", "-n", "-q", "-t", "2", "-T", "1", "-s", "/bin/true")
+		const client = "udhcpc -i eth0 -n -q -t 2 -T 1 -s /bin/true"
+		return h.DockerErr("exec", "client", "sh", "-c", client)
 	}
 	h.Docker(t, "exec", "-d", "hostile", "udhcpd", "-f", "/etc/udhcpd.conf")
 	if out, err := ask(); err == nil {
