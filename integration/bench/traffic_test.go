@@ -34,8 +34,8 @@ iptables -I FORWARD 2 -i hand -o hand -j ACCEPT
 `
 
 // How fast is the traffic between two containers on a network? Compared with a bridge and veth pairs made by hand, with
-// Docker's bridge network, and with a weave network whose frames pass the host's rules. All of them connect the same two
-// containers, because Docker's rules in a sandbox cost time, too.
+// Docker's bridge network, and with a weave network whose frames pass the host's rules. All of them connect the same
+// two containers, because Docker's rules in a sandbox cost time, too.
 func BenchmarkTraffic(b *testing.B) {
 	e := startDockerHost(b, "/") // has iperf3
 	e.addNetworks(b)
