@@ -183,7 +183,11 @@ func (p *Programs) attach(link netlink.Link, parent uint32, name string) error {
 			LinkIndex: index, Parent: netlink.HANDLE_CLSACT, Handle: netlink.MakeHandle(0xffff, 0),
 		},
 	}
-	if err := netlink.QdiscAdd(clsact); err != nil && !errors.Is(err, unix.EEXIST) {
+	err := netlink.QdiscAdd(clsact)
+	if errors.Is(err, unix.EEXIST) {
+		err = checkClsact(link)
+	}
+	if err != nil {
 		return fmt.Errorf("add qdisc clsact: %w", err)
 	}
 	filter := &netlink.BpfFilter{
@@ -194,6 +198,22 @@ func (p *Programs) attach(link netlink.Link, parent uint32, name string) error {
 	}
 	if err := netlink.FilterReplace(filter); err != nil {
 		return fmt.Errorf("add filter %s: %w", name, err)
+	}
+	return nil
+}
+
+// checkClsact returns an error if the qdisc that is there already is an older one of somebody else's, ingress, which has
+// no place for frames that go to the link.
+func checkClsact(link netlink.Link) error {
+	qdiscs, err := netlink.QdiscList(link)
+	if err != nil {
+		return err
+	}
+	for _, q := range qdiscs {
+		if q.Type() == "ingress" {
+			name := link.Attrs().Name
+			return fmt.Errorf("somebody has given %s a qdisc ingress: remove it (tc qdisc del dev %[1]s ingress)", name)
+		}
 	}
 	return nil
 }

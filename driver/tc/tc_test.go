@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -133,6 +134,33 @@ func TestFiltersOfOthers(t *testing.T) {
 	}
 	if got := attached(t, link); !slices.Equal(got["ingress"], []string{"somebody's"}) {
 		t.Errorf("attached %q after weave's were removed", got)
+	}
+}
+
+// TestQdiscOfOthers: on a link that has the older qdisc ingress there are no programs, and the others stay usable.
+func TestQdiscOfOthers(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	p, link := newPrograms(t), newBridge(t)
+	ingress := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: link.Attrs().Index, Parent: netlink.HANDLE_INGRESS, Handle: netlink.MakeHandle(0xffff, 0),
+	}}
+	if err := netlink.QdiscAdd(ingress); err != nil {
+		t.Fatal(err)
+	}
+	err := p.Set(link, Attached{}, AtPort(everything))
+	if err == nil || errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "tc qdisc del dev br0 ingress") {
+		t.Errorf("error %v, want what to do", err)
+	}
+	if err := p.Problem(); err != nil {
+		t.Error(err)
+	}
+	if err := netlink.QdiscDel(ingress); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Set(link, Attached{}, AtPort(everything)); err != nil {
+		t.Error(err)
 	}
 }
 
