@@ -211,8 +211,8 @@ func checkClsact(link netlink.Link) error {
 	}
 	for _, q := range qdiscs {
 		if q.Type() == "ingress" {
-			name := link.Attrs().Name
-			return fmt.Errorf("somebody has given %s a qdisc ingress: remove it (tc qdisc del dev %[1]s ingress)", name)
+			const advice = "somebody has given %s a qdisc ingress: remove it (tc qdisc del dev %[1]s ingress)"
+			return fmt.Errorf(advice, link.Attrs().Name)
 		}
 	}
 	return nil
