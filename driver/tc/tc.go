@@ -202,7 +202,7 @@ func (p *Programs) attach(link netlink.Link, parent uint32, name string) error {
 	return nil
 }
 
-// checkClsact returns an error if the qdisc that is there already is an older one of somebody else's, ingress, which has
+// checkClsact returns an error if the qdisc that is there already is ingress, somebody else's, which has
 // no place for frames that go to the link.
 func checkClsact(link netlink.Link) error {
 	qdiscs, err := netlink.QdiscList(link)
