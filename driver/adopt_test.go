@@ -25,6 +25,7 @@ func TestAdopt(t *testing.T) {
 	eventually(t, "endpoint up", func() bool { ep, _ := old.tracked.endpoint(id); return ep.State() == Up })
 	ep, _ := old.tracked.endpoint(id)
 	index := mustLink(t, ep.HostEnd).Attrs().Index
+	old.stop()
 
 	renewed := newRig(t)
 	known := []AdoptedEndpoint{
@@ -86,6 +87,7 @@ func TestAdoptedByAnother(t *testing.T) {
 	if err := other.Adopt(t.Context(), newNetwork(netID), []AdoptedEndpoint{adopted(id, mac, nil, "")}); err != nil {
 		t.Fatal(err)
 	}
+	other.stop()
 	first.createEndpoint(netID, 2)
 	if got := mustLink(t, bridgeName(netID)).Attrs().Alias; got != networkAlias(first.stateID, netID).String() {
 		t.Errorf("alias %q, want the first state's", got)
@@ -163,7 +165,7 @@ func TestFailedAdoptionKeepsTraffic(t *testing.T) {
 				t.Fatalf("%s failed: %s was %+v and is %+v", f.name, now.Attrs().Name, before.Attrs(), now.Attrs())
 			}
 		}
-		checkProblems(t, r)
+		eventually(t, "the host end gets the network's MTU", func() bool { return len(r.Problems(t.Context())) == 0 })
 		r.stop()
 	}
 }

@@ -16,7 +16,9 @@ type bridge struct {
 	OwnName string // the name that weave gives by itself; the bridge's name may be the user's choice
 }
 
-func (d *Driver) bridgeOf(nw Network) bridge { return bridge{wantedBridge(d.stateID, nw), bridgeName(nw.ID)} }
+func (d *Driver) bridgeOf(nw Network) bridge {
+	return bridge{wantedBridge(d.stateID, nw), bridgeName(nw.ID)}
+}
 
 // wantedBridge is the network's bridge as weave makes it.
 func wantedBridge(stateID string, nw Network) wanted {
@@ -70,7 +72,7 @@ func (l links) ensureBridge(ctx context.Context, b bridge) (*hostLink, error) {
 		if link, err = l.addBridge(b); err != nil {
 			return nil, fmt.Errorf("make bridge %s: %w", b.name, err)
 		}
-	case len(b.faults(link)) > 0: // if so, all that bears on it is worth a look
+	case len(b.flaws(link)) > 0: // if so, all that bears on it is worth a look
 		all, err := listHostLinks(ctx)
 		if err != nil {
 			return nil, err

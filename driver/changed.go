@@ -9,8 +9,14 @@ type linkID struct{ name, alias string }
 
 // changedLinks are links that may have been changed.
 type changedLinks struct {
-	links map[linkID]string // by whom; empty: the kernel does not tell
-	all   bool              // any link may have been changed
+	links     map[linkID]bool
+	all       bool              // any link may have been changed
+	addresses map[string]bool   // by name, links that have got an address
+	by        map[string]string // who gave a link an address, where that is known
+}
+
+func noChangedLinks() changedLinks {
+	return changedLinks{links: map[linkID]bool{}, addresses: map[string]bool{}, by: map[string]string{}}
 }
 
 // changes collects changed links until somebody looks at them. Several goroutines may use it.
@@ -20,17 +26,24 @@ type changes struct {
 	ready chan struct{} // holds a token while there is something to take
 }
 
-func newChanges() *changes { return &changes{ready: make(chan struct{}, 1)} }
+func newChanges() *changes { return &changes{noted: noChangedLinks(), ready: make(chan struct{}, 1)} }
 
 // note adds a link.
-func (c *changes) note(link linkID, by string) {
+func (c *changes) note(link linkID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.noted.links == nil {
-		c.noted.links = map[linkID]string{}
-	}
-	if by != "" || c.noted.links[link] == "" {
-		c.noted.links[link] = by
+	c.noted.links[link] = true
+	c.signal()
+}
+
+// noteAddress adds a link that has got an address, from whom if that is known.
+func (c *changes) noteAddress(link linkID, by string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.noted.links[link] = true
+	c.noted.addresses[link.name] = true
+	if by != "" {
+		c.noted.by[link.name] = by
 	}
 	c.signal()
 }
@@ -55,6 +68,6 @@ func (c *changes) take() changedLinks {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	noted := c.noted
-	c.noted = changedLinks{}
+	c.noted = noChangedLinks()
 	return noted
 }

@@ -37,7 +37,7 @@ func FuzzRecords(f *testing.F) {
 	f.Add([]byte(strings.Replace(nw, "made", "going", 1)), []byte(ep), true)
 	f.Add([]byte(`{"pools":null}`), []byte(`{"phase":1}`), false)
 	f.Add([]byte(`null`), []byte(`[]`), false)
-	links := map[string]netlink.Link{}
+	links := map[string]*hostLink{}
 	for name, alias := range map[string]string{
 		"wv-7d2a4352179e":  "weave:aa:network:7d2a4352179e",
 		"wve-3f2a4352179":  "weave:aa:endpoint:3f2a4352179e",
@@ -45,7 +45,7 @@ func FuzzRecords(f *testing.F) {
 		"wve-111111111111": "weave:bb:endpoint:111111111111",
 		"eth0":             "",
 	} {
-		links[name] = &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, Alias: alias}}
+		links[name] = &hostLink{Link: &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, Alias: alias}}}
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte, alive bool) {
 		s := recordsOnly{records: []store.Record{
@@ -60,11 +60,11 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-func checkPlan(t *testing.T, nw Network, ep endpointRecord, links map[string]netlink.Link, alive bool) {
+func checkPlan(t *testing.T, nw Network, ep endpointRecord, links map[string]*hostLink, alive bool) {
 	t.Helper()
 	w := world{
 		stateID: "aa", networks: []Network{nw}, endpoints: []endpointRecord{ep}, links: links,
-		alive: func(string) bool { return alive },
+		made: func(string) int { return 0 }, alive: func(string) bool { return alive },
 	}
 	p := w.plan()
 	count := func(a action) (n int) {

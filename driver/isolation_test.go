@@ -26,10 +26,13 @@ func TestHostIsIsolated(t *testing.T) {
 	r := newRig(t)
 	r.createNetwork(newNetwork(netID))
 	id, _ := r.createEndpoint(netID, 1)
-	for _, s := range hostIsolation {
-		path := fmt.Sprintf(s.path, bridgeName(netID))
-		if got, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(got)) != s.value {
-			t.Errorf("%s is %q (%v), want %s", path, got, err, s.value)
+	for path, want := range map[string]string{
+		"ipv6/conf/%s/accept_ra": "0", "ipv6/conf/%s/disable_ipv6": "1",
+		"ipv4/conf/%s/arp_ignore": "8", "ipv4/conf/%s/rp_filter": "1",
+	} {
+		path = fmt.Sprintf("/proc/sys/net/"+path, bridgeName(netID))
+		if got, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%s is %q (%v), want %s", path, got, err, want)
 		}
 	}
 	// The host's addresses must not be reachable over the bridge.

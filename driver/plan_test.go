@@ -33,17 +33,17 @@ func madeEndpoint(changes ...func(*endpointRecord)) endpointRecord {
 }
 
 // Links as weave makes them, for tests to change.
-func bridgeLink(changes ...func(*netlink.LinkAttrs)) netlink.Link {
+func bridgeLink(changes ...func(*netlink.LinkAttrs)) *hostLink {
 	a := netlink.LinkAttrs{
 		Name: bridgeName(netID), Index: 7, MTU: 1500, Flags: net.FlagUp, Alias: networkAlias(testState, netID).String(),
 	}
 	for _, change := range changes {
 		change(&a)
 	}
-	return &netlink.Bridge{LinkAttrs: a}
+	return &hostLink{Link: &netlink.Bridge{LinkAttrs: a}, genMode: addrGenNone}
 }
 
-func hostEndLink(changes ...func(*netlink.LinkAttrs)) netlink.Link {
+func hostEndLink(changes ...func(*netlink.LinkAttrs)) *hostLink {
 	a := netlink.LinkAttrs{
 		Name: hostEndName(epID), Index: 8, MTU: 1500, MasterIndex: 7, Flags: net.FlagUp,
 		Alias: endpointAlias(testState, epID).String(),
@@ -51,7 +51,7 @@ func hostEndLink(changes ...func(*netlink.LinkAttrs)) netlink.Link {
 	for _, change := range changes {
 		change(&a)
 	}
-	return &netlink.Veth{LinkAttrs: a}
+	return &hostLink{Link: &netlink.Veth{LinkAttrs: a}, genMode: addrGenNone}
 }
 
 func TestPlan(t *testing.T) {
@@ -72,60 +72,89 @@ func TestPlan(t *testing.T) {
 		name      string
 		networks  []Network
 		endpoints []endpointRecord
-		links     []netlink.Link
+		links     []*hostLink
+		made      int      // index that the links of these names are known to have had
 		want      []string // the steps, then the problems with "!" before them
 	}{
 		{name: "nothing"},
 		{
 			name:     "as it should be",
 			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint(inSandbox)},
-			links: []netlink.Link{bridgeLink(), hostEndLink(inUse)},
+			links: []*hostLink{bridgeLink(), hostEndLink(inUse)},
 		},
 		{
 			name:     "after a reboot",
 			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint(inDeadSandbox)},
-			want: []string{"remove endpoint: endpoint " + string(epID), "ensure bridge: bridge " + bridge},
+			want: []string{"remove endpoint: endpoint " + string(epID), "ensure bridge: bridge " + bridge + ": missing"},
 		},
 		{
-			name: "bridge down", networks: []Network{madeNetwork()}, links: []netlink.Link{bridgeLink(down)},
-			want: []string{"ensure bridge: bridge " + bridge},
+			name: "bridge down", networks: []Network{madeNetwork()}, links: []*hostLink{bridgeLink(down)},
+			want: []string{"ensure bridge: bridge " + bridge + ": down"},
 		},
 		{
 			name: "bridge that somebody has put into a VRF", networks: []Network{madeNetwork()},
-			links: []netlink.Link{bridgeLink(func(a *netlink.LinkAttrs) { a.MasterIndex = 9 })},
+			links: []*hostLink{bridgeLink(func(a *netlink.LinkAttrs) { a.MasterIndex = 9 })},
 		},
 		{
 			name: "bridge of another state", networks: []Network{madeNetwork()},
-			links: []netlink.Link{bridgeLink(alias("weave:ff:network:" + string(netID)))},
-			want:  []string{"ensure bridge: bridge " + bridge},
+			links: []*hostLink{bridgeLink(alias("weave:ff:network:" + string(netID)))},
+			want:  []string{"ensure bridge: bridge " + bridge + `: alias "weave:ff:network:` + string(netID) + `"`},
 		},
 		{
 			name:     "bridge deleted, host end there",
 			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
-			links: []netlink.Link{hostEndLink(noMaster)},
-			want:  []string{"ensure bridge: bridge " + bridge, "ensure host end: host end " + hostEnd},
+			links: []*hostLink{hostEndLink(noMaster)},
+			want: []string{
+				"ensure bridge: bridge " + bridge + ": missing", "ensure host end: host end " + hostEnd + ": port of no bridge",
+			},
 		},
 		{
 			name:     "host end is a port of nothing",
 			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
-			links: []netlink.Link{bridgeLink(), hostEndLink(noMaster)},
-			want:  []string{"ensure host end: host end " + hostEnd},
+			links: []*hostLink{bridgeLink(), hostEndLink(noMaster)},
+			want:  []string{"ensure host end: host end " + hostEnd + ": port of no bridge"},
 		},
 		{
 			name:     "host end of somebody else",
 			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
-			links: []netlink.Link{bridgeLink(), hostEndLink(alias("uplink"))},
-			want:  []string{"!endpoint " + string(epID) + ": conflict"},
+			links: []*hostLink{bridgeLink(), hostEndLink(alias("uplink"))},
+			want:  []string{"!host end " + hostEnd + ": conflict"},
+		},
+		{
+			name:     "links whose aliases somebody has changed while weave runs",
+			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()}, made: 8,
+			links: []*hostLink{bridgeLink(), hostEndLink(alias("uplink"))},
+			want:  []string{"ensure host end: host end " + hostEnd + `: alias "uplink"`},
+		},
+		{
+			name:     "renamed links",
+			networks: []Network{madeNetwork()}, endpoints: []endpointRecord{madeEndpoint()},
+			links: []*hostLink{bridgeLink(name("br5")), hostEndLink(name("eth7"))},
+			want: []string{
+				"ensure bridge: bridge " + bridge + ": renamed to br5",
+				"ensure host end: host end " + hostEnd + ": renamed to eth7",
+			},
+		},
+		{
+			name:     "renamed, and somebody else's link has the name",
+			networks: []Network{madeNetwork()},
+			links:    []*hostLink{bridgeLink(name("br5")), bridgeLink(alias("mine"))},
+			want:     []string{"!bridge " + bridge + ": conflict"},
+		},
+		{
+			name: "named bridge that has lost its alias", networks: []Network{madeNetwork(named)}, made: 7,
+			links: []*hostLink{bridgeLink(name("br-lan"), alias(""))},
+			want:  []string{"ensure bridge: bridge br-lan: no alias"},
 		},
 		{
 			name: "host end gone, container alive", networks: []Network{madeNetwork()},
-			endpoints: []endpointRecord{madeEndpoint(inSandbox)}, links: []netlink.Link{bridgeLink()},
+			endpoints: []endpointRecord{madeEndpoint(inSandbox)}, links: []*hostLink{bridgeLink()},
 			want: []string{"!endpoint " + string(epID) + ": host end " + hostEnd + " is gone"},
 		},
 		{
 			name:     "half made",
 			networks: []Network{madeNetwork(phase(Making))}, endpoints: []endpointRecord{halfMade},
-			links: []netlink.Link{bridgeLink(), hostEndLink()},
+			links: []*hostLink{bridgeLink(), hostEndLink()},
 			want:  []string{"remove endpoint: endpoint " + string(epID), "remove network: network " + string(netID)},
 		},
 		{
@@ -135,7 +164,7 @@ func TestPlan(t *testing.T) {
 		},
 		{
 			name: "records lost",
-			links: []netlink.Link{
+			links: []*hostLink{
 				bridgeLink(), hostEndLink(),
 				bridgeLink(name("other"), alias("weave:ff:network:1")), bridgeLink(name("br0"), alias("")),
 			},
@@ -143,41 +172,41 @@ func TestPlan(t *testing.T) {
 		},
 		{
 			name: "record of an endpoint in use lost", networks: []Network{madeNetwork()},
-			links: []netlink.Link{bridgeLink(), hostEndLink(inUse)},
+			links: []*hostLink{bridgeLink(), hostEndLink(inUse)},
 			want:  []string{"!link " + hostEnd + ": a container uses it"},
 		},
 		{
 			name: "record of a network lost, its bridge has a port that stays",
-			links: []netlink.Link{
+			links: []*hostLink{
 				bridgeLink(), hostEndLink(name("wve-other"), alias("weave:ff:endpoint:1")),
 			},
 			want: []string{"!link " + bridge + ": a container uses it"},
 		},
 		{
 			name: "named bridge half made", networks: []Network{madeNetwork(named)},
-			links: []netlink.Link{bridgeLink(down)},
-			want:  []string{"ensure bridge: bridge br-lan"},
+			links: []*hostLink{bridgeLink(down)},
+			want:  []string{"ensure bridge: bridge br-lan: renamed to " + bridge + ", down"},
 		},
 		{
 			name: "named bridge made by somebody else", networks: []Network{madeNetwork(named)},
-			links: []netlink.Link{bridgeLink(name("br-lan"), alias(""), down)},
+			links: []*hostLink{bridgeLink(name("br-lan"), alias(""), down)},
 			want:  []string{"give up bridge: bridge br-lan"},
 		},
 		{
 			name: "foreign bridge", networks: []Network{madeNetwork(foreign)},
-			links: []netlink.Link{bridgeLink(name("br-lan"), alias(""), down)},
+			links: []*hostLink{bridgeLink(name("br-lan"), alias(""), down)},
 		},
 		{
 			name:     "foreign bridge gone",
 			networks: []Network{madeNetwork(foreign)}, endpoints: []endpointRecord{madeEndpoint()},
-			links: []netlink.Link{hostEndLink(noMaster)},
+			links: []*hostLink{hostEndLink(noMaster)},
 			want:  []string{"!network " + string(netID) + ": not found: bridge br-lan"},
 		},
 		{
 			name:     "foreign bridge replaced by a link that is no bridge, but can have ports",
 			networks: []Network{madeNetwork(foreign)}, endpoints: []endpointRecord{madeEndpoint()},
-			links: []netlink.Link{
-				&netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "br-lan", Index: 7, Flags: net.FlagUp}},
+			links: []*hostLink{
+				{Link: &netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "br-lan", Index: 7, Flags: net.FlagUp}}},
 				hostEndLink(noMaster),
 			},
 			want: []string{"!network " + string(netID) + ": not found: bridge br-lan"},
@@ -185,7 +214,8 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := world{
-				stateID: testState, networks: tt.networks, endpoints: tt.endpoints, links: map[string]netlink.Link{},
+				stateID: testState, networks: tt.networks, endpoints: tt.endpoints, links: map[string]*hostLink{},
+				made:  func(string) int { return tt.made },
 				alive: func(sandbox string) bool { return strings.HasSuffix(sandbox, "alive") },
 			}
 			for _, link := range tt.links {
@@ -194,7 +224,11 @@ func TestPlan(t *testing.T) {
 			p := w.plan()
 			var got []string
 			for _, s := range p.steps {
-				got = append(got, fmt.Sprintf("%s: %s", s.action, s.subject()))
+				text := fmt.Sprintf("%s: %s", s.action, s.subject())
+				if len(s.flaws) > 0 {
+					text += ": " + texts(s.flaws)
+				}
+				got = append(got, text)
 			}
 			for i, x := range p.problems {
 				text := "!" + x.String()

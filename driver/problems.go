@@ -143,8 +143,8 @@ func (d *Driver) pending(s step) []problem {
 			"somebody else has made it again: from now on it is used, and never changed or deleted")}}
 	}
 	var out []problem
-	var soon []fault
-	for _, f := range s.faults {
+	var soon []flaw
+	for _, f := range s.flaws {
 		if reason := d.contests.reason(s.subject(), f); reason != "" {
 			out = append(out, problem{s.subject(), errors.New(reason)})
 		} else {

@@ -38,13 +38,18 @@ func TestProblemsAreOfNow(t *testing.T) {
 	id, _ := r.createEndpoint(netID, 1)
 	r.attach(id, nstest.New(t), "eth0")
 	checkProblems(t, r)
+	r.pause()
 
 	hostEnd := mustLink(t, hostEndName(id))
 	if err := netlink.LinkSetNoMaster(hostEnd); err != nil {
 		t.Fatal(err)
 	}
-	checkProblems(t, r, "host end "+hostEndName(id))
+	checkProblems(t, r, "host end "+hostEndName(id)+": port of no bridge: it is being put right")
 	if err := netlink.LinkSetMaster(hostEnd, mustLink(t, bridgeName(netID))); err != nil {
+		t.Fatal(err)
+	}
+	checkProblems(t, r, "host end "+hostEndName(id)+": group_fwd_mask 0, not 65533: it is being put right")
+	if _, err := r.Repair(t.Context(), netID); err != nil {
 		t.Fatal(err)
 	}
 	checkProblems(t, r)
@@ -126,6 +131,7 @@ func TestRepair(t *testing.T) {
 	r.createNetwork(newNetwork(netID))
 	r.createNetwork(newNetwork(other))
 	id, _ := r.createEndpoint(netID, 1)
+	r.pause()
 	for _, name := range []string{bridgeName(netID), bridgeName(other)} {
 		if err := netlink.LinkDel(mustLink(t, name)); err != nil {
 			t.Fatal(err)

@@ -25,8 +25,8 @@ type wanted struct {
 // property is one of the things that make a link what weave makes it. A link is made by putting its properties right,
 // and kept so while weave runs; the plan and `weave status` tell by the same rows what is wrong.
 type property struct {
-	name  string                                         // for people
-	wrong func(have *hostLink, want wanted) string       // what is not as it should be, such as "mtu 1400, not 1500"
+	name  string                                           // for people
+	wrong func(have *hostLink, want wanted) string         // what is not as it should be, such as "mtu 1400, not 1500"
 	set   func(l links, have *hostLink, want wanted) error // puts it right, in the kernel and in have
 }
 
@@ -39,13 +39,16 @@ var (
 		portProperties, linkProperties(wrongMTU))
 )
 
+// addressesProperty is the property that a link has no addresses.
+const addressesProperty = "addresses"
+
 // linkProperties are those that bridges and host ends have in common. A link is set up last.
 func linkProperties(wrongMTU func(*hostLink, wanted) string) []property {
 	return []property{
 		{"alias", wrongAlias, setAlias},
 		{"mtu", wrongMTU, setMTU},
 		{"link-local addresses", wrongGenMode, setGenMode},
-		{"addresses", wrongAddresses, removeAddresses},
+		{addressesProperty, wrongAddresses, removeAddresses},
 		{"up", wrongUp, setUp},
 	}
 }
@@ -57,27 +60,27 @@ func (w wanted) properties() []property {
 	return hostEndProperties
 }
 
-// fault is one property of a link that is not as weave makes it.
-type fault struct {
+// flaw is one property of a link that is not as weave makes it.
+type flaw struct {
 	property string
 	text     string // what is wrong
 }
 
-// faults returns what is wrong with a link.
-func (w wanted) faults(have *hostLink) []fault {
-	var out []fault
+// flaws returns what is wrong with a link.
+func (w wanted) flaws(have *hostLink) []flaw {
+	var out []flaw
 	for _, p := range w.properties() {
 		if text := p.wrong(have, w); text != "" {
-			out = append(out, fault{p.name, text})
+			out = append(out, flaw{p.name, text})
 		}
 	}
 	return out
 }
 
 // texts joins what is wrong to one text.
-func texts(faults []fault) string {
-	out := make([]string, len(faults))
-	for i, f := range faults {
+func texts(flaws []flaw) string {
+	out := make([]string, len(flaws))
+	for i, f := range flaws {
 		out[i] = f.text
 	}
 	return strings.Join(out, ", ")

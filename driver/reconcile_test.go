@@ -63,7 +63,9 @@ func TestReconcileRepairs(t *testing.T) {
 		}
 	}
 	report := r.start()
-	want := []string{"bridge " + bridgeName(netID), "host end " + hostEndName(moved)}
+	want := []string{
+		"bridge " + bridgeName(netID) + ": down", "host end " + hostEndName(moved) + ": port of no bridge, down",
+	}
 	if !slices.Equal(report.Repaired, want) {
 		t.Errorf("repaired %v, want %v", report.Repaired, want)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type rig struct {
 	nsproc    string
 	state     string
 	endpoints string
+	pause     func() // ends what runs in the background, so that nothing is put right; requests go on
 	stop      func()
 }
 
@@ -61,11 +63,14 @@ func (r *rig) start() Report {
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
 	r.Driver = d
-	r.stop = func() {
+	r.pause = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			r.t.Error(err)
 		}
+	})
+	r.stop = func() {
+		r.pause()
 		done()
 		r.stop = func() {}
 	}

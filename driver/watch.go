@@ -119,13 +119,16 @@ func (e events) handle(m syscall.NetlinkMessage) {
 		e.link(m)
 	case unix.RTM_NEWADDR: // one that goes is nothing to put right
 		if len(m.Data) >= unix.SizeofIfAddrmsg {
-			e.note(indexAt(m.Data[4:]), e.d.processName(m.Header.Pid))
+			if link, ok := e.links[indexAt(m.Data[4:])]; ok {
+				e.d.changed.noteAddress(link, e.d.processName(m.Header.Pid))
+			}
 		}
 	case unix.RTM_NEWNETCONF:
-		const header = 4 // struct netconfmsg, padded
+		const header = 4        // struct netconfmsg of linux/netconf.h, padded
+		const netconfaIndex = 1 // NETCONFA_IFINDEX; below 0 for what is about no single link
 		_ = eachAttr(m.Data[min(header, len(m.Data)):], func(typ uint16, value []byte) error {
-			if typ == unix.NETCONFA_IFINDEX && len(value) == 4 {
-				e.note(indexAt(value), "")
+			if typ == netconfaIndex && len(value) == 4 {
+				e.note(indexAt(value))
 			}
 			return nil
 		})
@@ -139,7 +142,7 @@ func (e events) link(m syscall.NetlinkMessage) {
 		return
 	}
 	index, flags := indexAt(m.Data[4:]), binary.NativeEndian.Uint32(m.Data[8:])
-	e.note(index, "") // under the name that it had
+	e.note(index) // under the name that it had
 	if m.Data[0] != unix.AF_UNSPEC {
 		return
 	}
@@ -163,13 +166,13 @@ func (e events) link(m syscall.NetlinkMessage) {
 		return
 	}
 	e.links[index] = link
-	e.note(index, "")
+	e.note(index)
 }
 
 // note notes that a link may have been changed.
-func (e events) note(index int, by string) {
+func (e events) note(index int) {
 	if link, ok := e.links[index]; ok {
-		e.d.changed.note(link, by)
+		e.d.changed.note(link)
 	}
 }
 
