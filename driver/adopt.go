@@ -77,6 +77,9 @@ func firewallAsMade(endpoints []AdoptedEndpoint) Firewall {
 // network for Reconcile to complete, and nothing that it would remove. When it fails the network is not tracked, so
 // that it can be tried again; its links stay.
 func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network, err error) {
+	if err := d.adoptMTU(&spec); err != nil {
+		return Network{}, err
+	}
 	nw, err := d.newNetwork(spec, networkAlias(d.stateID, spec.ID).sameSubject)
 	if err != nil {
 		return Network{}, err
@@ -101,6 +104,22 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 	d.tracked.setNetwork(nw)
 	d.left.dropNetwork(nw.ID)
 	return nw, nil
+}
+
+// adoptMTU leaves a network whose MTU nobody has chosen the one that its bridge has: the default may have been another
+// one when it was made, and its container ends have that.
+func (d *Driver) adoptMTU(spec *NetworkSpec) error {
+	if spec.MTU != 0 {
+		return nil
+	}
+	link, err := findLink(cmp.Or(spec.Bridge, bridgeName(spec.ID)))
+	if err != nil || link == nil {
+		return err
+	}
+	if a, ok := parseAlias(link.Attrs().Alias); ok && a.sameSubject(networkAlias(d.stateID, spec.ID)) {
+		spec.MTU = link.Attrs().MTU
+	}
+	return nil
 }
 
 // adoptEndpoint tracks an endpoint whose host end is there; without one it does nothing.

@@ -165,7 +165,7 @@ func TestFailedAdoptionKeepsTraffic(t *testing.T) {
 				t.Fatalf("%s failed: %s was %+v and is %+v", f.name, now.Attrs().Name, before.Attrs(), now.Attrs())
 			}
 		}
-		checkProblems(t, r)
+		eventually(t, "the host end gets the network's MTU", func() bool { return len(r.Problems(t.Context())) == 0 })
 		r.stop()
 	}
 }

@@ -76,7 +76,7 @@ func (l links) ensureBridge(ctx context.Context, b bridge) (*hostLink, error) {
 		if link, err = l.addBridge(b); err != nil {
 			return nil, fmt.Errorf("make bridge %s: %w", b.name, err)
 		}
-	case len(b.faults(link)) > 0: // if so, all that bears on it is worth a look
+	case len(b.flaws(link)) > 0: // if so, all that bears on it is worth a look
 		all, err := listHostLinks(ctx)
 		if err != nil {
 			return nil, err

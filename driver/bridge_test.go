@@ -17,7 +17,7 @@ func TestForeignBridgeIsUsedAndKept(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	r := newIdleRig(t)
+	r := newRig(t)
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: linkNamed("br0")}); err != nil {
 		t.Fatal(err)
 	}
@@ -51,8 +51,9 @@ func TestForeignBridgeIsUsedAndKept(t *testing.T) {
 		t.Errorf("a named bridge that weave made is still there (%v)", err)
 	}
 
-	// Somebody puts another bridge in the place of one of weave's.
+	// Somebody puts another bridge in the place of one of weave's, and weave has not looked yet.
 	r.createNetwork(onBridge(netID, "br1"))
+	r.pause()
 	if err := netlink.LinkDel(mustLink(t, "br1")); err != nil {
 		t.Fatal(err)
 	}

@@ -9,9 +9,14 @@ type linkID struct{ name, alias string }
 
 // changedLinks are links that may have been changed.
 type changedLinks struct {
-	links map[linkID]string // by whom; empty: the kernel does not tell
-	full  map[linkID]bool   // those of which the look at one link does not tell all: addresses, ports of others
+	links map[linkID]bool
 	all   bool              // any link may have been changed
+	full  map[string]bool   // by name, those of which a look at the link does not tell all: addresses, ports of others
+	by    map[string]string // who gave a link an address, where that is known
+}
+
+func noChangedLinks() changedLinks {
+	return changedLinks{links: map[linkID]bool{}, full: map[string]bool{}, by: map[string]string{}}
 }
 
 // changes collects changed links until somebody looks at them. Several goroutines may use it.
@@ -21,31 +26,26 @@ type changes struct {
 	ready chan struct{} // holds a token while there is something to take
 }
 
-func newChanges() *changes { return &changes{ready: make(chan struct{}, 1)} }
+func newChanges() *changes { return &changes{noted: noChangedLinks(), ready: make(chan struct{}, 1)} }
 
 // note adds a link.
-func (c *changes) note(link linkID, by string) {
+func (c *changes) note(link linkID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.noted.links == nil {
-		c.noted.links = map[linkID]string{}
-	}
-	if by != "" || c.noted.links[link] == "" {
-		c.noted.links[link] = by
-	}
+	c.noted.links[link] = true
 	c.signal()
 }
 
-// noteFull adds a link that takes more than a look at the link alone: it may have got an address, or a port that is not
-// weave's.
+// noteFull adds a link that takes more than a look at the link alone: it may have got an address, from whom if that is
+// known, or a port that is not weave's.
 func (c *changes) noteFull(link linkID, by string) {
-	c.note(link, by)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.noted.full == nil {
-		c.noted.full = map[linkID]bool{}
+	c.noted.links[link] = true
+	c.noted.full[link.name] = true
+	if by != "" {
+		c.noted.by[link.name] = by
 	}
-	c.noted.full[link] = true
 	c.signal()
 }
 
@@ -69,6 +69,6 @@ func (c *changes) take() changedLinks {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	noted := c.noted
-	c.noted = changedLinks{}
+	c.noted = noChangedLinks()
 	return noted
 }

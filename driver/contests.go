@@ -36,19 +36,20 @@ type contest struct {
 	err   error     // why it could not be put right the last time
 }
 
-// attempted records that the faults of a link were put right or, with an error, that it failed.
+// attempted records that the flaws of a link were put right or, with an error, that it failed. By says who gave the
+// link its addresses, if that is known.
 func (c *contests) attempted(s step, by string, err error, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	maps.DeleteFunc(c.list, func(_ propertyOf, x contest) bool { return now.Sub(x.last) > peaceTime })
-	for _, f := range s.faults {
+	for _, f := range s.flaws {
 		if s.leavesOut(f.property) {
 			continue
 		}
 		key := propertyOf{s.subject(), f.property}
 		x := c.list[key]
 		x.times, x.last, x.err = x.times+1, now, err
-		if by != "" {
+		if by != "" && f.property == addressesProperty {
 			x.by = by
 		}
 		x.until = now.Add(x.pause())
@@ -74,7 +75,7 @@ func (c *contests) hold(steps []step, now time.Time) (out []step, next time.Time
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range steps {
-		for _, f := range s.faults {
+		for _, f := range s.flaws {
 			until := c.list[propertyOf{s.subject(), f.property}].until
 			if !until.After(now) {
 				continue
@@ -84,15 +85,15 @@ func (c *contests) hold(steps []step, now time.Time) (out []step, next time.Time
 				next = until
 			}
 		}
-		if len(s.faults) == 0 || len(s.held) < len(s.faults) {
+		if len(s.flaws) == 0 || len(s.held) < len(s.flaws) {
 			out = append(out, s)
 		}
 	}
 	return out, next
 }
 
-// reason tells why a fault is still there; empty: it is about to be put right.
-func (c *contests) reason(subject string, f fault) string {
+// reason tells why a flaw is still there; empty: it is about to be put right.
+func (c *contests) reason(subject string, f flaw) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch x := c.list[propertyOf{subject, f.property}]; {

@@ -200,6 +200,8 @@ func TestRecordStaysIfUndoFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "delete link") {
 			t.Errorf("%s: error %v, want one that names the failed removal as well", last, err)
 		}
+		subject := map[string]string{"set alias": "endpoint ", "write network made": "network "}[last]
+		checkProblems(t, r, subject)
 		r.stop()
 		if report := r.start(); len(report.Removed) != 1 || len(report.Problems) != 0 {
 			t.Errorf("%s: report %+v, want one removal", last, report)

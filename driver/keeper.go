@@ -40,7 +40,7 @@ func (k *keeper) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-			k.lookAtAll(ctx)
+			k.lookAtAll(ctx, nil)
 		case <-due:
 			k.lookAgain(ctx)
 		case <-k.d.changed.ready:
@@ -73,15 +73,18 @@ func (k *keeper) lookAgain(ctx context.Context) {
 }
 
 // lookAtAll repairs all networks that are not in order. One listing of the host's links finds out which these are.
-func (k *keeper) lookAtAll(ctx context.Context) {
+func (k *keeper) lookAtAll(ctx context.Context, by map[string]string) {
 	w, err := k.d.look(ctx, nil, nil)
 	if err != nil {
-		k.d.log.WithError(err).Warn("the host's links could not be looked at: trying again in a minute")
+		k.d.log.WithError(err).Warn("the host's links could not be looked at: trying again")
+		if wait.For(ctx, firstPause) {
+			k.d.changed.noteAll()
+		}
 		return
 	}
 	for _, nw := range k.d.tracked.Networks() {
 		if nw.Phase == Made && !w.inOrder(nw, k.d.tracked.endpointsOf(nw.ID)) {
-			k.repair(ctx, nw.ID, nil)
+			k.repair(ctx, nw.ID, by)
 		}
 	}
 }
@@ -90,40 +93,30 @@ func (k *keeper) lookAtAll(ctx context.Context) {
 // only, so on a host with a thousand endpoints, too, an event costs little.
 func (k *keeper) lookAt(ctx context.Context, changed changedLinks) {
 	if changed.all {
-		k.lookAtAll(ctx)
+		k.lookAtAll(ctx, changed.by)
 		return
 	}
-	type concern struct {
-		endpoints []Endpoint
-		by        map[string]string
-		full      bool // a look at these links alone is not enough
-	}
-	concerns := map[NetworkID]*concern{}
-	for link, by := range changed.links {
+	concerned := map[NetworkID][]Endpoint{}
+	full := map[NetworkID]bool{} // a look at these links alone is not enough
+	for link := range changed.links {
 		id, ep, ok := k.d.tracked.ofLink(link, k.d.stateID)
 		if !ok {
 			continue
 		}
-		c := concerns[id]
-		if c == nil {
-			c = &concern{by: map[string]string{}}
-			concerns[id] = c
-		}
+		endpoints := concerned[id]
 		if ep.ID != "" {
-			c.endpoints = append(c.endpoints, ep)
+			endpoints = append(endpoints, ep)
 		}
-		if by != "" {
-			c.by[link.name] = by
-		}
-		c.full = c.full || changed.full[link]
+		concerned[id] = endpoints
+		full[id] = full[id] || changed.full[link.name]
 	}
-	for id, c := range concerns {
+	for id, endpoints := range concerned {
 		nw, ok := k.d.tracked.network(id)
 		switch {
 		case ok && nw.Phase == Making: // it will be tracked as made, or not at all
 			k.later[id] = time.Now().Add(settleTime)
-		case ok && nw.Phase == Made && (c.full || len(c.by) > 0 || !k.d.seemInOrder(nw, c.endpoints)):
-			k.repair(ctx, id, c.by)
+		case ok && nw.Phase == Made && (full[id] || !k.d.seemInOrder(nw, endpoints)):
+			k.repair(ctx, id, changed.by)
 		}
 	}
 }

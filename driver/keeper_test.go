@@ -144,30 +144,3 @@ func TestFilterTagged(t *testing.T) {
 		t.Errorf("rules %q, want none", rules)
 	}
 }
-
-// TestFight: weave does not fight for ever with a program that changes the same again and again.
-func TestFight(t *testing.T) {
-	now := time.Now()
-	c := contests{list: map[propertyOf]contest{}}
-	s := step{action: ensureBridge, network: madeNetwork(), faults: []fault{{"up", "down"}}}
-	for i, want := range []time.Duration{0, 0, 0, time.Second, 2 * time.Second, 4 * time.Second} {
-		c.attempted(s, "", nil, now)
-		steps, next := c.hold([]step{s}, now)
-		if held := len(steps) == 0; held != (want > 0) || want > 0 && next.Sub(now) != want {
-			t.Errorf("after %d times: held %v until %v, want %v", i+1, held, next.Sub(now), want)
-		}
-		now = now.Add(want)
-	}
-	if found := c.problems(now); len(found) != 1 || !strings.Contains(found[0].String(), "again and again") {
-		t.Errorf("problems %v", found)
-	}
-	for range 20 {
-		c.attempted(s, "", nil, now)
-	}
-	if _, next := c.hold([]step{s}, now); next.Sub(now) != longestPause {
-		t.Errorf("after many times it is left for %v", next.Sub(now))
-	}
-	if found := c.problems(now.Add(peaceTime)); len(found) != 0 {
-		t.Errorf("long after it: %v", found)
-	}
-}

@@ -38,7 +38,7 @@ type step struct {
 	network  Network   // of all but removeEndpoint and removeLink
 	endpoint Endpoint  // of removeEndpoint and ensureHostEnd
 	link     *hostLink // of removeLink and ensureHostEnd, and of ensureBridge if the bridge is there
-	faults   []fault   // of ensureBridge and ensureHostEnd: what is wrong
+	flaws    []flaw    // of ensureBridge and ensureHostEnd: what is wrong
 	held     []string  // properties that are to be left as they are: see contests
 }
 
@@ -66,7 +66,8 @@ func (s step) wrong() error {
 	if s.action == giveUpBridge {
 		return errors.New("somebody else has made it again")
 	}
-	return errors.New(texts(s.faults))
+	isLeftOut := func(f flaw) bool { return s.leavesOut(f.property) }
+	return errors.New(texts(slices.DeleteFunc(slices.Clone(s.flaws), isLeftOut)))
 }
 
 // problem is something that is wrong, and what a user can do about it.
@@ -155,21 +156,23 @@ func (w world) find(want wanted) *hostLink {
 // claimed returns the names of the links that records name, also those that somebody has given them since. A bridge
 // that the user has named is made under weave's own name for it; until it is renamed, that name is claimed, too.
 func (w world) claimed() map[string]bool {
-	names := map[string]bool{}
-	claim := func(want wanted) {
-		names[want.name] = true
-		if link := w.find(want); link != nil {
-			names[link.Attrs().Name] = true
+	renamed := map[string]string{} // by alias
+	for name, link := range w.links {
+		if a := link.Attrs().Alias; a != "" && !isOwnName(name) {
+			renamed[a] = name
 		}
 	}
+	names := map[string]bool{}
 	for _, nw := range w.networks {
-		claim(wantedBridge(w.stateID, nw))
+		names[nw.Bridge] = true
+		names[renamed[networkAlias(w.stateID, nw.ID).String()]] = true
 		if w.links[nw.Bridge] == nil {
 			names[bridgeName(nw.ID)] = true
 		}
 	}
 	for _, r := range w.endpoints {
-		claim(wantedHostEnd(w.stateID, Network{}, r.Endpoint))
+		names[r.HostEnd] = true
+		names[renamed[endpointAlias(w.stateID, r.ID).String()]] = true
 	}
 	return names
 }
@@ -282,14 +285,14 @@ func (w world) planBridge(p *plan, nw Network, bridge *hostLink) {
 	case nw.Foreign:
 		p.problems = append(p.problems, problem{"network " + string(nw.ID), errForeignBridgeGone(nw.Bridge)})
 	case bridge == nil:
-		p.steps = append(p.steps, step{action: ensureBridge, network: nw, faults: []fault{missing}})
+		p.steps = append(p.steps, step{action: ensureBridge, network: nw, flaws: []flaw{missing}})
 	default:
 		w.planLink(p, wantedBridge(w.stateID, nw), step{action: ensureBridge, network: nw, link: bridge})
 	}
 }
 
-// missing is the fault of a bridge that is not there.
-var missing = fault{"existence", "missing"}
+// missing is the flaw of a bridge that is not there.
+var missing = flaw{"existence", "missing"}
 
 // planHostEnd plans for an endpoint's host end. One that is missing can't be made again, since the container end is
 // gone with it.
@@ -316,7 +319,7 @@ func (w world) planLink(p *plan, want wanted, s step) {
 		p.problems = append(p.problems, problem{s.subject(), err})
 		return
 	}
-	if s.faults = want.faults(s.link); len(s.faults) > 0 {
+	if s.flaws = want.flaws(s.link); len(s.flaws) > 0 {
 		p.steps = append(p.steps, s)
 	}
 }

@@ -78,36 +78,49 @@ func (d *Driver) findProblems(ctx context.Context) ([]problem, error) {
 	}
 	p.problems = append(p.problems, d.contested(p)...)
 	p.problems = append(p.problems, d.programProblems(p.networks)...)
-	for _, nw := range w.networks {
-		incomplete, err := d.isLeftIncomplete(ctx, nw)
-		if err != nil {
-			return nil, err
-		}
-		if incomplete {
-			p.problems = append(p.problems, problem{"network " + string(nw.ID), errIncomplete})
-		}
-	}
-	return p.problems, nil
+	incomplete, err := d.leftIncomplete(ctx, w)
+	return append(p.problems, incomplete...), err
 }
 
 var errIncomplete = errors.New("it was made or removed only in part: the rest will be removed at weave's next start")
 
-// isLeftIncomplete reports whether a request on the network, which has this record, has failed and left it so. The
-// record is read again under the network's lock; while somebody holds that, a request is at work and nothing is left.
-func (d *Driver) isLeftIncomplete(ctx context.Context, nw Network) (bool, error) {
-	if nw.Phase == Made {
-		return false, nil
+// leftIncomplete returns a problem for each network and each endpoint that a request has left so when it failed.
+func (d *Driver) leftIncomplete(ctx context.Context, w world) (out []problem, err error) {
+	check := func(subject string, s store.Store, id NetworkID, key string) {
+		left, checkErr := d.isLeftIncomplete(ctx, s, id, key)
+		if left {
+			out = append(out, problem{subject, errIncomplete})
+		}
+		err = errors.Join(err, checkErr)
 	}
-	unlock, ok := d.locks.tryLock(nw.ID)
+	for _, nw := range w.networks {
+		if nw.Phase != Made {
+			check("network "+string(nw.ID), d.store, nw.ID, nw.key())
+		}
+	}
+	for _, r := range w.endpoints {
+		if r.Phase == Making {
+			check("endpoint "+string(r.ID), d.endpointStore, r.Network, r.key())
+		}
+	}
+	return out, err
+}
+
+// isLeftIncomplete reports whether a request on the network has failed and left a record incomplete. The record is read
+// again under the network's lock; while somebody holds that, a request is at work and nothing is left.
+func (d *Driver) isLeftIncomplete(ctx context.Context, s store.Store, id NetworkID, key string) (bool, error) {
+	unlock, ok := d.locks.tryLock(id)
 	if !ok {
 		return false, nil
 	}
 	defer unlock()
-	records, err := store.Load[Network](ctx, d.store, nw.key())
+	records, err := store.Load[struct {
+		Phase Phase `json:"phase"`
+	}](ctx, s, key)
 	if err != nil {
-		return false, fmt.Errorf("load network %s: %w", nw.ID, err)
+		return false, fmt.Errorf("load record %s: %w", key, err)
 	}
-	now, ok := records[nw.key()]
+	now, ok := records[key]
 	return ok && now.Phase != Made, nil
 }
 
@@ -150,8 +163,8 @@ func (d *Driver) pending(s step) []problem {
 			"somebody else has made it again: from now on it is used, and never changed or deleted")}}
 	}
 	var out []problem
-	var soon []fault
-	for _, f := range s.faults {
+	var soon []flaw
+	for _, f := range s.flaws {
 		if reason := d.contests.reason(s.subject(), f); reason != "" {
 			out = append(out, problem{s.subject(), errors.New(reason)})
 		} else {

@@ -44,13 +44,16 @@ var (
 		portProperties, linkProperties(wrongMTU))
 )
 
+// addressesProperty is the property that a link has no addresses.
+const addressesProperty = "addresses"
+
 // linkProperties are those that bridges and host ends have in common. A link is set up last.
 func linkProperties(wrongMTU func(*hostLink, wanted) string) []property {
 	return []property{
 		{"alias", wrongAlias, setAlias},
 		{"mtu", wrongMTU, setMTU},
 		{"link-local addresses", wrongGenMode, setGenMode},
-		{"addresses", wrongAddresses, removeAddresses},
+		{addressesProperty, wrongAddresses, removeAddresses},
 		{"up", wrongUp, setUp},
 	}
 }
@@ -62,27 +65,27 @@ func (w wanted) properties() []property {
 	return hostEndProperties
 }
 
-// fault is one property of a link that is not as weave makes it.
-type fault struct {
+// flaw is one property of a link that is not as weave makes it.
+type flaw struct {
 	property string
 	text     string // what is wrong
 }
 
-// faults returns what is wrong with a link.
-func (w wanted) faults(have *hostLink) []fault {
-	var out []fault
+// flaws returns what is wrong with a link.
+func (w wanted) flaws(have *hostLink) []flaw {
+	var out []flaw
 	for _, p := range w.properties() {
 		if text := p.wrong(have, w); text != "" {
-			out = append(out, fault{p.name, text})
+			out = append(out, flaw{p.name, text})
 		}
 	}
 	return out
 }
 
 // texts joins what is wrong to one text.
-func texts(faults []fault) string {
-	out := make([]string, len(faults))
-	for i, f := range faults {
+func texts(flaws []flaw) string {
+	out := make([]string, len(flaws))
+	for i, f := range flaws {
 		out[i] = f.text
 	}
 	return strings.Join(out, ", ")

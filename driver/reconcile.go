@@ -48,6 +48,11 @@ func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 		p.problems = append(p.problems, problem{"firewall", err})
 	}
 	report := reportOf(p, outcomes)
+	for _, o := range outcomes {
+		if o.err == nil {
+			d.log.Warnf("reconcile: %s", o.done())
+		}
+	}
 	for _, x := range report.Problems {
 		d.log.Errorf("reconcile: %s", x)
 	}
@@ -134,9 +139,6 @@ func (d *Driver) apply(ctx context.Context, p plan) []outcome {
 			continue
 		}
 		err := d.do(ctx, s)
-		if err == nil {
-			d.log.Warnf("reconcile: %s", s.done())
-		}
 		noBridge[s.network.ID] = noBridge[s.network.ID] || err != nil && s.action == ensureBridge && s.link == nil
 		out = append(out, outcome{s, err})
 	}
@@ -158,7 +160,7 @@ func reportOf(p plan, outcomes []outcome) Report {
 		case o.action == keepNetwork:
 			r.Repaired = append(r.Repaired, o.subject())
 		case o.action == ensureBridge || o.action == ensureHostEnd:
-			r.Repaired = append(r.Repaired, o.subject()+": "+texts(o.faults))
+			r.Repaired = append(r.Repaired, problem{o.subject(), o.wrong()}.String())
 		}
 	}
 	return r
@@ -172,7 +174,7 @@ func (s step) done() string {
 	case giveUpBridge:
 		return s.subject() + " was made by somebody else: it is used, and never changed or deleted"
 	default:
-		return "repaired " + s.subject() + ": " + texts(s.faults)
+		return "repaired " + problem{s.subject(), s.wrong()}.String()
 	}
 }
 

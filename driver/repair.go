@@ -5,6 +5,8 @@ package driver
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -36,14 +38,13 @@ func (d *Driver) repair(ctx context.Context, id NetworkID, by map[string]string)
 	var p plan
 	w.planNetwork(&p, nw, d.tracked.endpointsOf(id))
 	d.noteLinks(w, p)
-	d.tellDrift(nw, p)
 	p.steps, next = d.contests.hold(p.steps, time.Now())
 	outcomes, err := d.applyTo(ctx, nw, p)
+	d.tell(nw, p, outcomes, by)
 	if err != nil {
 		return Report{}, next, err
 	}
 	for _, o := range outcomes {
-		d.settle(o, by)
 		if retry := time.Now().Add(firstPause); o.err != nil && (next.IsZero() || retry.Before(next)) {
 			next = retry
 		}
@@ -70,31 +71,56 @@ func (d *Driver) applyTo(ctx context.Context, nw Network, p plan) ([]outcome, er
 	return outcomes, d.setForwarding(ctx)
 }
 
-// tellDrift tells, in the log and on the feed, what is wrong with a network and was not told the last time.
-func (d *Driver) tellDrift(nw Network, p plan) {
-	found := p.problems
-	for _, s := range p.steps {
-		found = append(found, problem{s.subject(), s.wrong()})
+// tell tells in the log, on the feed and in the history what was wrong with a network, and how the steps have ended.
+// What stays wrong is told once.
+func (d *Driver) tell(nw Network, p plan, outcomes []outcome, by map[string]string) {
+	wrong := p.problems
+	repaired := map[string][]outcome{} // by what was wrong
+	for _, o := range outcomes {
+		who := o.changedBy(by)
+		d.contests.attempted(o.step, who, o.err, time.Now())
+		if o.err != nil {
+			wrong = append(wrong, problem{o.subject(), fmt.Errorf("%w: %w", o.wrong(), o.err)})
+			continue
+		}
+		what := o.wrong().Error()
+		repaired[what] = append(repaired[what], o)
 	}
-	for _, x := range d.history.news(nw.ID, found) {
-		d.log.WithField("network", nw.ID).Warnf("not as it should be: %s", x)
+	log := d.log.WithField("network", nw.ID)
+	for _, x := range d.history.news(nw.ID, wrong) {
+		log.Errorf("not as it should be: %s", x)
 		d.tracked.publish(Change{Kind: Drifted, Network: nw, What: x})
+	}
+	for _, what := range slices.Sorted(maps.Keys(repaired)) {
+		for _, r := range repairsOf(nw, what, repaired[what], by) {
+			log.WithField("by", r.By).Warnf("repaired %s: %s", r.Subject, what)
+			d.history.add(r)
+			d.tracked.publish(Change{Kind: Drifted, Network: nw, What: r.Subject + ": " + what})
+			d.tracked.publish(Change{Kind: Repaired, Network: nw, What: r.Subject + ": " + what})
+		}
 	}
 }
 
-// settle records how a step has ended, and tells on the feed what was put right.
-func (d *Driver) settle(o outcome, by map[string]string) {
-	who := ""
-	if o.link != nil {
-		who = by[o.link.Attrs().Name]
+// repairsOf returns what is told of repairs of a network that the same was wrong with. Of many host ends, such as those
+// of a bridge that was deleted, it is told at once.
+func repairsOf(nw Network, what string, outcomes []outcome, by map[string]string) (out []Repair) {
+	r := Repair{Time: time.Now(), Network: nw.ID, What: what}
+	if len(outcomes) > keptRepairs/10 {
+		r.Subject = fmt.Sprintf("%d links of network %s", len(outcomes), nw.ID)
+		return []Repair{r}
 	}
-	d.contests.attempted(o.step, who, o.err, time.Now())
-	if o.err != nil {
-		d.log.WithError(o.err).Debugf("not put right: %s", o.subject())
-		return
+	for _, o := range outcomes {
+		r.Subject, r.By = o.subject(), o.changedBy(by)
+		out = append(out, r)
 	}
-	d.history.add(Repair{
-		Time: time.Now(), Network: o.network.ID, Subject: o.subject(), What: o.wrong().Error(), By: who,
-	})
-	d.tracked.publish(Change{Kind: Repaired, Network: o.network, What: problem{o.subject(), o.wrong()}.String()})
+	return out
+}
+
+// changedBy returns who gave the step's link addresses that it removes, if that is known.
+func (s step) changedBy(by map[string]string) string {
+	isRemoved := func(f flaw) bool { return f.property == addressesProperty && !s.leavesOut(f.property) }
+	if s.link == nil || !slices.ContainsFunc(s.flaws, isRemoved) {
+		return ""
+	}
+	return by[s.link.Attrs().Name]
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +32,8 @@ type rig struct {
 	nsproc    string
 	state     string
 	endpoints string
-	idle      bool // it does not run in the background: it repairs nothing by itself
+	idle      bool   // it does not run in the background: it repairs nothing by itself
+	pause     func() // ends what runs in the background, so that nothing is put right; requests go on
 	stop      func()
 }
 
@@ -78,11 +80,14 @@ func (r *rig) start() Report {
 		go func() { ended <- d.Run(ctx) }()
 	}
 	r.Driver = d
-	r.stop = func() {
+	r.pause = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			r.t.Error(err)
 		}
+	})
+	r.stop = func() {
+		r.pause()
 		done()
 		r.stop = func() {}
 	}

@@ -126,9 +126,10 @@ func (e events) handle(m syscall.NetlinkMessage) {
 			e.note(indexAt(m.Data[4:]))
 		}
 	case unix.RTM_NEWNETCONF:
-		const header, netconfIndex = 4, 1 // struct netconfmsg, padded; NETCONFA_IFINDEX of linux/netconf.h
+		const header = 4        // struct netconfmsg of linux/netconf.h, padded
+		const netconfaIndex = 1 // NETCONFA_IFINDEX; below 0 for what is about no single link
 		_ = eachAttr(m.Data[min(header, len(m.Data)):], func(typ uint16, value []byte) error {
-			if typ == netconfIndex && len(value) == 4 {
+			if typ == netconfaIndex && len(value) == 4 {
 				e.note(indexAt(value))
 			}
 			return nil
@@ -181,7 +182,7 @@ func (e events) link(m syscall.NetlinkMessage) {
 // note notes that a link may have been changed.
 func (e events) note(index int) {
 	if link, ok := e.links[index]; ok {
-		e.d.changed.note(link, "")
+		e.d.changed.note(link)
 	}
 }
 

@@ -4,6 +4,7 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -33,9 +34,9 @@ func TestForwardPolicyDrop(t *testing.T) {
 			ping(t, h, "one", "fd53::50")
 
 			// The frames really go through the chain: without that, the test would show nothing.
-			h.Exec(t, "iptables", "-w", "-I", "DOCKER-USER", "-i", bridge, "-o", bridge, "-j", "DROP")
+			h.Exec(t, "iptables", "-w", "-I", userChain(), "-i", bridge, "-o", bridge, "-j", "DROP")
 			noPing(t, h, "one", "10.53.0.50")
-			h.Exec(t, "iptables", "-w", "-F", "DOCKER-USER")
+			h.Exec(t, "iptables", "-w", "-D", userChain(), "1")
 
 			// After somebody has flushed the chain, weave's rule comes back.
 			for _, table := range []string{"iptables", "ip6tables"} {
@@ -64,6 +65,17 @@ func TestForwardPolicyDrop(t *testing.T) {
 	}
 }
 
+// userChain is the chain of iptables for rules of the user's. With nftables Docker makes no chain for them.
+func userChain() string {
+	if usesNftables() {
+		return "FORWARD"
+	}
+	return "DOCKER-USER"
+}
+
+// usesNftables reports whether the hosts' Docker writes its rules with nftables, and none with iptables.
+func usesNftables() bool { return os.Getenv("WEAVE_LAB_SUITE") == lab.Docker29nftables }
+
 // firewalledHost starts a host whose Docker uses the given back end of iptables (nft or legacy), and whose bridges
 // send frames through a FORWARD chain with the policy DROP.
 func firewalledHost(t *testing.T, backend string) *lab.Host {
@@ -90,7 +102,7 @@ func TestRulesOfTheUserComeFirst(t *testing.T) {
 	h.Run(t, "--network", "app", "--name", "two")
 	ping(t, h, "one", "two")
 	bridge := awaitEndpoints(t, h, 2)[0].Bridge
-	h.Exec(t, "iptables", "-w", "-I", "DOCKER-USER", "-i", bridge, "-p", "icmp", "-j", "DROP")
+	h.Exec(t, "iptables", "-w", "-I", userChain(), "-i", bridge, "-p", "icmp", "-j", "DROP")
 	noPing(t, h, "one", "two")
 }
 

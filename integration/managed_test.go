@@ -85,6 +85,9 @@ func testRoundTrip(t *testing.T, m managedLab) {
 func testRules(t *testing.T, h *lab.Host) {
 	t.Helper()
 	for _, command := range []string{"iptables-nft", "iptables-legacy"} {
+		if command == "iptables-nft" && usesNftables() {
+			continue // nobody has made the table
+		}
 		want(t, h.Exec(t, command, "-S", "FORWARD"), weaveRule)
 	}
 	h.Exec(t, "test", "-e", "/run/xtables.lock")
