@@ -39,9 +39,9 @@ iptables -I FORWARD 2 -i hand -o hand -j ACCEPT
 func BenchmarkTraffic(b *testing.B) {
 	e := startDockerHost(b, "/") // has iperf3
 	e.addNetworks(b)
-	sandboxes := e.startPair(b, networkName("weave", false))
 	const hostRules = "hostrules"
 	e.CreateNetwork(b, hostRules, "-d", "weave", "--internal", "-o", "works.weave.firewall=host")
+	sandboxes := e.startPair(b, networkName("weave", false))
 	for _, c := range pair {
 		e.Docker(b, "network", "connect", networkName("bridge", false), c)
 		e.Docker(b, "network", "connect", hostRules, c)
