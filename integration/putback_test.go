@@ -193,14 +193,20 @@ func TestNetworkIsRemovedWhileWeaveIsAway(t *testing.T) {
 // Docker, with an error that says so.
 func createdAgain(t *testing.T, h *lab.Host, create []string) {
 	t.Helper()
+	lab.Eventually(t, 30*time.Second, "weave reads Docker's API", func() error {
+		reachable, err := h.WeaveErr("status", "--format", "{{.Docker.Reachable}}")
+		if err == nil && reachable != "true" {
+			err = errors.New("it can't")
+		}
+		return err
+	})
 	name := create[len(create)-1]
 	began := time.Now()
 	tries := 0
 	lab.Eventually(t, 20*time.Second, "network "+name+" is created again", func() error {
 		tries++
-		reachable := status(t, h).Docker.Reachable // weave may not have found Docker again since that was started
 		_, err := h.DockerErr(create...)
-		if err != nil && reachable && tries > 1 {
+		if err != nil {
 			want(t, err.Error(), "weave asks Docker now")
 		}
 		return err

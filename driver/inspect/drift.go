@@ -62,8 +62,8 @@ func hostDrift(found []api.Drift, n driver.Network, e driver.Endpoint, o Observa
 	return found
 }
 
-// droppingQdiscs are the kinds of qdiscs that are made to drop or to hold packets. Others may shape traffic.
-var droppingQdiscs = []string{"blackhole", "netem", "plug"}
+// droppingQdiscs are the kinds of qdiscs that drop or hold all packets. Others may shape traffic.
+var droppingQdiscs = []string{"blackhole", "plug"}
 
 // maxUnexpected is how many unexpected addresses of one endpoint are listed.
 const maxUnexpected = 3

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 
 	"github.com/sirupsen/logrus"
@@ -42,12 +41,17 @@ type Inspector struct {
 	kernel   *netnsid.Querier
 	log      *logrus.Entry
 	nsprocs  *semaphore.Weighted // bounds how many nsprocs run at a time, over all calls of Observe
+	looks    *semaphore.Weighted // likewise how many sandboxes are open for the kernel
 }
 
 // New returns an Inspector. kernel must be of the host's namespace; the caller closes it when the Inspector is no
 // longer in use.
 func New(launcher *launch.Launcher, kernel *netnsid.Querier, log *logrus.Entry) *Inspector {
-	return &Inspector{launcher: launcher, kernel: kernel, log: log, nsprocs: semaphore.NewWeighted(int64(parallel()))}
+	atOnce := int64(parallel())
+	return &Inspector{
+		launcher: launcher, kernel: kernel, log: log,
+		nsprocs: semaphore.NewWeighted(atOnce), looks: semaphore.NewWeighted(atOnce),
+	}
 }
 
 // parallel is how many sandboxes are looked into at a time.
@@ -89,7 +93,11 @@ func (i *Inspector) lookAgain(
 			lacking = append(lacking, ep)
 		}
 	}
-	maps.Copy(sandboxes, i.lookIntoAll(ctx, lacking, api.Nsproc))
+	for sandbox, in := range i.lookIntoAll(ctx, lacking, api.Nsproc) {
+		if in.err == nil { // otherwise what the kernel has shown is better than nothing
+			sandboxes[sandbox] = in
+		}
+	}
 }
 
 // observe finds the endpoint among the host's links and in what was found in its sandbox.
@@ -157,7 +165,11 @@ func (i *Inspector) lookInto(ctx context.Context, sandbox string, source api.Sou
 	if source == api.Nsproc {
 		return i.lookWithNsproc(ctx, sandbox)
 	}
+	if err := i.looks.Acquire(ctx, 1); err != nil {
+		return contents{source: api.Kernel, err: fmt.Errorf("wait for other listings: %w", err)}
+	}
 	snapshot, err := i.kernel.List(ctx, sandbox)
+	i.looks.Release(1)
 	if errors.Is(err, netnsid.ErrUnsupported) {
 		return i.lookWithNsproc(ctx, sandbox)
 	}

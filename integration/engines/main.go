@@ -124,7 +124,7 @@ func read(r *bufio.Reader) (result, error) {
 
 func table(results []result) string {
 	var b strings.Builder
-	b.WriteString("| Docker Engine | of Debian | tests passed | not for this engine |\n|---|---|---|---|\n")
+	b.WriteString("| Docker Engine | suite | tests passed | not for this engine |\n|---|---|---|---|\n")
 	for _, r := range results {
 		slices.Sort(r.skipped)
 		skipped := cmp.Or(strings.Join(r.skipped, ", "), "-")

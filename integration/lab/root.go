@@ -24,6 +24,9 @@ const (
 	Docker29nftables = "docker29-nftables" // the same root; Docker runs with the firewall back end nftables
 )
 
+// docker29 is the version that the module integration/engine29 requires, as Docker calls its release.
+const docker29 = "29.8.1"
+
 // dockerArgs are the arguments that a suite's Docker is started with.
 func dockerArgs(suite string) []string {
 	if suite == Docker29nftables {
@@ -46,13 +49,10 @@ func Cache() string {
 func Root(t testing.TB, suite string) string {
 	t.Helper()
 	needRoot(t)
-	if suite == Docker29nftables {
-		suite = Docker29
+	if suite != Docker29 && suite != Docker29nftables {
+		return Cached(t, suite, func(dir string) error { return debootstrap(suite, dir) })
 	}
-	return Cached(t, suite, func(dir string) error {
-		if suite != Docker29 {
-			return debootstrap(suite, dir)
-		}
+	return Cached(t, "docker-"+docker29, func(dir string) error {
 		if err := debootstrap(Docker28, dir); err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func buildDocker29(root string) error {
 		return err
 	}
 	cmd := exec.Command("go", "build", "-mod=mod", "-trimpath", "-tags", "netgo osusergo nri_no_wasm",
-		"-ldflags", "-X github.com/moby/moby/v2/dockerversion.Version=29.8.1",
+		"-ldflags", "-X github.com/moby/moby/v2/dockerversion.Version="+docker29,
 		"-o", filepath.Join(root, "usr/sbin")+"/", "tool")
 	cmd.Dir = filepath.Join(top, "integration/engine29")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
