@@ -48,6 +48,9 @@ func (c *contests) attempted(s step, by string, err error, now time.Time) {
 		}
 		key := propertyOf{s.subject(), f.property}
 		x := c.list[key]
+		if x.err != nil && err == nil {
+			x.times = 0 // it was no contest, it could not be done
+		}
 		x.times, x.last, x.err = x.times+1, now, err
 		if by != "" && f.property == addressesProperty {
 			x.by = by

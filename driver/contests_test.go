@@ -69,3 +69,20 @@ func TestContestedPropertyIsLeftOut(t *testing.T) {
 		t.Errorf("%+v: want only the mtu left out", steps[0])
 	}
 }
+
+// TestFailureIsNoContest: what could not be put right for a while, and then could, was no contest.
+func TestFailureIsNoContest(t *testing.T) {
+	s := step{action: ensureBridge, network: madeNetwork(), flaws: []flaw{{"mtu", "mtu 1400, not 1500"}}}
+	c := contests{list: map[propertyOf]contest{}}
+	now := time.Unix(1e9, 0)
+	for range 2 * patience {
+		c.attempted(s, "", errors.New("busy"), now)
+	}
+	c.attempted(s, "", nil, now)
+	if steps, _ := c.hold([]step{s}, now); len(steps) != 1 {
+		t.Error("it is held")
+	}
+	if found := c.problems(now); len(found) != 0 {
+		t.Errorf("problems %v", found)
+	}
+}

@@ -27,6 +27,7 @@ type injected struct {
 func (r *rig) failAt(n int) (context.Context, *injected) {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	f := &injected{t: r.t, n: n, cancel: cancel, restore: func() {}}
+	r.pause() // what runs in the background takes steps, too
 	r.step, r.links.step = f.step, f.step
 	return ctx, f
 }
@@ -193,6 +194,7 @@ func TestRecordStaysIfUndoFails(t *testing.T) {
 				t.Errorf("%s fails: the record is erased though the link is there", last)
 			}
 		}
+		r.pause()
 		r.step, r.links.step = step, step
 		err := request(ctx)
 		restore()

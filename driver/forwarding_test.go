@@ -28,6 +28,7 @@ func TestConcurrentNetworks(t *testing.T) {
 		r.createNetwork(underHostRules(networkID(i)))
 	}
 	var sets atomic.Int32
+	r.pause()
 	r.step = func(name string) {
 		if name != "set firewall rules" {
 			return

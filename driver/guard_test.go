@@ -90,7 +90,9 @@ func advertisements() [][]byte {
 	options[14+6] = unix.IPPROTO_DSTOPTS
 	options = append(options, unix.IPPROTO_ICMPV6, 0, 1, 4, 0, 0, 0, 0)
 	options = append(options, plain[14+40:]...)
-	return [][]byte{plain, tagged, twice, options}
+	within := append([]byte{}, twice...) // a tag of its own around one with id 0
+	within[15] = 7
+	return [][]byte{plain, tagged, twice, options, within}
 }
 
 // awaitPath waits until frames arrive: the kernel lets a port forward a moment after its carrier has come up.

@@ -79,6 +79,7 @@ func TestIncompleteNetworkIsAProblem(t *testing.T) {
 	failToDelete := func() {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
+		r.pause()
 		r.step = func(name string) {
 			if name == "erase record" {
 				cancel()
@@ -214,6 +215,7 @@ func TestNoProblemsAtAnyStep(t *testing.T) {
 			t.Errorf("%s: problems %q, want none", name, found)
 		}
 	}
+	r.pause()
 	r.step, r.links.step = check, check
 	named := onBridge(networkID(1), "br-app")
 	r.createNetwork(named)

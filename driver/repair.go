@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/weaveplugin/weave/driver/tc"
 )
 
 // Repair makes the kernel match one tracked network. It may be called at any time.
@@ -66,9 +68,34 @@ func (d *Driver) applyTo(ctx context.Context, nw Network, p plan) ([]outcome, er
 		return d.apply(ctx, p), err
 	}
 	outcomes := d.apply(ctx, p)
+	if err := d.checkTagged(now); err != nil {
+		log.WithError(err).Warn("the frames of the network pass the host's rules still")
+		return outcomes, nil // the look each minute tries again
+	}
 	log.Info("the frames of the network pass no rule of the host's from now on")
 	d.tracked.setNetwork(now)
 	return outcomes, d.setForwarding(ctx)
+}
+
+// checkTagged returns an error if a host end of the network has not the programs that it is to have.
+func (d *Driver) checkTagged(nw Network) error {
+	for _, ep := range d.tracked.endpointsOf(nw.ID) {
+		link, err := findLink(ep.HostEnd)
+		if err != nil {
+			return err
+		}
+		if link == nil {
+			continue
+		}
+		attached, err := tc.Look(link)
+		if err != nil {
+			return err
+		}
+		if attached != tc.AtPort(portOf(nw, ep)) {
+			return fmt.Errorf("host end %s lacks its tc programs", ep.HostEnd)
+		}
+	}
+	return nil
 }
 
 // tell tells in the log, on the feed and in the history what was wrong with a network, and how the steps have ended.

@@ -73,8 +73,7 @@ const (
 // Numbers of protocols and messages.
 const (
 	icmpRouterAdvertisement = 134 // RFC 4861
-	dhcpServer, dhcpClient  = 67, 68
-	dhcp6Server             = 547
+	dhcpClient              = 68
 	dhcp6Client             = 546
 	vlanIDMask              = 0x0fff
 	fragmentOffsetMask      = 0x1fff
@@ -141,11 +140,14 @@ func guard(port Port) asm.Instructions {
 		asm.JEq.Imm(asm.R2, unix.ETH_P_8021AD, "tagged"),
 		asm.Ja.Label("pass"),
 
-		// A tag within a tag. Where the outer one has id 0, Linux takes off both and reads on, so there could be
-		// anything behind it. Nobody needs such a frame.
+		// A tag within a tag. Linux takes a tag with id 0 off and reads on, so there could be anything behind it.
+		// Nobody needs such a frame.
 		asm.LoadMem(asm.R2, asm.R6, skbVLANTCI, asm.Word).WithSymbol("tagged"),
 		asm.And.Imm(asm.R2, vlanIDMask),
 		asm.JEq.Imm(asm.R2, 0, "shot"),
+		asm.LoadAbs(offsetIP, asm.Half), // the inner tag
+		asm.And.Imm(asm.R0, vlanIDMask),
+		asm.JEq.Imm(asm.R0, 0, "shot"),
 		asm.Ja.Label("pass"),
 	}
 	code = append(code, guardIPv4(port)...)
@@ -168,14 +170,13 @@ func guardIPv4(port Port) asm.Instructions {
 		asm.Mov.Reg(asm.R7, asm.R0),
 		asm.Add.Imm(asm.R7, offsetIP),
 	}
-	return append(code, shootUDP(dhcpServer, dhcpClient)...)
+	return append(code, shootUDP(dhcpClient)...)
 }
 
-// shootUDP jumps to shot if the UDP header at R7 has these ports, else to pass.
-func shootUDP(source, destination int32) asm.Instructions {
+// shootUDP jumps to shot if the UDP header at R7 has this destination port, else to pass. The source port may be any: a
+// client takes an answer whatever it is.
+func shootUDP(destination int32) asm.Instructions {
 	return asm.Instructions{
-		asm.LoadInd(asm.R0, asm.R7, 0, asm.Half),
-		asm.JNE.Imm(asm.R0, source, "pass"),
 		asm.LoadInd(asm.R0, asm.R7, 2, asm.Half),
 		asm.JEq.Imm(asm.R0, destination, "shot"),
 		asm.Ja.Label("pass"),
@@ -210,7 +211,7 @@ func guardIPv6(port Port) asm.Instructions {
 	if !port.NoDHCPAnswers {
 		return append(code, asm.Ja.Label("pass").WithSymbol("udpv6"))
 	}
-	udp := shootUDP(dhcp6Server, dhcp6Client)
+	udp := shootUDP(dhcp6Client)
 	udp[0] = udp[0].WithSymbol("udpv6")
 	return append(code, udp...)
 }

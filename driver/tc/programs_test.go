@@ -100,6 +100,8 @@ func TestGuard(t *testing.T) {
 		"the first fragment of an answer":      {noDHCP, ipv4(unix.IPPROTO_UDP, 5, 0x2000, udp(67, 68)), shot},
 		"a later fragment that looks like one": {noDHCP, ipv4(unix.IPPROTO_UDP, 5, 0x2001, udp(67, 68)), pass},
 		"question to a DHCP server":            {noDHCP, ipv4(unix.IPPROTO_UDP, 5, 0, udp(68, 67)), pass},
+		"answer from another port":             {noDHCP, ipv4(unix.IPPROTO_UDP, 5, 0, udp(1067, 68)), shot},
+		"DHCPv6 answer from another port":      {noDHCP, ipv6(unix.IPPROTO_UDP, udp(1547, 546)), shot},
 		"answer to a DHCP relay":               {noDHCP, ipv4(unix.IPPROTO_UDP, 5, 0, udp(67, 67)), pass},
 		"TCP with the ports of DHCP":           {noDHCP, ipv4(unix.IPPROTO_TCP, 5, 0, udp(67, 68)), pass},
 		"answer of a DHCPv6 server":            {noDHCP, ipv6(unix.IPPROTO_UDP, udp(547, 546)), shot},
