@@ -5,6 +5,8 @@
 //
 //	engines docs/docker-versions.md bookworm.json trixie.json forky.json
 //
+// The names of the files are those of the suites (integration/lab).
+//
 // If a test has failed, it writes nothing, prints the tests that failed, and exits with status 1.
 package main
 
@@ -124,7 +126,7 @@ func read(r *bufio.Reader) (result, error) {
 
 func table(results []result) string {
 	var b strings.Builder
-	b.WriteString("| Docker Engine | of Debian | tests passed | not for this engine |\n|---|---|---|---|\n")
+	b.WriteString("| Docker Engine | suite | tests passed | not for this engine |\n|---|---|---|---|\n")
 	for _, r := range results {
 		slices.Sort(r.skipped)
 		skipped := cmp.Or(strings.Join(r.skipped, ", "), "-")

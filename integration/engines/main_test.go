@@ -39,7 +39,7 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "before\n" + begin + "\n" +
-		"| Docker Engine | of Debian | tests passed | not for this engine |\n|---|---|---|---|\n" +
+		"| Docker Engine | suite | tests passed | not for this engine |\n|---|---|---|---|\n" +
 		"| 28.5.2 | forky | 1 | TestB |\n" + end + "\nafter\n"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
