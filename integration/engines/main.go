@@ -5,6 +5,8 @@
 //
 //	engines docs/docker-versions.md bookworm.json trixie.json forky.json
 //
+// The names of the files are those of the suites (integration/lab).
+//
 // If a test has failed, it writes nothing, prints the tests that failed, and exits with status 1.
 package main
 
