@@ -107,9 +107,9 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 		return err
 	}
 	pair := veth{
-		HostEnd: ep.HostEnd, ContainerEnd: containerEndName(ep.ID), Alias: endpointAlias(d.stateID, ep.ID),
-		MAC: ep.MAC, MTU: nw.MTU, Bridge: bridge, Port: portOf(nw, ep),
+		wanted: wantedHostEnd(d.stateID, nw, ep), ContainerEnd: containerEndName(ep.ID), MAC: ep.MAC,
 	}
+	pair.bridge = bridge
 	link, err := d.links.addVeth(pair)
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func isOwnName(name string) bool {
 }
 
 // dockerBridge matches the names that Docker gives to bridges of its networks.
-var dockerBridge = regexp.MustCompile(`^(docker0|` + wayOut + `|br-[0-9a-f]{12})$`)
+var dockerBridge = regexp.MustCompile(`^(docker0|` + WayOut + `|br-[0-9a-f]{12})$`)
 
 const nameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 

@@ -25,10 +25,9 @@ type Report struct {
 
 // Reconcile loads the records and makes the kernel match them: it makes again what is missing or wrong, and removes
 // what was made or removed only in part, and links with this state's id that no record names. It touches nothing else,
-// and nothing of that if a container uses it.
-// What can't be put right is a problem in the report, and the rest is put right nevertheless. An error means that the
-// present state could not be found out and that nothing was changed. Reconcile must be called once, before Docker's
-// calls are answered.
+// and nothing of that if a container uses it. What can't be put right is a problem in the report, and the rest is put
+// right nevertheless. An error means that the present state could not be found out and that nothing was changed.
+// Reconcile must be called once, before Docker's calls are answered.
 func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 	start := time.Now()
 	networks, endpoints, err := d.loadRecords(ctx)

@@ -8,8 +8,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/weaveplugin/weave/driver/tc"
 )
 
 // Repair makes the kernel match one tracked network. It may be called at any time.
@@ -41,7 +39,7 @@ func (d *Driver) repair(ctx context.Context, id NetworkID, by map[string]string)
 	w.planNetwork(&p, nw, d.tracked.endpointsOf(id))
 	d.noteLinks(w, p)
 	p.steps, next = d.contests.hold(p.steps, time.Now())
-	outcomes, err := d.applyTo(ctx, nw, p)
+	outcomes, err := d.applyTo(ctx, w, nw, p)
 	d.tell(nw, p, outcomes, by)
 	if err != nil {
 		return Report{}, next, err
@@ -56,7 +54,7 @@ func (d *Driver) repair(ctx context.Context, id NetworkID, by map[string]string)
 
 // applyTo applies the plan for one network. If its frames are tagged from now on, or not any more, the firewall's rule
 // is there while the ports differ.
-func (d *Driver) applyTo(ctx context.Context, nw Network, p plan) ([]outcome, error) {
+func (d *Driver) applyTo(ctx context.Context, w world, nw Network, p plan) ([]outcome, error) {
 	now, log := p.networks[0], d.log.WithField("network", nw.ID)
 	switch {
 	case now.Tagged == nw.Tagged:
@@ -68,7 +66,7 @@ func (d *Driver) applyTo(ctx context.Context, nw Network, p plan) ([]outcome, er
 		return d.apply(ctx, p), err
 	}
 	outcomes := d.apply(ctx, p)
-	if err := d.checkTagged(now); err != nil {
+	if err := w.checkTagged(now, p.endpoints); err != nil {
 		log.WithError(err).Warn("the frames of the network pass the host's rules still")
 		return outcomes, nil // the look each minute tries again
 	}
@@ -77,21 +75,12 @@ func (d *Driver) applyTo(ctx context.Context, nw Network, p plan) ([]outcome, er
 	return outcomes, d.setForwarding(ctx)
 }
 
-// checkTagged returns an error if a host end of the network has not the programs that it is to have.
-func (d *Driver) checkTagged(nw Network) error {
-	for _, ep := range d.tracked.endpointsOf(nw.ID) {
-		link, err := findLink(ep.HostEnd)
-		if err != nil {
-			return err
-		}
-		if link == nil {
-			continue
-		}
-		attached, err := tc.Look(link)
-		if err != nil {
-			return err
-		}
-		if attached != tc.AtPort(portOf(nw, ep)) {
+// checkTagged returns an error if a host end of the network has not the programs that it is to have, after the steps of
+// a plan that was made from w.
+func (w world) checkTagged(nw Network, endpoints []Endpoint) error {
+	for _, ep := range endpoints {
+		want := wantedHostEnd(w.stateID, nw, ep)
+		if link := w.find(want); link != nil && (link.programs == nil || *link.programs != want.programs) {
 			return fmt.Errorf("host end %s lacks its tc programs", ep.HostEnd)
 		}
 	}

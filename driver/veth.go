@@ -17,20 +17,9 @@ const maxPorts = 1023
 
 // veth describes a veth pair.
 type veth struct {
-	HostEnd      string      // name
+	wanted                   // the host end
 	ContainerEnd string      // name
-	Alias        alias       // the host end's
 	MAC          mac.Address // the container end's
-	MTU          int
-	Bridge       *hostLink // that the host end is a port of; nil: it is missing
-	Port         tc.Port   // what is done at the host end
-}
-
-// hostEnd is the pair's host end as weave makes it.
-func (v veth) hostEnd() wanted {
-	return wanted{
-		name: v.HostEnd, kind: "veth", alias: v.Alias, mtu: v.MTU, bridge: v.Bridge, programs: tc.AtPort(v.Port),
-	}
 }
 
 // wantedHostEnd is an endpoint's host end as weave makes it, without its bridge.
@@ -43,23 +32,23 @@ func wantedHostEnd(stateID string, nw Network, ep Endpoint) wanted {
 
 // addVeth makes the pair, not yet a port of the bridge, and returns its host end.
 func (l links) addVeth(v veth) (*hostLink, error) {
-	attrs := linkNamed(v.HostEnd)
-	attrs.MTU = v.MTU
+	attrs := linkNamed(v.name)
+	attrs.MTU = v.mtu
 	link := &netlink.Veth{
 		LinkAttrs: attrs,
-		PeerName:  v.ContainerEnd, PeerHardwareAddr: net.HardwareAddr(v.MAC[:]), PeerMTU: uint32(v.MTU),
+		PeerName:  v.ContainerEnd, PeerHardwareAddr: net.HardwareAddr(v.MAC[:]), PeerMTU: uint32(v.mtu),
 	}
 	l.step("add veth pair")
 	if err := netlink.LinkAdd(link); err != nil {
-		return nil, fmt.Errorf("make veth pair %s, %s: %w", v.HostEnd, v.ContainerEnd, err)
+		return nil, fmt.Errorf("make veth pair %s, %s: %w", v.name, v.ContainerEnd, err)
 	}
-	return &hostLink{Link: link}, nil
+	return &hostLink{Link: link, programs: &tc.Attached{}}, nil
 }
 
 // attachHostEnd makes a host end a port of its bridge and sets it up.
 func (l links) attachHostEnd(link *hostLink, v veth) error {
-	if err := l.mend(link, v.hostEnd(), nil); err != nil {
-		return fmt.Errorf("host end %s: %w", v.HostEnd, err)
+	if err := l.mend(link, v.wanted, nil); err != nil {
+		return fmt.Errorf("host end %s: %w", v.name, err)
 	}
 	return nil
 }

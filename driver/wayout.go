@@ -12,30 +12,30 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// wayOut is the bridge by which Docker connects the containers of networks that are not internal with the outside. It
+// WayOut is the bridge by which Docker connects the containers of networks that are not internal with the outside. It
 // makes it with the first such container, of a subnet that none of its own networks has. It does not ask what other
 // IPAM drivers have handed out. A container can't be on two networks whose subnets overlap.
-const wayOut = "docker_gwbridge"
+const WayOut = "docker_gwbridge"
 
 // dockersSpace is the address space of the networks on this host whose subnets are in Docker's own account.
 const dockersSpace = "LocalDefault"
 
-// makeWayOut is the command that makes wayOut as Docker does (createGWNetwork in moby's libnetwork), but of a subnet of
+// makeWayOut is the command that makes WayOut as Docker does (createGWNetwork in moby's libnetwork), but of a subnet of
 // the user's choice.
-const makeWayOut = "docker network create --subnet SUBNET -o com.docker.network.bridge.name=" + wayOut +
-	" -o com.docker.network.bridge.enable_icc=false -o com.docker.network.bridge.enable_ip_masquerade=true " + wayOut
+const makeWayOut = "docker network create --subnet SUBNET -o com.docker.network.bridge.name=" + WayOut +
+	" -o com.docker.network.bridge.enable_icc=false -o com.docker.network.bridge.enable_ip_masquerade=true " + WayOut
 
 // checkWayOut returns ErrConflict if the network's containers could not be connected with the outside, because its
-// subnet is also that of wayOut, or may become so.
+// subnet is also that of WayOut, or may become so.
 func (d *Driver) checkWayOut(ctx context.Context, def Definition) error {
 	there, err := dockersSubnets(ctx)
 	if err != nil {
 		return err
 	}
-	return def.checkWayOut(there[wayOut], d.dockersPools())
+	return def.checkWayOut(there[WayOut], d.dockersPools())
 }
 
-// checkWayOut is Driver.checkWayOut for subnets of wayOut, none if it is not there, and for the pools that Docker would
+// checkWayOut is Driver.checkWayOut for subnets of WayOut, none if it is not there, and for the pools that Docker would
 // take its subnet from.
 func (def Definition) checkWayOut(there, pools []netip.Prefix) error {
 	if def.Internal {
@@ -46,7 +46,7 @@ func (def Definition) checkWayOut(there, pools []netip.Prefix) error {
 			return fmt.Errorf("%w: subnet %s overlaps %s of %s, by which Docker connects containers with the "+
 				"outside, and a container can't be on both: name another subnet (--subnet), make the network "+
 				"internal (--internal), or give %s another one: docker network rm %s, then %s",
-				ErrConflict, p.Subnet, other, wayOut, wayOut, wayOut, makeWayOut)
+				ErrConflict, p.Subnet, other, WayOut, WayOut, WayOut, makeWayOut)
 		}
 		other, found := overlapping(p.Subnet, pools)
 		if found && len(there) == 0 && p.Space != dockersSpace {
@@ -55,7 +55,7 @@ func (def Definition) checkWayOut(there, pools []netip.Prefix) error {
 				"of Docker's default address pools (--subnet), leave the subnet to Docker's own IPAM (without "+
 				"--ipam-driver), make the network internal (--internal), or make %s first, with a subnet that you "+
 				"choose: %s",
-				ErrConflict, p.Subnet, other, wayOut, wayOut, makeWayOut)
+				ErrConflict, p.Subnet, other, WayOut, WayOut, makeWayOut)
 		}
 	}
 	return nil
@@ -68,11 +68,11 @@ func (nw Network) overlaps(bridges map[string][]netip.Prefix) []problem {
 	for _, name := range slices.Sorted(maps.Keys(bridges)) {
 		for _, p := range nw.Pools {
 			other, found := overlapping(p.Subnet, bridges[name])
-			if !found || nw.Internal && name == wayOut {
+			if !found || nw.Internal && name == WayOut {
 				continue
 			}
 			what := "no container can be on both"
-			if name == wayOut {
+			if name == WayOut {
 				what = "its containers can't be connected with the outside, and don't start"
 			}
 			out = append(out, problem{"network " + string(nw.ID), fmt.Errorf(

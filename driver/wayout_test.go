@@ -103,12 +103,12 @@ func TestWayOutIsSeen(t *testing.T) {
 		}
 	}
 	refused("from which Docker has yet to take")
-	wayOutLink := addDockersBridge(t, wayOut, "172.19.0.1/16")
+	wayOutLink := addDockersBridge(t, WayOut, "172.19.0.1/16")
 	refused("172.19.0.0/16 of docker_gwbridge")
 	if err := netlink.LinkDel(wayOutLink); err != nil {
 		t.Fatal(err)
 	}
-	wayOutLink = addDockersBridge(t, wayOut, "172.18.0.1/16")
+	wayOutLink = addDockersBridge(t, WayOut, "172.18.0.1/16")
 	r.createNetwork(spec)
 	expect := func(want ...string) {
 		t.Helper()
@@ -125,7 +125,7 @@ func TestWayOutIsSeen(t *testing.T) {
 	}
 	addDockersBridge(t, "virbr0", "172.19.5.1/24") // not Docker's
 	expect()
-	wayOutLink = addDockersBridge(t, wayOut, "172.19.0.1/16")
+	wayOutLink = addDockersBridge(t, WayOut, "172.19.0.1/16")
 	expect("subnet 172.19.5.0/24 overlaps 172.19.0.0/16 of bridge docker_gwbridge: its containers can't be connected")
 	if err := r.CreateNetwork(t.Context(), spec); err != nil {
 		t.Errorf("a repeated request for a network that is there: %v", err)

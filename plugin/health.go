@@ -35,16 +35,13 @@ func diskWarning(path string) string {
 	return ""
 }
 
-// wayOut is the bridge over which Docker connects containers with the outside.
-const wayOut = "docker_gwbridge"
-
-// wayOutWarning returns a warning if Docker knows of wayOut, which is not there although containers need it, else an
-// empty text. As long as Docker has not made it, or has removed it, no container needs it.
+// wayOutWarning returns a warning if Docker knows of driver.WayOut, which is not there although containers need it,
+// else an empty text. As long as Docker has not made it, or has removed it, no container needs it.
 func wayOutWarning(known bool, networks []driver.Network, endpoints []driver.Endpoint) string {
 	if !known {
 		return ""
 	}
-	if _, err := net.InterfaceByName(wayOut); err == nil {
+	if _, err := net.InterfaceByName(driver.WayOut); err == nil {
 		return ""
 	}
 	needed := map[driver.NetworkID]bool{}
@@ -53,8 +50,8 @@ func wayOutWarning(known bool, networks []driver.Network, endpoints []driver.End
 	}
 	for _, ep := range endpoints {
 		if needed[ep.Network] && ep.Sandbox != "" {
-			return wayOut + " is gone, over which containers reach the outside and are reached on published ports: " +
-				"restart Docker, which makes it again, and then the containers"
+			return driver.WayOut + " is gone, over which containers reach the outside and are reached on published " +
+				"ports: restart Docker, which makes it again, and then the containers"
 		}
 	}
 	return ""

@@ -80,7 +80,7 @@ func TestWayOutWarning(t *testing.T) {
 			t.Errorf("%s: warning %q", name, got)
 		}
 	}
-	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: wayOut}}); err != nil {
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: driver.WayOut}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := wayOutWarning(true, networks, on(outside, "/run/docker/netns/x")); got != "" {

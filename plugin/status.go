@@ -55,7 +55,8 @@ func currentStatus(
 	}
 	for _, warning := range []string{
 		diskWarning(s.Store),
-		wayOutWarning(p.docker != nil && p.docker.HasNetwork(wayOut), p.networks.Networks(), p.networks.Endpoints()),
+		wayOutWarning(p.docker != nil && p.docker.HasNetwork(driver.WayOut),
+			p.networks.Networks(), p.networks.Endpoints()),
 	} {
 		if warning != "" {
 			s.Warnings = append(s.Warnings, warning)
