@@ -49,6 +49,12 @@ func TestCycles(t *testing.T) {
 	awaitEndpoints(t, h, len(c.containers))
 	held := kinds(records(t, h, p))
 	c.cycle(noFault)
+	lab.Eventually(t, time.Minute, "no link of an endpoint that is gone", func() error { // removed after the answer
+		if waiting := linksOf(t, h, "wvc-"); len(waiting) > 0 {
+			return fmt.Errorf("%v", waiting)
+		}
+		return nil
+	})
 	before := c.footprint()
 
 	started := time.Now()
