@@ -56,8 +56,10 @@ func (h *Host) LaunchDocker(t testing.TB) {
 	}
 	args := append([]string{"dockerd", "-H", "unix://" + DockerSocket, "--exec-opt", "native.cgroupdriver=cgroupfs",
 		"--cgroup-parent", "/" + h.cgroup(), "--insecure-registry", "127.0.0.0/8"}, h.options.DockerArgs...)
+	// Docker 29 speaks only with clients of its last years, unless it is told to; docker-compose's own tests are older.
+	env := []string{"DOCKER_MIN_API_VERSION=1.24"}
 	var err error
-	if h.dockerd, err = h.start(h.dockerLog(), nil, args...); err != nil {
+	if h.dockerd, err = h.start(h.dockerLog(), env, args...); err != nil {
 		t.Fatalf("start Docker on host %s: %v", h.options.Name, err)
 	}
 }
