@@ -5,21 +5,29 @@ package firewall
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// Bridge is one whose frames pass the host's tables.
+// Bridge is one whose frames pass the host's tables, or that has the gateway of its network.
 type Bridge struct {
 	Name      string
 	NetworkID string // of the network that it carries
 	IPv6      bool   // the network has IPv6 addresses
 	Foreign   bool   // it is not weave's own: rules of weave's let frames pass, and no more
+
+	// Gateways are those of the subnets whose packets the host routes, with the lengths of these. What leaves the
+	// network has the host's address; what comes from elsewhere enters it only as the answer to that.
+	Gateways []netip.Prefix
 }
 
-// ownPrefix is how the names of all bridges begin that weave names itself.
-const ownPrefix = "wv-"
+// How the names of the bridges begin that weave names itself.
+const (
+	ownPrefix    = "wv-"  // of those on which the host has no address
+	routedPrefix = "wvg-" // of those with a gateway
+)
 
 // safeArgument matches what may stand on an iptables command line and in a rule's comment: no leading dash, no wildcard
 // (iptables takes a trailing + for one), no space, quote or line break, and no colon, which separates the comment's
@@ -41,22 +49,35 @@ func (b Bridge) validate() error {
 // subject is what one rule is for: all bridges that weave has named, or one that the user has named.
 type subject struct {
 	links   string // as iptables writes it: a name, or how names begin and a +
-	own     bool   // weave's own bridges
+	own     bool   // weave's own bridges, on which the host has no address
+	routed  bool   // weave's own bridges with a gateway
 	comment string // of its rules
+
+	// masquerade is a subnet of the bridge: what leaves it gets the host's address. Such a subject is for that alone.
+	masquerade netip.Prefix
 }
 
 // subjects returns what there have to be rules for, sorted.
 func subjects(bridges []Bridge, stateID string) []subject {
 	var all []subject
 	for _, b := range bridges {
-		s := subject{links: b.Name, own: !b.Foreign, comment: commentPrefix + stateID + ":" + b.NetworkID}
-		if s.own && strings.HasPrefix(b.Name, ownPrefix) {
-			s = subject{links: ownPrefix + "+", own: true, comment: commentPrefix + stateID}
+		s := subject{links: b.Name, comment: commentPrefix + stateID + ":" + b.NetworkID}
+		for _, gateway := range b.Gateways {
+			s.routed = true
+			all = append(all, subject{links: b.Name, comment: s.comment, masquerade: gateway.Masked()})
+		}
+		s.own = !b.Foreign && !s.routed
+		switch {
+		case s.own && strings.HasPrefix(b.Name, ownPrefix):
+			s.links, s.comment = ownPrefix+"+", commentPrefix+stateID
+		case s.routed && strings.HasPrefix(b.Name, routedPrefix):
+			s.links, s.comment = routedPrefix+"+", commentPrefix+stateID
 		}
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b subject) int {
-		return cmp.Or(cmp.Compare(a.links, b.links), cmp.Compare(a.comment, b.comment))
+		return cmp.Or(cmp.Compare(a.links, b.links), cmp.Compare(a.comment, b.comment),
+			a.masquerade.Compare(b.masquerade))
 	})
 	return slices.Compact(all)
 }

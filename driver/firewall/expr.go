@@ -83,6 +83,13 @@ func matchArgs(m *expr.Match) []string {
 	switch info := m.Info.(type) {
 	case *xt.Comment:
 		return []string{"-m", m.Name, "--comment", string(*info)}
+	case *xt.ConntrackMtinfo3:
+		for s, args := range stateArgs {
+			if want := s.match(); info.StateMask == want.StateMask && info.MatchFlags == want.MatchFlags &&
+				info.InvertFlags == want.InvertFlags {
+				return args
+			}
+		}
 	case *xt.Unknown:
 		if m.Name == "physdev" && bytes.Equal(*info, physdevIsBridged()) {
 			return []string{"-m", m.Name, "--physdev-is-bridged"}
@@ -95,18 +102,45 @@ func matchArgs(m *expr.Match) []string {
 // comment and physdev are iptables' matches; elsewhere the comment is the caller's to add as nft does, and there is no
 // match for physdev.
 func (r rule) exprs(iptables bool) []expr.Any {
-	e := onLink(expr.MetaKeyIIFNAME, r.in)
+	var e []expr.Any
+	if r.in != "" {
+		e = append(e, onLink(expr.MetaKeyIIFNAME, r.in)...)
+	}
 	if r.out != "" {
 		e = append(e, onLink(expr.MetaKeyOIFNAME, r.out)...)
 	}
 	if r.bridged {
-		e = append(e, isBridged())
+		e = append(e, isBridged(true))
+	}
+	if r.state != anyState {
+		e = append(e, &expr.Match{Name: "conntrack", Rev: 3, Info: r.state.match()})
 	}
 	if iptables {
 		comment := xt.Comment(r.comment)
 		e = append(e, &expr.Match{Name: "comment", Info: &comment})
 	}
-	return append(e, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept})
+	verdict := &expr.Verdict{Kind: expr.VerdictAccept}
+	if r.jump != "" {
+		verdict = &expr.Verdict{Kind: expr.VerdictJump, Chain: r.jump}
+	}
+	return append(e, &expr.Counter{}, verdict)
+}
+
+// Bits of linux/netfilter/xt_conntrack.h.
+const (
+	conntrackState = 1 << 0      // XT_CONNTRACK_STATE
+	stateKnown     = 1<<1 | 1<<2 // established, related: bits of linux/netfilter/nf_conntrack_common.h
+	stateDNAT      = 1 << 7      // XT_CONNTRACK_STATE_DNAT
+)
+
+// match returns the condition as iptables writes it.
+func (s state) match() *xt.ConntrackMtinfo3 {
+	m := &xt.ConntrackMtinfo3{}
+	m.MatchFlags, m.StateMask = conntrackState, stateKnown
+	if s == asWritten {
+		m.StateMask, m.InvertFlags = stateDNAT, conntrackState
+	}
+	return m
 }
 
 // onLink matches the name of the link that a packet comes from or goes to. Names end with a zero byte; without it the
@@ -131,17 +165,27 @@ func linkName(data []byte) string {
 	return string(bytes.TrimRight(name, "\x00"))
 }
 
-// isBridged matches what a bridge sends out through another port than it came by, as -m physdev --physdev-is-bridged.
-func isBridged() expr.Any {
+// isBridged matches what a bridge sends out through another port than it came by, as -m physdev --physdev-is-bridged,
+// or all else.
+func isBridged(yes bool) expr.Any {
 	info := xt.Unknown(physdevIsBridged())
+	if !yes {
+		info[physdevInvert] = info[physdevBitmask]
+	}
 	return &expr.Match{Name: "physdev", Info: &info}
 }
+
+// Where a struct xt_physdev_info has its bytes invert and bitmask.
+const (
+	physdevInvert  = 4 * unix.IFNAMSIZ
+	physdevBitmask = physdevInvert + 1
+)
 
 // physdevIsBridged is a struct xt_physdev_info of the kernel (linux/netfilter/xt_physdev.h): four arrays of the length
 // of a link's name, then the bytes invert and bitmask, aligned to eight bytes.
 func physdevIsBridged() []byte {
-	const bitmask, size, bridged = 4*unix.IFNAMSIZ + 1, 72, 1 << 2 // XT_PHYSDEV_OP_BRIDGED
+	const size, bridged = 72, 1 << 2 // XT_PHYSDEV_OP_BRIDGED
 	info := make([]byte, size)
-	info[bitmask] = bridged
+	info[physdevBitmask] = bridged
 	return info
 }

@@ -317,7 +317,7 @@ func TestResultForAnEarlierTarget(t *testing.T) {
 		f.setTarget(own(2))
 		f.record(f.currentTarget(), errors.ErrUnsupported)
 		f.record(earlier, result)
-		if got := f.currentTarget(); !slices.Equal(got.bridges, own(2)) || !got.owner.networks["n1"] {
+		if got := f.currentTarget(); cmp.Diff(got.bridges, own(2)) != "" || !got.owner.networks["n1"] {
 			t.Errorf("%v changes the target to %+v", result, got)
 		}
 		if err := f.Problem(); !errors.Is(err, errors.ErrUnsupported) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -39,6 +40,8 @@ type chain struct {
 	name    string
 	kind    kind
 	rules   [][]string // their arguments, as iptables -S lists them
+
+	hasDockersDoor bool // dockersDoor is in the same table
 
 	of      *nftables.Chain // nft
 	handles []uint64        // nft: of the rules
@@ -108,6 +111,9 @@ func (n *nft) look(ctx context.Context) ([]chain, error) {
 				continue
 			}
 			ch := chain{backend: "nft", family: v, table: of.Table.Name, name: of.Name, kind: k, of: of}
+			ch.hasDockersDoor = slices.ContainsFunc(listed, func(other *nftables.Chain) bool {
+				return other.Name == dockersDoor && other.Table.Name == of.Table.Name && other.Table.Family == number
+			})
 			rules, err := c.GetRules(of.Table, of)
 			if err != nil {
 				return nil, fmt.Errorf("list rules of %s: %w", ch, err)

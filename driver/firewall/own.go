@@ -4,7 +4,9 @@ package firewall
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -31,10 +33,52 @@ type ownChain struct {
 
 var ownChains = []ownChain{
 	{"input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter - 1, keepFromHost},
+	{"forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter - 1, keepOut},
 	{"prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest - 1,
 		keepDestination},
 	{"postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource - 1,
-		keepSource},
+		translateSource},
+}
+
+// keepOut drops what would enter a network with a gateway from anywhere else, but for answers: neither other networks,
+// weave's or Docker's, nor whoever uses the host as a router reach its containers.
+func keepOut(_ family, s subject) []expr.Any {
+	if !s.routed {
+		return nil
+	}
+	known := binary.NativeEndian.AppendUint32(nil, stateKnown)
+	none := make([]byte, len(known))
+	return append(onLink(expr.MetaKeyOIFNAME, s.links), isBridged(false),
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(known)), Mask: known, Xor: none},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: none},
+		&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+}
+
+// translateSource keeps the address that a frame inside a network is from, and gives what leaves one the host's.
+func translateSource(v family, s subject) []expr.Any {
+	if s.masquerade.IsValid() {
+		return masquerade(v, s)
+	}
+	return keepSource(v, s)
+}
+
+// masquerade gives what comes from a bridge's subnet, and does not go back there, the address of the link that it
+// leaves by.
+func masquerade(v family, s subject) []expr.Any {
+	if s.masquerade.Addr().Is4() != (v == ipv4) {
+		return nil
+	}
+	offset, address := headerSource(v)
+	prefix := s.masquerade
+	mask := net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())
+	link := onLink(expr.MetaKeyOIFNAME, s.links)
+	link[len(link)-1].(*expr.Cmp).Op = expr.CmpOpNeq
+	return append([]expr.Any{
+		&expr.Payload{Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: address, DestRegister: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: address, Mask: mask, Xor: make([]byte, address)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: prefix.Addr().AsSlice()},
+	}, append(link, &expr.Counter{}, &expr.Masq{})...)
 }
 
 // keepFromHost drops what would be delivered to the host itself: broadcasts and multicasts of a container without an
@@ -60,17 +104,17 @@ func keepDestination(v family, s subject) []expr.Any {
 func keepSource(v family, s subject) []expr.Any {
 	e := onLink(expr.MetaKeyOIFNAME, s.links)
 	if !s.own {
-		e = append(e, isBridged())
+		e = append(e, isBridged(true))
 	}
 	return append(e, sameAddress(v, expr.NATTypeSourceNAT)...)
 }
 
 func sameAddress(v family, typ expr.NATType) []expr.Any {
-	number, source, length := uint32(unix.NFPROTO_IPV4), uint32(12), uint32(4) // where the header has the source
+	number := uint32(unix.NFPROTO_IPV4)
 	if v == ipv6 {
-		number, source, length = unix.NFPROTO_IPV6, 8, 16
+		number = unix.NFPROTO_IPV6
 	}
-	offset := source
+	offset, length := headerSource(v)
 	if typ == expr.NATTypeDestNAT {
 		offset += length
 	}
@@ -81,11 +125,28 @@ func sameAddress(v family, typ expr.NATType) []expr.Any {
 	}
 }
 
+// headerSource returns where a packet's header has the source address, and the length of an address; the destination
+// follows.
+func headerSource(v family) (offset, length uint32) {
+	if v == ipv6 {
+		return 8, net.IPv6len
+	}
+	return 12, net.IPv4len
+}
+
 // ownRule is a rule of weave's own table.
 type ownRule struct {
-	chain string
-	exprs []expr.Any
-	links string // whose frames it is for; the rule's comment
+	chain   string
+	exprs   []expr.Any
+	subject string // whose frames it is for; the rule's comment
+}
+
+// String returns what tells the subject from others.
+func (s subject) String() string {
+	if s.masquerade.IsValid() {
+		return s.links + " " + s.masquerade.String()
+	}
+	return s.links
 }
 
 // ownRules returns what the table has to hold, in the order of its chains.
@@ -94,11 +155,11 @@ func ownRules(v family, all []subject) []ownRule {
 	for _, c := range ownChains {
 		for _, s := range all {
 			if e := c.exprs(v, s); e != nil {
-				rules = append(rules, ownRule{c.name, e, s.links})
+				rules = append(rules, ownRule{c.name, e, s.String()})
 			}
 		}
 	}
-	return slices.CompactFunc(rules, func(a, b ownRule) bool { return a.chain == b.chain && a.links == b.links })
+	return slices.CompactFunc(rules, func(a, b ownRule) bool { return a.chain == b.chain && a.subject == b.subject })
 }
 
 // keepOwn makes the table of this state hold what it has to, and removes those of states that are gone.
@@ -139,7 +200,7 @@ func holds(c *nftables.Conn, t *nftables.Table, present bool, wanted []ownRule) 
 	}
 	var got, want [][2]string
 	for _, r := range wanted {
-		want = append(want, [2]string{r.chain, r.links})
+		want = append(want, [2]string{r.chain, r.subject})
 	}
 	for _, ch := range ownChains {
 		rules, err := c.GetRules(t, &nftables.Chain{Name: ch.name})
@@ -147,8 +208,8 @@ func holds(c *nftables.Conn, t *nftables.Table, present bool, wanted []ownRule) 
 			return false // somebody has removed the chain
 		}
 		for _, r := range rules {
-			links, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-			got = append(got, [2]string{ch.name, links})
+			subject, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+			got = append(got, [2]string{ch.name, subject})
 		}
 	}
 	return slices.Equal(got, want)
@@ -169,7 +230,7 @@ func replace(c *nftables.Conn, t *nftables.Table, present bool, rules []ownRule)
 		})
 		for _, r := range rules {
 			if r.chain == ch.name {
-				comment := userdata.AppendString(nil, userdata.TypeComment, r.links)
+				comment := userdata.AppendString(nil, userdata.TypeComment, r.subject)
 				c.AddRule(&nftables.Rule{Table: t, Chain: of, Exprs: r.exprs, UserData: comment})
 			}
 		}

@@ -3,6 +3,7 @@
 package firewall
 
 import (
+	"cmp"
 	"slices"
 )
 
@@ -14,20 +15,44 @@ const (
 	prerouting             // sees what comes in first of all
 )
 
-// rule is one of weave's: it accepts.
+// rule is one of weave's.
 type rule struct {
-	in, out string // links, as iptables writes them; out empty: any
+	in, out string // links, as iptables writes them; empty: any
 	bridged bool   // only frames from a port to another one of the same bridge
+	state   state  // of connections; zero: any
 	comment string
+	jump    string // to this chain; empty: the rule accepts
 }
 
-// rulesFor returns the rules that a chain has to have.
-func (k kind) rulesFor(all []subject) []rule {
+// state is a condition on connections.
+type state int
+
+const (
+	anyState  state = iota
+	answers         // of connections that are known
+	asWritten       // those whose destination nobody has translated
+)
+
+// stateArgs are the conditions as iptables -S lists them.
+var stateArgs = map[state][]string{
+	answers:   {"-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"},
+	asWritten: {"-m", "conntrack", "!", "--ctstate", "DNAT"},
+}
+
+// dockersDoor is the chain in which Docker, before it had rules in the table raw, drops what others send to its bridges.
+const dockersDoor = "DOCKER-ISOLATION-STAGE-2"
+
+// rulesFor returns the rules that a chain has to have, in their order. There may be a dockersDoor beside it.
+func (k kind) rulesFor(all []subject, door bool) []rule {
 	var rules []rule
 	for _, s := range all {
 		switch {
+		case s.masquerade.IsValid():
 		case k == forwarding:
 			rules = append(rules, rule{in: s.links, out: s.links, bridged: true, comment: s.comment})
+			if s.routed {
+				rules = append(rules, wayOut(s, door)...)
+			}
 		case s.own: // what comes from the user's own bridge may be routed, to where Docker's rules forbid it
 			rules = append(rules, rule{in: s.links, comment: s.comment})
 		}
@@ -35,16 +60,34 @@ func (k kind) rulesFor(all []subject) []rule {
 	return rules
 }
 
+// wayOut returns the rules by which packets leave a bridge with a gateway and their answers enter it. Docker's networks
+// are left out, but for the ports that they publish: a packet for one of these goes on to Docker's own rules. What must
+// not enter is dropped elsewhere (see keepOut), so that the order of rules in this chain can open nothing.
+func wayOut(s subject, door bool) []rule {
+	rules := []rule{{out: s.links, state: answers, comment: s.comment}}
+	if door {
+		rules = append(rules, rule{in: s.links, state: asWritten, comment: s.comment, jump: dockersDoor})
+	}
+	return append(rules, rule{in: s.links, state: asWritten, comment: s.comment})
+}
+
+// links returns the links that the rule is about.
+func (r rule) links() string { return cmp.Or(r.in, r.out) }
+
 // args returns the rule as iptables -S lists it.
 func (r rule) args() []string {
-	args := []string{"-i", r.in}
+	var args []string
+	if r.in != "" {
+		args = append(args, "-i", r.in)
+	}
 	if r.out != "" {
 		args = append(args, "-o", r.out)
 	}
 	if r.bridged {
 		args = append(args, "-m", "physdev", "--physdev-is-bridged")
 	}
-	return append(args, "-m", "comment", "--comment", r.comment, "-j", "ACCEPT")
+	args = append(args, stateArgs[r.state]...)
+	return append(args, "-m", "comment", "--comment", r.comment, "-j", cmp.Or(r.jump, "ACCEPT"))
 }
 
 // edit is what has to be done to one chain, in one transaction.
@@ -61,14 +104,15 @@ type edit struct {
 
 func (e edit) empty() bool { return len(e.remove) == 0 && len(e.add) == 0 }
 
-// plan returns how a chain has to change so that it has each of the wanted rules once, in its place, and no other rules
-// of this owner. The chain's rules are given by their arguments, as iptables -S lists them, without -A and the chain's
+// plan returns how a chain has to change so that it has each of the wanted rules once, in its place and in their order,
+// and no other rules of this owner. The chain's rules are given by their arguments, as iptables -S lists them, without -A and the chain's
 // name. Rules of others are never touched.
 func plan(chain [][]string, wanted []rule, k kind, o owner) edit {
 	from, to, before := k.place(chain)
 	e := edit{before: before}
 	kept := make([]bool, len(wanted))
 	found := make([]bool, len(wanted))
+	var at []int // of each that is kept, in the order of the chain: its index among the wanted ones
 	for i, args := range chain {
 		if !o.owns(args) {
 			continue
@@ -76,25 +120,39 @@ func plan(chain [][]string, wanted []rule, k kind, o owner) edit {
 		n := slices.IndexFunc(wanted, func(r rule) bool { return slices.Equal(args, r.args()) })
 		switch {
 		case n < 0:
-			e.removed = append(e.removed, option(args, "-i"))
+			e.removed = append(e.removed, cmp.Or(option(args, "-i"), option(args, "-o")))
 		case !kept[n] && from <= i && i < to:
 			kept[n] = true
+			at = append(at, n)
 			continue
 		default:
 			found[n] = true
 		}
 		e.remove = append(e.remove, i)
 	}
+	jumps := slices.ContainsFunc(wanted, func(r rule) bool { return r.jump != "" })
+	if jumps && !(len(at) == len(wanted) && slices.IsSorted(at)) {
+		// The jump has to come before what it is the exception of, so all are written anew.
+		e.remove = nil
+		for i, args := range chain {
+			if o.owns(args) {
+				e.remove = append(e.remove, i)
+			}
+		}
+		for _, n := range at {
+			kept[n], found[n] = false, true
+		}
+	}
 	for n, r := range wanted {
 		switch {
 		case kept[n] && found[n]:
-			e.moved = append(e.moved, r.in)
+			e.moved = append(e.moved, r.links())
 		case kept[n]:
 		case found[n]:
-			e.moved = append(e.moved, r.in)
+			e.moved = append(e.moved, r.links())
 			e.add = append(e.add, r)
 		default:
-			e.missing = append(e.missing, r.in)
+			e.missing = append(e.missing, r.links())
 			e.add = append(e.add, r)
 		}
 	}

@@ -26,10 +26,13 @@ type Place struct {
 	Addr netip.Addr // usable: not one that IPv6 still checks for duplicates
 }
 
+// ErrTranslated is wrapped by errors that say that traffic passed, but with another source.
+var ErrTranslated = errors.New("the source was translated")
+
 // Traffic opens a TCP connection and a UDP flow from one place to another and has data echoed over each. Both have
 // ports that were not used before, so that the kernel tracks new connections: for those of a repeated ping it would
 // go on as it has begun, whatever a firewall says meanwhile. It returns what did not work before ctx ends; that an
-// address or a port was translated on the way is an error, too.
+// address or a port was translated on the way is ErrTranslated.
 func Traffic(ctx context.Context, t testing.TB, from, to Place) error {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
@@ -73,9 +76,6 @@ func stream(ctx context.Context, t testing.TB, from, to Place) error {
 	}
 	defer accepted.Close()
 	defer context.AfterFunc(ctx, func() { dialled.Close(); accepted.Close() })()
-	if got, want := accepted.RemoteAddr().String(), dialled.LocalAddr().String(); got != want {
-		return fmt.Errorf("the source is %s there, want %s", got, want)
-	}
 	go func() { _, _ = io.CopyN(accepted, accepted, streamSize) }() // ends with the connection
 	data := bytes.Repeat([]byte("weave"), streamSize/5+1)[:streamSize]
 	sent := make(chan error, 1)
@@ -87,7 +87,17 @@ func stream(ctx context.Context, t testing.TB, from, to Place) error {
 	if !bytes.Equal(data, echo) {
 		return errors.New("the echo differs")
 	}
-	return <-sent
+	if err := <-sent; err != nil {
+		return err
+	}
+	return checkSource(accepted.RemoteAddr().String(), dialled.LocalAddr().String())
+}
+
+func checkSource(got, want string) error {
+	if got != want {
+		return fmt.Errorf("%w: it is %s there, not %s", ErrTranslated, got, want)
+	}
+	return nil
 }
 
 // datagrams sends a datagram again and again until it has come back.
@@ -129,10 +139,7 @@ func datagrams(ctx context.Context, t testing.TB, from, to Place) error {
 		}
 		n, err := here.Read(make([]byte, 2*datagramSize))
 		if err == nil && n == len(data) {
-			if got, want := <-source, here.LocalAddr().String(); got != want {
-				return fmt.Errorf("the source is %s there, want %s", got, want)
-			}
-			return nil
+			return checkSource(<-source, here.LocalAddr().String())
 		}
 	}
 	return fmt.Errorf("no echo: %w", context.Cause(ctx))

@@ -27,8 +27,9 @@ import (
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
-// ZoneName is the zone that the bridges are put into. Every firewalld has it, and it accepts all. It opens nothing of
-// the host's: what containers send to the host is dropped elsewhere.
+// ZoneName is the zone that the bridges are put into. Every firewalld has it, and it accepts all. It opens the
+// host to the containers of networks with a gateway, as Docker's own zone does to Docker's; what others send to the host
+// is dropped elsewhere.
 const ZoneName = "trusted"
 
 // The names of firewalld on the bus.
@@ -44,8 +45,8 @@ const (
 	busPause   = 30 * time.Second // between looks for a bus, where there is none
 )
 
-// ownPrefix is how the names of bridges begin that only weave makes.
-const ownPrefix = "wv-"
+// ownPrefixes are how the names of bridges begin that only weave makes.
+var ownPrefixes = []string{"wv-", "wvg-"}
 
 // Options are what New needs.
 type Options struct {
@@ -274,7 +275,8 @@ func (z *Zone) leftOver(name string) bool {
 		return true
 	}
 	_, err := net.InterfaceByName(name)
-	return err != nil && strings.HasPrefix(name, ownPrefix)
+	isOwn := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+	return err != nil && slices.ContainsFunc(ownPrefixes, isOwn)
 }
 
 // mark remembers whether this process has put a link into the zone.
