@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,10 +112,11 @@ func TestTwoStates(t *testing.T) {
 	eachBackend(t, func(t *testing.T, backend string) {
 		w := newWire(t, "wv-1")
 		shell(t, replaceBackend(dockerForward, backend))
-		living := map[string]bool{"aa": true, "bb": true, "cc": true}
+		var living atomic.Pointer[map[string]bool] // the instances look while the test changes it
+		living.Store(&map[string]bool{"aa": true, "bb": true, "cc": true})
 		with := func(id string) *Firewall {
 			f, _ := newFirewallWith(t, Options{
-				StateID: id, Living: func() (map[string]bool, error) { return living, nil },
+				StateID: id, Living: func() (map[string]bool, error) { return *living.Load(), nil },
 			})
 			return f
 		}
@@ -145,7 +147,7 @@ func TestTwoStates(t *testing.T) {
 			}
 		}
 		check("all three", "aa", "bb", "cc")
-		delete(living, "cc")
+		living.Store(&map[string]bool{"aa": true, "bb": true})
 		must(t, a.Set(t.Context(), own(1)))
 		check("one is gone", "aa", "bb")
 		must(t, b.Set(t.Context(), nil))
