@@ -112,7 +112,7 @@ func (d *Driver) adoptMTU(spec *NetworkSpec) error {
 	if spec.MTU != 0 {
 		return nil
 	}
-	link, err := findLink(cmp.Or(spec.Bridge, bridgeName(spec.ID)))
+	link, err := findLink(cmp.Or(spec.Bridge, spec.bridgeName()))
 	if err != nil || link == nil {
 		return err
 	}

@@ -19,14 +19,16 @@ type bridge struct {
 }
 
 func (d *Driver) bridgeOf(nw Network) bridge {
-	return bridge{wantedBridge(d.stateID, nw), bridgeName(nw.ID)}
+	return bridge{wantedBridge(d.stateID, nw), nw.bridgeName()}
 }
 
 // wantedBridge is the network's bridge as weave makes it.
 func wantedBridge(stateID string, nw Network) wanted {
-	return wanted{
-		name: nw.Bridge, kind: "bridge", alias: networkAlias(stateID, nw.ID), mtu: nw.MTU, programs: tc.AtBridge(),
+	want := wanted{name: nw.Bridge, kind: "bridge", alias: networkAlias(stateID, nw.ID), mtu: nw.MTU}
+	if want.gateways = nw.gateways(); len(want.gateways) == 0 {
+		want.programs = tc.AtBridge()
 	}
+	return want
 }
 
 // ensureNetworkBridge returns the network's bridge, made or repaired if it is weave's own.
@@ -116,6 +118,9 @@ func (l links) addBridge(b bridge) (*hostLink, error) {
 	}
 	if link == nil {
 		link = &netlink.Bridge{LinkAttrs: linkNamed(b.OwnName)}
+		if len(b.gateways) > 0 {
+			link.Attrs().HardwareAddr = ownMAC()
+		}
 		l.step("add bridge")
 		if err := netlink.LinkAdd(link); err != nil {
 			return nil, err
@@ -136,6 +141,9 @@ func (l links) addBridge(b bridge) (*hostLink, error) {
 	made, err := findHostLinkAt(link.Attrs().Index)
 	if err == nil && made == nil {
 		err = errors.New("it is gone already")
+	}
+	if err == nil {
+		made.listed = true // so that it gets its addresses; it has none yet
 	}
 	return made, err
 }

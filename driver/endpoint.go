@@ -126,9 +126,11 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 }
 
 // Join records the sandbox, Docker's SandboxKey, and returns the link that Docker is to move into it. Up to Docker 27
-// the sandbox does not exist yet. The answer names no gateway, so Docker connects the container to the outside over
-// docker_gwbridge.
-func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox string) (Attachment, error) {
+// the sandbox does not exist yet. A container that publishes ports is ErrInvalid on a network whose gateway is not
+// Docker's: nothing would publish them there.
+func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox string, publishes bool) (
+	Attachment, error,
+) {
 	if !filepath.IsAbs(sandbox) || filepath.Clean(sandbox) != sandbox {
 		return Attachment{}, fmt.Errorf("%w: sandbox key %q: want the path of a sandbox", ErrInvalid, sandbox)
 	}
@@ -140,9 +142,12 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 		return Attachment{}, err
 	}
 	defer unlock()
+	network, _ := d.tracked.network(nw) // tracked as long as its endpoints are
 	switch {
 	case !ok:
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s of network %s", ErrNotFound, id, nw)
+	case publishes && network.replacesDockers():
+		return Attachment{}, fmt.Errorf("join endpoint %s: %w", id, network.errPublishes())
 	case ep.Sandbox == "":
 		if err := d.writeSandbox(ctx, ep, sandbox); err != nil {
 			return Attachment{}, fmt.Errorf("join endpoint %s: %w", id, err)
@@ -150,8 +155,9 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 	case ep.Sandbox != sandbox:
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, id, ep.Sandbox)
 	}
-	network, _ := d.tracked.network(nw) // tracked as long as its endpoints are
-	return Attachment{Link: containerEndName(id), Prefix: cmp.Or(network.InterfacePrefix, insidePrefix)}, nil
+	a := Attachment{Link: containerEndName(id), Prefix: cmp.Or(network.InterfacePrefix, insidePrefix)}
+	a.Gateway, a.GatewayIPv6 = network.gatewaysOf(ep)
+	return a, nil
 }
 
 // writeSandbox puts the endpoint into a sandbox or, with an empty path, out of it.

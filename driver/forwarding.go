@@ -13,10 +13,11 @@ import (
 // busPath is where the system's D-Bus is, by which firewalld is told of bridges.
 const busPath = "/run/dbus/system_bus_socket"
 
-// setForwarding has the firewall let frames pass on the bridges of all tracked networks whose frames are not tagged and
-// on those that are left alone for the containers on them, and on no others of this state's. Several requests may do so
-// at once: each computes its set only when the earlier one is in place, so that no older set replaces a newer one.
-// After an error the firewall keeps trying until another set is wanted.
+// setForwarding has the firewall let packets out of the networks that have gateways, and frames pass on the bridges of
+// all tracked networks whose frames are not tagged and on those that are left alone for the containers on them, and on
+// no others of this state's. Several requests may do so at once: each computes its set only when the earlier one is in
+// place, so that no older set replaces a newer one. After an error the firewall keeps trying until another set is
+// wanted.
 func (d *Driver) setForwarding(ctx context.Context) error {
 	if err := d.forwarding.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for other changes of the firewall: %w", err)
@@ -27,15 +28,23 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 		bridges = append(bridges, firewall.Bridge{Name: bridge, NetworkID: string(id)})
 	}
 	for _, nw := range d.tracked.Networks() {
-		if nw.Phase != Going && !nw.Tagged {
+		if gateways := nw.gateways(); nw.Phase != Going && (!nw.Tagged || len(gateways) > 0) {
 			bridges = append(bridges, firewall.Bridge{
 				Name: nw.Bridge, NetworkID: string(nw.ID), Foreign: nw.Foreign,
-				IPv6: slices.ContainsFunc(nw.Pools, isIPv6),
+				IPv6: slices.ContainsFunc(nw.Pools, isIPv6), Gateways: gateways,
 			})
 		}
 	}
 	d.step("set firewall rules")
-	return d.firewall.Set(ctx, bridges)
+	if err := d.firewall.Set(ctx, bridges); err != nil { // before the host routes: nothing enters a network unasked
+		return err
+	}
+	for _, b := range bridges {
+		if err := d.forward(b.Gateways); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func isIPv6(p Pool) bool { return p.Subnet.Addr().Is6() }

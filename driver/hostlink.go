@@ -24,9 +24,10 @@ type hostLink struct {
 	ipv6      []uint32          // its sysctls net.ipv6.conf, at DEVCONF_* of linux/ipv6.h; nil: it has no IPv6
 	port      map[uint16]uint16 // by IFLA_BRPORT_*, what it is as a port of a bridge; nil: it is none
 	stp       bool              // it is a bridge that runs the spanning tree protocol
-	addresses []netlink.Addr    // only after listHostLinks
-	portMTU   int               // lowest MTU of its ports that are not weave's; 0: none; only after listHostLinks
-	programs  *tc.Attached      // nil: not looked at
+	listed    bool              // by listHostLinks, which alone tells the next two
+	addresses []netlink.Addr
+	portMTU   int          // lowest MTU of its ports that are not weave's; 0: none
+	programs  *tc.Attached // nil: not looked at
 }
 
 // skipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: links are told without their packet counters.
@@ -54,6 +55,7 @@ func listHostLinks(ctx context.Context) (map[string]*hostLink, error) {
 		}
 	}
 	for _, link := range links {
+		link.listed = true
 		a := link.Attrs()
 		_, ours := parseAlias(a.Alias)
 		ours = ours || isOwnName(a.Name) // the alias comes later than the bridge

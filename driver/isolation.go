@@ -20,6 +20,13 @@ var hostIsolation = []property{
 	sysctl("net/ipv4/conf/%s/rp_filter", devconfRPFilter, 1), // drops every packet, since no route leads back
 }
 
+// hostAtGateway are the sysctls of a bridge that has the gateway of its network: the host is a member of the network,
+// but takes no router advertisement there.
+var hostAtGateway = []property{
+	sysctl("net/ipv6/conf/%s/accept_ra", devconfAcceptRA, 0),
+	sysctl("net/ipv6/conf/%s/disable_ipv6", devconfDisableIPv6, 0),
+}
+
 // Where the kernel tells a link's sysctls: DEVCONF_* of linux/ipv6.h, and IPV4_DEVCONF_* - 1 of linux/ip.h.
 const (
 	devconfAcceptRA    = 3

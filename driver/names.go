@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -13,7 +14,8 @@ import (
 const maxName = 15
 
 const (
-	bridgePrefix       = "wv-"
+	bridgePrefix       = "wv-"  // of bridges that the host has no address on
+	gatewayPrefix      = "wvg-" // of bridges that have the gateway of their network
 	hostEndPrefix      = "wve-"
 	containerEndPrefix = "wvc-"
 )
@@ -35,6 +37,15 @@ func checkID(what, id string) error {
 	return nil
 }
 
+// bridgeName is the name that weave gives to the network's bridge by itself. Firewall rules for all bridges of a kind
+// go by the prefix.
+func (def Definition) bridgeName() string {
+	if def.hasGateway() {
+		return linkName(gatewayPrefix, string(def.ID))
+	}
+	return bridgeName(def.ID)
+}
+
 func bridgeName(id NetworkID) string        { return linkName(bridgePrefix, string(id)) }
 func hostEndName(id EndpointID) string      { return linkName(hostEndPrefix, string(id)) }
 func containerEndName(id EndpointID) string { return linkName(containerEndPrefix, string(id)) }
@@ -44,9 +55,10 @@ func linkName(prefix, id string) string { return prefix + id[:min(len(id), maxNa
 
 // isOwnName reports whether a link's name is one that weave gives by itself.
 func isOwnName(name string) bool {
-	return strings.HasPrefix(name, bridgePrefix) || strings.HasPrefix(name, hostEndPrefix) ||
-		strings.HasPrefix(name, containerEndPrefix)
+	return slices.ContainsFunc(ownPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
+
+var ownPrefixes = []string{bridgePrefix, gatewayPrefix, hostEndPrefix, containerEndPrefix}
 
 // dockerBridge matches the names that Docker gives to bridges of its networks.
 var dockerBridge = regexp.MustCompile(`^(docker0|` + WayOut + `|br-[0-9a-f]{12})$`)
@@ -67,7 +79,7 @@ func checkBridgeName(name string) error {
 	case dockerBridge.MatchString(name):
 		return errors.New("it is Docker's own, and weave's rule for it would undo Docker's isolation")
 	case isOwnName(name):
-		return fmt.Errorf("the prefixes %s, %s and %s are weave's own", bridgePrefix, hostEndPrefix, containerEndPrefix)
+		return fmt.Errorf("the prefixes %s are weave's own", strings.Join(ownPrefixes, ", "))
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error
 // conflict if it has the name that weave gives by itself.
 func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network, error) {
 	spec = d.withDefaults(spec)
-	own := bridgeName(spec.ID)
+	own := spec.bridgeName()
 	nw := Network{
 		Definition: spec.Definition,
 		Local: Local{
@@ -109,6 +109,10 @@ func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network,
 		return nw, fmt.Errorf("%w: option %s=%s: bridge %s was not made by weave, and its other ports would send "+
 			"tags out: leave the option out, or give %[2]s=%[5]s",
 			ErrInvalid, optionFirewall, FirewallNone, nw.Bridge, FirewallHost)
+	}
+	if nw.Foreign && nw.hasGateway() {
+		return nw, fmt.Errorf("%w: option %s=%s: bridge %s was not made by weave, which puts no address on it: give "+
+			"the address of the router there, %[2]s=ADDRESS", ErrInvalid, optionGateway, nw.Gateway, nw.Bridge)
 	}
 	if nw.Foreign {
 		nw.Firewall = FirewallHost

@@ -16,6 +16,7 @@ import (
 const (
 	optionBridge    = "works.weave.bridge"
 	optionFirewall  = "works.weave.firewall"
+	optionGateway   = "works.weave.gateway"
 	optionGuard     = "works.weave.guard"
 	optionMTU       = "works.weave.mtu"
 	optionMulticast = "works.weave.multicast"
@@ -42,6 +43,7 @@ type NetworkOptions struct {
 	Multicast       bool
 	Firewall        Firewall // empty: not set
 	Guard           Guard    // empty: not set
+	Gateway         Gateway  // empty: not set
 	InterfacePrefix string   // of the names that interfaces get in containers; empty: not set
 
 	dockerMTU int // bytes, by Docker's name for the option; 0: not set
@@ -69,6 +71,10 @@ var weaveNetworkOptions = []option[NetworkOptions]{
 	{optionFirewall, func(out *NetworkOptions, value string) error {
 		out.Firewall = Firewall(value)
 		return oneOf(value, string(FirewallNone), string(FirewallHost))
+	}},
+	{optionGateway, func(out *NetworkOptions, value string) (err error) {
+		out.Gateway, err = parseGateway(value)
+		return err
 	}},
 	{optionGuard, func(out *NetworkOptions, value string) error {
 		on, err := parseBool(value)

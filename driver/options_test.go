@@ -64,7 +64,7 @@ func TestParseNetworkOptions(t *testing.T) {
 		"unknown option": {
 			options: set("works.weave.mut", "1400"),
 			err: `unknown option works.weave.mut="1400": ` +
-				`weave takes works.weave.bridge, works.weave.firewall, works.weave.guard, ` +
+				`weave takes works.weave.bridge, works.weave.firewall, works.weave.gateway, works.weave.guard, ` +
 				`works.weave.mtu, works.weave.multicast`,
 		},
 	} {
@@ -246,7 +246,7 @@ func TestInterfacePrefix(t *testing.T) {
 		spec.InterfacePrefix = prefix
 		r.createNetwork(spec)
 		id, _ := r.createEndpoint(netID, 1)
-		got, err := r.Join(t.Context(), netID, id, "/var/run/docker/netns/0123456789ab")
+		got, err := r.Join(t.Context(), netID, id, "/var/run/docker/netns/0123456789ab", false)
 		if err != nil || got.Prefix != want {
 			t.Errorf("prefix %q: %+v, %v, want %s", prefix, got, err, want)
 		}

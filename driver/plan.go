@@ -190,7 +190,7 @@ func (w world) tagged(nw Network, bridge *hostLink) bool {
 // name without its alias, unless somebody has taken the alias from it.
 func (w world) becameForeign(nw Network) bool {
 	link := w.links[nw.Bridge]
-	return link != nil && nw.Bridge != bridgeName(nw.ID) && link.Attrs().Alias == "" &&
+	return link != nil && nw.Bridge != nw.bridgeName() && link.Attrs().Alias == "" &&
 		link.Attrs().Index != w.made(nw.Bridge)
 }
 

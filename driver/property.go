@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -24,6 +25,7 @@ type wanted struct {
 	bridge *hostLink // of a host end: what it is a port of; nil if that is missing
 
 	programs tc.Attached
+	gateways []netip.Prefix // the addresses of a bridge that is a gateway
 }
 
 // property is one of the things that make a link what weave makes it. A link is made by putting its properties right,
@@ -39,12 +41,14 @@ type property struct {
 var (
 	bridgeProperties = slices.Concat(
 		[]property{{"name", wrongName, setName}, programs}, hostIsolation, linkProperties(wrongBridgeMTU))
+	gatewayProperties = slices.Concat(
+		[]property{{"name", wrongName, setName}, programs}, hostAtGateway, linkProperties(wrongBridgeMTU))
 	hostEndProperties = slices.Concat( // the programs before the bridge, so that no frame passes without them
 		[]property{{"name", wrongName, setName}, programs, {"bridge", wrongMaster, setMaster}},
 		portProperties, linkProperties(wrongMTU))
 )
 
-// addressesProperty is the property that a link has no addresses.
+// addressesProperty is the property that a link has no addresses but those that are the gateways of its network.
 const addressesProperty = "addresses"
 
 // linkProperties are those that bridges and host ends have in common. A link is set up last.
@@ -53,16 +57,19 @@ func linkProperties(wrongMTU func(*hostLink, wanted) string) []property {
 		{"alias", wrongAlias, setAlias},
 		{"mtu", wrongMTU, setMTU},
 		{"link-local addresses", wrongGenMode, setGenMode},
-		{addressesProperty, wrongAddresses, removeAddresses},
+		{addressesProperty, wrongAddresses, setAddresses},
 		{"up", wrongUp, setUp},
 	}
 }
 
 func (w wanted) properties() []property {
-	if w.kind == "bridge" {
-		return bridgeProperties
+	switch {
+	case w.kind != "bridge":
+		return hostEndProperties
+	case len(w.gateways) > 0:
+		return gatewayProperties
 	}
-	return hostEndProperties
+	return bridgeProperties
 }
 
 // flaw is one property of a link that is not as weave makes it.
@@ -231,23 +238,55 @@ func setGenMode(l links, have *hostLink, _ wanted) error {
 	return nil
 }
 
-func wrongAddresses(have *hostLink, _ wanted) string {
-	out := make([]string, len(have.addresses))
-	for i, a := range have.addresses {
-		out[i] = "address " + a.IPNet.String()
+func wrongAddresses(have *hostLink, want wanted) string {
+	var out []string
+	extra, missing := want.addresses(have)
+	for _, a := range extra {
+		out = append(out, "address "+a.IPNet.String())
+	}
+	for _, gateway := range missing {
+		out = append(out, "no address "+gateway.String())
 	}
 	return strings.Join(out, ", ")
 }
 
-// removeAddresses keeps the host apart from its networks: over an address containers could reach it.
-func removeAddresses(l links, have *hostLink, _ wanted) error {
+// addresses returns which of a link's addresses are not wanted, and which are missing, if its addresses are known.
+func (w wanted) addresses(have *hostLink) (extra []netlink.Addr, missing []netip.Prefix) {
+	if !have.listed {
+		return nil, nil
+	}
+	missing = slices.Clone(w.gateways)
 	for _, a := range have.addresses {
+		i := slices.IndexFunc(missing, func(p netip.Prefix) bool { return p.String() == a.IPNet.String() })
+		if i < 0 {
+			extra = append(extra, a)
+			continue
+		}
+		missing = slices.Delete(missing, i, i+1)
+	}
+	return extra, missing
+}
+
+// setAddresses keeps the host apart from its networks, but for gateways: over an address containers could reach it.
+func setAddresses(l links, have *hostLink, want wanted) error {
+	extra, missing := want.addresses(have)
+	for _, a := range extra {
 		l.step("remove address")
 		if err := netlink.AddrDel(have, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("remove address %s: %w", a.IPNet, err)
 		}
 	}
-	have.addresses = nil
+	have.addresses = slices.DeleteFunc(have.addresses, func(a netlink.Addr) bool {
+		return slices.ContainsFunc(extra, func(e netlink.Addr) bool { return e.Equal(a) })
+	})
+	for _, gateway := range missing {
+		l.step("add address")
+		a := gatewayAddress(gateway)
+		if err := netlink.AddrAdd(have, a); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add address %s: %w", gateway, err)
+		}
+		have.addresses = append(have.addresses, *a)
+	}
 	return nil
 }
 

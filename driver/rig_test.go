@@ -207,12 +207,18 @@ func (r *rig) createEndpoint(nw NetworkID, n int) (EndpointID, mac.Address) {
 // up.
 func (r *rig) attach(id EndpointID, sandbox *nstest.NS, name string) {
 	r.t.Helper()
+	r.attachTo(id, sandbox, name, Attachment{Link: containerEndName(id), Prefix: "eth"})
+}
+
+// attachTo is attach for a Join with that answer.
+func (r *rig) attachTo(id EndpointID, sandbox *nstest.NS, name string, want Attachment) {
+	r.t.Helper()
 	ep, _ := r.tracked.endpoint(id)
-	resp, err := r.Join(r.t.Context(), ep.Network, id, sandbox.Path())
+	resp, err := r.Join(r.t.Context(), ep.Network, id, sandbox.Path(), false)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if want := (Attachment{Link: containerEndName(id), Prefix: "eth"}); resp != want {
+	if resp != want {
 		r.t.Fatalf("Join answers %+v, want %+v", resp, want)
 	}
 	link, err := netlink.LinkByName(resp.Link)

@@ -38,6 +38,10 @@ type EndpointSpec struct {
 type Attachment struct {
 	Link   string // name of the container end on the host
 	Prefix string // of its name in the sandbox; Docker appends the next free number
+
+	// Where the container's default routes lead; zero: there is none. Without either Docker connects the container with
+	// the outside over docker_gwbridge.
+	Gateway, GatewayIPv6 netip.Addr
 }
 
 // AdoptedEndpoint is an endpoint that Docker has and the state does not know.
@@ -67,7 +71,7 @@ func (spec NetworkSpec) check() error {
 			return err
 		}
 	}
-	return nil
+	return spec.checkGateway()
 }
 
 func (p Pool) check() error {
@@ -93,7 +97,7 @@ func (spec NetworkSpec) matches(nw Network) bool {
 	asked.Firewall = cmp.Or(asked.Firewall, nw.Firewall)
 	asked.Guard = cmp.Or(asked.Guard, nw.Guard)
 	asked.InterfacePrefix = nw.InterfacePrefix // earlier versions dropped it, and a network's options never change
-	if cmp.Or(spec.Bridge, bridgeName(spec.ID)) != nw.Bridge {
+	if cmp.Or(spec.Bridge, spec.bridgeName()) != nw.Bridge {
 		return false
 	}
 	a, err1 := json.Marshal(asked)

@@ -31,6 +31,7 @@ type Definition struct {
 	Multicast bool      `json:"multicast,omitempty"` // containers get a multicast route out of this network
 	Firewall  Firewall  `json:"firewall,omitempty"`
 	Guard     Guard     `json:"guard,omitempty"`
+	Gateway   Gateway   `json:"gateway,omitempty"`
 	Pools     []Pool    `json:"pools"` // IPv4 first
 
 	// InterfacePrefix begins the names of the network's interfaces in containers; empty: eth.
@@ -65,6 +66,15 @@ type Guard string
 const (
 	GuardOn  Guard = "on"  // only endpoints that are routers send router advertisements and DHCP answers
 	GuardOff Guard = "off" // every endpoint does
+)
+
+// Gateway says which way out of a network containers have. The zero Gateway is GatewayDocker.
+type Gateway string
+
+// Ways out. That of a network whose router is somebody else is the router's address, or two, of one family each.
+const (
+	GatewayDocker Gateway = "docker" // docker_gwbridge, which Docker attaches beside the network
+	GatewayNative Gateway = "native" // the network's own gateway, an address of the bridge
 )
 
 // Pool is a subnet of a network, as Docker gave it.

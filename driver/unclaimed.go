@@ -22,7 +22,7 @@ func (w world) claimed() map[string]bool {
 		names[nw.Bridge] = true
 		names[renamed[networkAlias(w.stateID, nw.ID).String()]] = true
 		if w.links[nw.Bridge] == nil {
-			names[bridgeName(nw.ID)] = true
+			names[nw.bridgeName()] = true
 		}
 	}
 	for _, r := range w.endpoints {

@@ -117,7 +117,7 @@ func (e events) handle(m syscall.NetlinkMessage) {
 	switch m.Header.Type {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		e.link(m)
-	case unix.RTM_NEWADDR: // one that goes is nothing to put right
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		if len(m.Data) >= unix.SizeofIfAddrmsg {
 			e.noteFull(indexAt(m.Data[4:]), e.d.processName(m.Header.Pid))
 		}

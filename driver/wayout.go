@@ -28,6 +28,13 @@ const makeWayOut = "docker network create --subnet SUBNET -o com.docker.network.
 // checkWayOut returns ErrConflict if the network's containers could not be connected with the outside, because its
 // subnet is also that of WayOut, or may become so.
 func (d *Driver) checkWayOut(ctx context.Context, def Definition) error {
+	if def.hasGateway() {
+		routes, err := HostRoutes(ctx)
+		if err != nil {
+			return err
+		}
+		return def.checkRoutes(routes)
+	}
 	there, err := dockersSubnets(ctx)
 	if err != nil {
 		return err
@@ -35,10 +42,23 @@ func (d *Driver) checkWayOut(ctx context.Context, def Definition) error {
 	return def.checkWayOut(there[WayOut], d.dockersPools())
 }
 
+// checkRoutes returns ErrConflict if the host has a route into one of the network's subnets: with the gateway's address
+// it would send packets that are for elsewhere into the network.
+func (def Definition) checkRoutes(routes []netip.Prefix) error {
+	for _, p := range def.Pools {
+		if other, found := overlapping(p.Subnet, routes); found {
+			return fmt.Errorf("%w: subnet %s overlaps %s, which the host has a route to, so the host can't be the "+
+				"gateway: name another subnet (--subnet), or give %s=%s",
+				ErrConflict, p.Subnet, other, optionGateway, GatewayDocker)
+		}
+	}
+	return nil
+}
+
 // checkWayOut is Driver.checkWayOut for subnets of WayOut, none if it is not there, and for the pools that Docker would
 // take its subnet from.
 func (def Definition) checkWayOut(there, pools []netip.Prefix) error {
-	if def.Internal {
+	if def.Internal || def.replacesDockers() {
 		return nil
 	}
 	for _, p := range def.Pools {
@@ -68,7 +88,7 @@ func (nw Network) overlaps(bridges map[string][]netip.Prefix) []problem {
 	for _, name := range slices.Sorted(maps.Keys(bridges)) {
 		for _, p := range nw.Pools {
 			other, found := overlapping(p.Subnet, bridges[name])
-			if !found || nw.Internal && name == WayOut {
+			if !found || (nw.Internal || nw.replacesDockers()) && name == WayOut {
 				continue
 			}
 			what := "no container can be on both"

@@ -39,7 +39,8 @@ var stateArgs = map[state][]string{
 	asWritten: {"-m", "conntrack", "!", "--ctstate", "DNAT"},
 }
 
-// dockersDoor is the chain in which Docker, before it had rules in the table raw, drops what others send to its bridges.
+// dockersDoor is the chain in which Docker, before it had rules in the table raw, drops what others send to its
+// bridges.
 const dockersDoor = "DOCKER-ISOLATION-STAGE-2"
 
 // rulesFor returns the rules that a chain has to have, in their order. There may be a dockersDoor beside it.
@@ -105,8 +106,8 @@ type edit struct {
 func (e edit) empty() bool { return len(e.remove) == 0 && len(e.add) == 0 }
 
 // plan returns how a chain has to change so that it has each of the wanted rules once, in its place and in their order,
-// and no other rules of this owner. The chain's rules are given by their arguments, as iptables -S lists them, without -A and the chain's
-// name. Rules of others are never touched.
+// and no other rules of this owner. The chain's rules are given by their arguments, as iptables -S lists them, without
+// -A and the chain's name. Rules of others are never touched.
 func plan(chain [][]string, wanted []rule, k kind, o owner) edit {
 	from, to, before := k.place(chain)
 	e := edit{before: before}

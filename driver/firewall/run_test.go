@@ -59,7 +59,8 @@ func inPlace(t *testing.T, f *Firewall, b backend) bool {
 	must(t, err)
 	target := f.currentTarget()
 	return !slices.ContainsFunc(chains, func(c chain) bool {
-		return !plan(c.rules, c.kind.rulesFor(f.wanted(target)[c.family], c.hasDockersDoor), c.kind, target.owner).empty()
+		rules := c.kind.rulesFor(f.wanted(target)[c.family], c.hasDockersDoor)
+		return !plan(c.rules, rules, c.kind, target.owner).empty()
 	})
 }
 

@@ -92,11 +92,24 @@ func (c networkCalls) join(ctx context.Context, req *network.JoinRequest) (*netw
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.networks.Join(ctx, nw, ep, req.SandboxKey)
+	a, err := c.networks.Join(ctx, nw, ep, req.SandboxKey, publishes(req.Options))
 	if err != nil {
 		return nil, err
 	}
-	return &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: a.Link, DstPrefix: a.Prefix}}, nil
+	resp := &network.JoinResponse{InterfaceName: network.InterfaceName{SrcName: a.Link, DstPrefix: a.Prefix}}
+	if a.Gateway.IsValid() {
+		resp.Gateway = a.Gateway.String()
+	}
+	if a.GatewayIPv6.IsValid() {
+		resp.GatewayIPv6 = a.GatewayIPv6.String()
+	}
+	return resp, nil
+}
+
+// publishes reports whether the options of a request have published ports of the container.
+func publishes(options map[string]any) bool {
+	ports, _ := options[labelPortMap].([]any)
+	return len(ports) > 0
 }
 
 func (c networkCalls) leave(ctx context.Context, req *network.LeaveRequest) (empty, error) {

@@ -23,12 +23,13 @@ const (
 	labelInternal   = labelPrefix + "internal"
 	labelEnableIPv4 = labelPrefix + "enable_ipv4"
 	labelEnableIPv6 = labelPrefix + "enable_ipv6"
+	labelPortMap    = labelPrefix + "portmap" // of docker run -p, for an endpoint
 )
 
 // engineEndpointLabels are what Docker puts into the request for an endpoint without a user's having typed it as an
 // option. All engines from 20.10 on do so (daemon/network.go, libnetwork/endpoint.go).
 var engineEndpointLabels = []string{
-	labelPrefix + "portmap", labelPrefix + "endpoint.exposedports", // of docker run -p and of the image
+	labelPortMap, labelPrefix + "endpoint.exposedports", // the latter of the image
 	labelPrefix + "endpoint.macaddress", // base64; the interface of the request has it as text
 	labelPrefix + "endpoint.dnsservers",
 }
@@ -90,6 +91,7 @@ func addUserOptions(spec *driver.NetworkSpec, generic any) (unknown []string, _ 
 	spec.Refused = refused.Err()
 	spec.Bridge, spec.MTU, spec.Multicast = parsed.Bridge, parsed.MTU, parsed.Multicast
 	spec.Firewall, spec.Guard, spec.InterfacePrefix = parsed.Firewall, parsed.Guard, parsed.InterfacePrefix
+	spec.Gateway = parsed.Gateway
 	return refused.Unknown, nil
 }
 

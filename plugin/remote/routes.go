@@ -25,7 +25,9 @@ type Networks interface {
 	DeleteNetwork(context.Context, driver.NetworkID) error
 	CreateEndpoint(context.Context, driver.EndpointSpec) (driver.Endpoint, error)
 	DeleteEndpoint(context.Context, driver.NetworkID, driver.EndpointID) error
-	Join(ctx context.Context, nw driver.NetworkID, ep driver.EndpointID, sandbox string) (driver.Attachment, error)
+	// Join's publishes says that the container has published ports.
+	Join(ctx context.Context, nw driver.NetworkID, ep driver.EndpointID, sandbox string, publishes bool) (
+		driver.Attachment, error)
 	Leave(context.Context, driver.NetworkID, driver.EndpointID) error
 	// DockerStarted is called when Docker begins to use the plugin.
 	DockerStarted()
@@ -138,10 +140,16 @@ type gwAllocCheckResponse struct {
 	SkipIPv4, SkipIPv6 bool
 }
 
-// gwAllocCheck answers that no network needs a gateway address: Docker's own bridge leads out, so every address of the
-// pool is for a container.
-func gwAllocCheck(context.Context, *gwAllocCheckRequest) (gwAllocCheckResponse, error) {
-	return gwAllocCheckResponse{SkipIPv4: true, SkipIPv6: true}, nil
+// gwAllocCheck answers which networks need no gateway address, so that every address of the pool is for a container:
+// those that Docker's own bridge leads out of, and those with another router. A request with options that weave does
+// not take is none of its business: CreateNetwork refuses them.
+func gwAllocCheck(_ context.Context, req *gwAllocCheckRequest) (gwAllocCheckResponse, error) {
+	var spec driver.NetworkSpec
+	if _, err := addUserOptions(&spec, req.Options[labelGeneric]); err != nil {
+		return gwAllocCheckResponse{SkipIPv4: true, SkipIPv6: true}, nil
+	}
+	skip := spec.Gateway != driver.GatewayNative
+	return gwAllocCheckResponse{SkipIPv4: skip, SkipIPv6: skip}, nil
 }
 
 // allocateNetwork returns the options unchanged: Swarm's nodes get what is answered here in place of the request's.

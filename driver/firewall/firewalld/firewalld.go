@@ -27,9 +27,9 @@ import (
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
-// ZoneName is the zone that the bridges are put into. Every firewalld has it, and it accepts all. It opens the
-// host to the containers of networks with a gateway, as Docker's own zone does to Docker's; what others send to the host
-// is dropped elsewhere.
+// ZoneName is the zone that the bridges are put into. Every firewalld has it, and it accepts all. It opens the host to
+// the containers of networks with a gateway, as Docker's own zone does to Docker's; what others send to the host is
+// dropped elsewhere.
 const ZoneName = "trusted"
 
 // The names of firewalld on the bus.

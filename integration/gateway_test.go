@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weaveplugin/weave/integration/lab"
+)
+
+// gatewayNetwork creates a weave network with a gateway of its own, of both families.
+func gatewayNetwork(t *testing.T, h *lab.Host, name string, n int, options ...string) {
+	t.Helper()
+	weaveNetwork(t, h, name, append([]string{"-o", "works.weave.gateway=native", "--ipv6",
+		"--subnet", fmt.Sprintf("10.91.%d.0/24", n), "--subnet", fmt.Sprintf("fd91:0:0:%d::/64", n)}, options...)...)
+}
+
+// A container on a network with a gateway of its own has one interface, and its way out is the network's gateway.
+func TestOwnGateway(t *testing.T) {
+	t.Parallel()
+	h := lab.Start(t, lab.Options{Name: "gateway", Underlay: lab.NewUnderlay(t, outside), Address: sharedAddress})
+	p := h.StartPlugin(t)
+	gatewayNetwork(t, h, "out", 1)
+	h.Run(t, "--network", "out", "--name", "client")
+	want(t, h.Docker(t, "exec", "client", "ip", "route"), "default via 10.91.1.1 dev eth0")
+	want(t, h.Docker(t, "exec", "client", "ip", "-6", "route"), "default via fd91:0:0:1::1 dev eth0")
+	if links := h.Docker(t, "exec", "client", "ls", "/sys/class/net"); strings.Contains(links, "eth1") {
+		t.Errorf("the container has the interfaces %s", links)
+	}
+	want(t, h.Docker(t, "network", "inspect", "out"), `"IPv4Address": "10.91.1.2/24"`)
+	ping(t, h, "client", outside.Addr().String())
+
+	gatewayNetwork(t, h, "other", 2)
+	h.Run(t, "--network", "other", "--name", "neighbour")
+	h.Docker(t, "network", "create", "dockers")
+	h.Run(t, "--network", "dockers", "--name", "stranger")
+	for _, pair := range [][2]string{{"client", "neighbour"}, {"client", "stranger"}, {"stranger", "client"}} {
+		noPing(t, h, pair[0], addressOf(t, h, pair[1], "eth0"))
+	}
+
+	p.Kill()
+	ping(t, h, "client", outside.Addr().String())
+	p.Restart(t)
+	h.Exec(t, "nft", "flush", "ruleset")
+	lab.Eventually(t, 10*time.Second, "the way out after the rules were flushed", func() error {
+		return pingErr(h, "client", outside.Addr().String())
+	})
+	h.Docker(t, "rm", "-f", "client", "neighbour", "stranger")
+	h.Docker(t, "network", "rm", "dockers")
+}
+
+// A port is published or refused, whatever the order in which a container is connected: never silently dead.
+func TestPortsBesideAnOwnGateway(t *testing.T) {
+	h := sharedHost(t)
+	gatewayNetwork(t, h, "out", 3)
+	weaveNetwork(t, h, "app")
+	if out, err := h.DockerErr("run", "--rm", "--network", "out", "-p", "8081:80", lab.Image, "true"); err == nil ||
+		!strings.Contains(out+err.Error(), "works.weave.gateway=docker") {
+		t.Errorf("a published port on a network with a gateway of its own: %v, %s", err, out)
+	}
+	h.RunCommand(t, []string{"--network", "app", "--name", "web", "-p", "8081:80"}, "httpd", "-f", "-h", "/www")
+	page := func() error {
+		out, err := h.ExecErr("curl", "-sS", "--max-time", "5", "http://127.0.0.1:8081/")
+		if err == nil && out+"\n" != lab.Page {
+			err = fmt.Errorf("got %q", out)
+		}
+		return err
+	}
+	lab.Eventually(t, 10*time.Second, "the page", page)
+	if out, err := h.DockerErr("network", "connect", "out", "web"); err == nil {
+		t.Errorf("a container with a published port was connected: %s", out)
+	}
+	lab.Eventually(t, 10*time.Second, "the page after the refusal", page)
+
+	h.Run(t, "--network", "app", "--name", "client")
+	h.Docker(t, "network", "connect", "out", "client")
+	ping(t, h, "client", outside.Addr().String())
+	want(t, h.Docker(t, "exec", "client", "ip", "route"), "default via 10.91.3.1")
+	h.Docker(t, "network", "disconnect", "out", "client")
+	ping(t, h, "client", outside.Addr().String())
+	h.Docker(t, "network", "connect", "out", "client")
+	h.Docker(t, "network", "disconnect", "app", "client")
+	ping(t, h, "client", outside.Addr().String())
+}
