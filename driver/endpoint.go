@@ -126,9 +126,9 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 }
 
 // Join records the sandbox, Docker's SandboxKey, and returns the link that Docker is to move into it. Up to Docker 27
-// the sandbox does not exist yet. A container that publishes ports is ErrInvalid on a network whose gateway is not
-// Docker's: nothing would publish them there.
-func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox string, publishes bool) (
+// the sandbox does not exist yet. A container that publishes ports is ErrInvalid on a network without Docker's way out:
+// nothing would publish them there.
+func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox string, ports Ports) (
 	Attachment, error,
 ) {
 	if !filepath.IsAbs(sandbox) || filepath.Clean(sandbox) != sandbox {
@@ -146,7 +146,7 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 	switch {
 	case !ok:
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s of network %s", ErrNotFound, id, nw)
-	case publishes && network.replacesDockers():
+	case ports == Published && network.replacesDockers():
 		return Attachment{}, fmt.Errorf("join endpoint %s: %w", id, network.errPublishes())
 	case ep.Sandbox == "":
 		if err := d.writeSandbox(ctx, ep, sandbox); err != nil {
@@ -156,7 +156,9 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, id, ep.Sandbox)
 	}
 	a := Attachment{Link: containerEndName(id), Prefix: cmp.Or(network.InterfacePrefix, insidePrefix)}
-	a.Gateway, a.GatewayIPv6 = network.gatewaysOf(ep)
+	if ports == NoPorts || network.replacesDockers() {
+		a.Gateway, a.GatewayIPv6 = network.gatewaysOf(ep)
+	}
 	return a, nil
 }
 

@@ -112,7 +112,7 @@ func TestEveryStepFails(t *testing.T) {
 		{
 			name: "join",
 			request: func(ctx context.Context) error {
-				_, err := r.Join(ctx, named.ID, endpointID(1), "/run/docker/netns/x", false)
+				_, err := r.Join(ctx, named.ID, endpointID(1), "/run/docker/netns/x", NoPorts)
 				return err
 			},
 		},

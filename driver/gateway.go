@@ -16,22 +16,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parseGateway reads a way out: docker, native, or the addresses of a router, one of each family at most.
+// namedGateways are the ways out that are no addresses.
+var namedGateways = []Gateway{GatewayAuto, GatewayNative, GatewayDocker}
+
+// parseGateway reads a way out: one of the named ones, or the addresses of a router, one of each family at most.
 func parseGateway(value string) (Gateway, error) {
 	g := Gateway(value)
-	if g == GatewayDocker || g == GatewayNative {
+	if slices.Contains(namedGateways, g) {
 		return g, nil
 	}
 	if _, err := g.routers(); err != nil || g == "" {
-		return "", fmt.Errorf("want %s, %s, or the address of a router, such as 10.32.0.1 or 10.32.0.1,fd32::1",
-			GatewayDocker, GatewayNative)
+		return "", errors.New("want auto, native, docker, or the address of a router, such as 10.32.0.1 or " +
+			"10.32.0.1,fd32::1")
 	}
 	return g, nil
 }
 
-// routers returns the addresses of the routers, IPv4 first; none if the gateway is Docker's or the network's own.
+// routers returns the addresses of the routers, IPv4 first; none for a way out by another name.
 func (g Gateway) routers() ([]netip.Addr, error) {
-	if g == "" || g == GatewayDocker || g == GatewayNative {
+	if g == "" || slices.Contains(namedGateways, g) {
 		return nil, nil
 	}
 	var out []netip.Addr
@@ -50,11 +53,13 @@ func (g Gateway) routers() ([]netip.Addr, error) {
 }
 
 // hasGateway reports whether the network's bridge is its gateway.
-func (def Definition) hasGateway() bool { return def.Gateway == GatewayNative && !def.Internal }
+func (def Definition) hasGateway() bool {
+	return (def.Gateway == GatewayNative || def.Gateway == GatewayAuto) && !def.Internal
+}
 
-// replacesDockers reports whether the network has a way out that is not docker_gwbridge.
+// replacesDockers reports whether no container of the network has docker_gwbridge for its way out.
 func (def Definition) replacesDockers() bool {
-	return def.Gateway != "" && def.Gateway != GatewayDocker
+	return !slices.Contains([]Gateway{"", GatewayDocker, GatewayAuto}, def.Gateway)
 }
 
 // gateways returns the addresses of the network's bridge, with the lengths of their subnets.
@@ -95,12 +100,9 @@ func (def Definition) checkGateway() error {
 	if _, err := parseGateway(string(def.Gateway)); err != nil && def.Gateway != "" {
 		return invalidOption(optionGateway, string(def.Gateway), err.Error())
 	}
-	if !def.replacesDockers() {
-		return nil
-	}
 	routers, _ := def.Gateway.routers()
 	switch {
-	case def.Internal:
+	case def.Internal && def.Gateway != "" && def.Gateway != GatewayDocker:
 		return invalidOption(optionGateway, string(def.Gateway),
 			"a network with --internal has no way out: leave one of the two")
 	case def.hasGateway() && len(def.gateways()) == 0:

@@ -29,7 +29,7 @@ func withGateway(id NetworkID) NetworkSpec {
 
 func TestParseGateway(t *testing.T) {
 	for value, want := range map[string]bool{
-		"docker": true, "native": true, "10.40.0.1": true, "fd00:40::1": true, "fd00:40::1,10.40.0.1": true,
+		"docker": true, "native": true, "auto": true, "10.40.0.1": true, "fd00:40::1": true, "fd00:40::1,10.40.0.1": true,
 		"": false, "nat": false, "10.40.0.1/16": false, "10.40.0.1,10.40.0.2": false, "fe80::1%eth0": false,
 		"::ffff:10.40.0.1": false, "0.0.0.0": false, "224.0.0.1": false, "10.40.0.1,": false,
 	} {
@@ -49,6 +49,8 @@ func TestCheckGateway(t *testing.T) {
 		"internal":             {func(s *NetworkSpec) { s.Internal = true }, false},
 		"no gateway":           {func(s *NetworkSpec) { s.Pools = newNetwork(netID).Pools }, false},
 		"no subnet":            {func(s *NetworkSpec) { s.Pools = nil }, false},
+		"auto":                 {func(s *NetworkSpec) { s.Gateway = GatewayAuto }, true},
+		"auto, internal":       {func(s *NetworkSpec) { s.Gateway, s.Internal = GatewayAuto, true }, false},
 		"a router":             {func(s *NetworkSpec) { s.Gateway = "10.40.0.1,fd00:40::9" }, true},
 		"a router elsewhere":   {func(s *NetworkSpec) { s.Gateway = "10.41.0.1" }, false},
 		"a router, internal":   {func(s *NetworkSpec) { s.Gateway, s.Internal = "10.40.0.1", true }, false},
@@ -122,11 +124,11 @@ func TestGateway(t *testing.T) {
 	id, _ := r.createEndpoint(netID, 1)
 	sandbox := nstest.New(t)
 	ep, _ := r.tracked.endpoint(id)
-	got, err := r.Join(t.Context(), netID, id, sandbox.Path(), false)
+	got, err := r.Join(t.Context(), netID, id, sandbox.Path(), NoPorts)
 	if err != nil || got.Gateway.String() != "10.40.255.254" || got.GatewayIPv6.String() != "fd00:40::1" {
 		t.Errorf("Join answers %+v, %v", got, err)
 	}
-	if _, err := r.Join(t.Context(), netID, id, sandbox.Path(), true); !errors.Is(err, ErrInvalid) {
+	if _, err := r.Join(t.Context(), netID, id, sandbox.Path(), Published); !errors.Is(err, ErrInvalid) {
 		t.Errorf("Join of a container that publishes ports: %v, want ErrInvalid", err)
 	}
 	mustRun(t, "ip link set "+ep.HostEnd+" up")

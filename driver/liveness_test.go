@@ -24,7 +24,7 @@ func TestPortLimit(t *testing.T) {
 	sandbox := nstest.New(t).Path() // alive, so that no endpoint is removed to free a port
 	for n := range maxPorts {
 		id, _ := r.createEndpoint(netID, n)
-		if _, err := r.Join(t.Context(), netID, id, sandbox, false); err != nil {
+		if _, err := r.Join(t.Context(), netID, id, sandbox, NoPorts); err != nil {
 			t.Fatal(err)
 		}
 	}

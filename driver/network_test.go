@@ -90,15 +90,15 @@ func TestInvalidRequests(t *testing.T) {
 		"foreign address":     {func() error { _, err := r.CreateEndpoint(ctx, foreign); return err }, ErrInvalid},
 		"same id, other data": {func() error { _, err := r.CreateEndpoint(ctx, changed); return err }, ErrConflict},
 		"join unknown": {func() error {
-			_, err := r.Join(ctx, netID, endpointID(9), "/run/x", false)
+			_, err := r.Join(ctx, netID, endpointID(9), "/run/x", NoPorts)
 			return err
 		}, ErrNotFound},
 		"join on another network": {func() error {
-			_, err := r.Join(ctx, other, id, "/run/x", false)
+			_, err := r.Join(ctx, other, id, "/run/x", NoPorts)
 			return err
 		}, ErrNotFound},
 		"sandbox key with dots": {func() error {
-			_, err := r.Join(ctx, netID, id, "/run/../x", false)
+			_, err := r.Join(ctx, netID, id, "/run/../x", NoPorts)
 			return err
 		}, ErrInvalid},
 		"sandbox key that leads to the host": {func() error {
@@ -106,7 +106,7 @@ func TestInvalidRequests(t *testing.T) {
 			if err := os.Symlink("/proc/self/ns/net", link); err != nil {
 				return err
 			}
-			_, err := r.Join(ctx, netID, id, link, false)
+			_, err := r.Join(ctx, netID, id, link, NoPorts)
 			return err
 		}, ErrInvalid},
 		"two networks on one bridge": {func() error {

@@ -246,7 +246,7 @@ func TestInterfacePrefix(t *testing.T) {
 		spec.InterfacePrefix = prefix
 		r.createNetwork(spec)
 		id, _ := r.createEndpoint(netID, 1)
-		got, err := r.Join(t.Context(), netID, id, "/var/run/docker/netns/0123456789ab", false)
+		got, err := r.Join(t.Context(), netID, id, "/var/run/docker/netns/0123456789ab", NoPorts)
 		if err != nil || got.Prefix != want {
 			t.Errorf("prefix %q: %+v, %v, want %s", prefix, got, err, want)
 		}

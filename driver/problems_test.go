@@ -167,7 +167,7 @@ func TestNoProblemsWhileRequestsRun(t *testing.T) {
 				err := r.CreateNetwork(ctx, spec)
 				for i := range 8 {
 					ep, createErr := r.CreateEndpoint(ctx, newEndpoint(spec.ID, 8*n+i))
-					_, joinErr := r.Join(ctx, spec.ID, ep.ID, "/run/docker/netns/x", false)
+					_, joinErr := r.Join(ctx, spec.ID, ep.ID, "/run/docker/netns/x", NoPorts)
 					err = errors.Join(err, createErr, joinErr)
 				}
 				for i := range 7 { // the last one goes with its network

@@ -214,7 +214,7 @@ func (r *rig) attach(id EndpointID, sandbox *nstest.NS, name string) {
 func (r *rig) attachTo(id EndpointID, sandbox *nstest.NS, name string, want Attachment) {
 	r.t.Helper()
 	ep, _ := r.tracked.endpoint(id)
-	resp, err := r.Join(r.t.Context(), ep.Network, id, sandbox.Path(), false)
+	resp, err := r.Join(r.t.Context(), ep.Network, id, sandbox.Path(), NoPorts)
 	if err != nil {
 		r.t.Fatal(err)
 	}

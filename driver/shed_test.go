@@ -67,7 +67,7 @@ func TestAddressNotSetYet(t *testing.T) {
 	r.createNetwork(newNetwork(netID))
 	old, _ := r.createEndpoint(netID, 1)
 	sandbox := nstest.New(t)
-	if _, err := r.Join(t.Context(), netID, old, sandbox.Path(), false); err != nil {
+	if _, err := r.Join(t.Context(), netID, old, sandbox.Path(), NoPorts); err != nil {
 		t.Fatal(err)
 	}
 	if err := netlink.LinkSetNsFd(mustLink(t, containerEndName(old)), sandbox.FD()); err != nil {

@@ -34,6 +34,16 @@ type EndpointSpec struct {
 	Router    bool           // may send router advertisements and DHCP answers
 }
 
+// Ports says what is known of a container's ports.
+type Ports int
+
+// Ports, in the order in which Docker's way out is needed for them.
+const (
+	NoPorts   Ports = iota
+	Exposed         // by its image or by --expose: Docker shows them, and proxies go by that
+	Published       // by -p
+)
+
 // Attachment tells Docker which link to move into the sandbox, and what to call it there.
 type Attachment struct {
 	Link   string // name of the container end on the host

@@ -75,6 +75,7 @@ type Gateway string
 const (
 	GatewayDocker Gateway = "docker" // docker_gwbridge, which Docker attaches beside the network
 	GatewayNative Gateway = "native" // the network's own gateway, an address of the bridge
+	GatewayAuto   Gateway = "auto"   // native, but for containers with ports, which only docker_gwbridge publishes
 )
 
 // Pool is a subnet of a network, as Docker gave it.

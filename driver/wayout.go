@@ -33,7 +33,9 @@ func (d *Driver) checkWayOut(ctx context.Context, def Definition) error {
 		if err != nil {
 			return err
 		}
-		return def.checkRoutes(routes)
+		if err := def.checkRoutes(routes); err != nil {
+			return err
+		}
 	}
 	there, err := dockersSubnets(ctx)
 	if err != nil {

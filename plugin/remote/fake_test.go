@@ -72,7 +72,7 @@ func (f *fakeBackend) DeleteEndpoint(ctx context.Context, _ driver.NetworkID, _ 
 	return f.called(ctx, "NetworkDriver.DeleteEndpoint")
 }
 
-func (f *fakeBackend) Join(ctx context.Context, _ driver.NetworkID, id driver.EndpointID, _ string, _ bool) (
+func (f *fakeBackend) Join(ctx context.Context, _ driver.NetworkID, id driver.EndpointID, _ string, _ driver.Ports) (
 	driver.Attachment, error,
 ) {
 	return driver.Attachment{Link: "wvc-" + string(id[:11]), Prefix: "eth"}, f.called(ctx, "NetworkDriver.Join")

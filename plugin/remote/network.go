@@ -92,7 +92,7 @@ func (c networkCalls) join(ctx context.Context, req *network.JoinRequest) (*netw
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.networks.Join(ctx, nw, ep, req.SandboxKey, publishes(req.Options))
+	a, err := c.networks.Join(ctx, nw, ep, req.SandboxKey, ports(req.Options))
 	if err != nil {
 		return nil, err
 	}
@@ -106,10 +106,17 @@ func (c networkCalls) join(ctx context.Context, req *network.JoinRequest) (*netw
 	return resp, nil
 }
 
-// publishes reports whether the options of a request have published ports of the container.
-func publishes(options map[string]any) bool {
-	ports, _ := options[labelPortMap].([]any)
-	return len(ports) > 0
+// ports reads what the options of a request say about the container's ports.
+func ports(options map[string]any) driver.Ports {
+	published, _ := options[labelPortMap].([]any)
+	exposed, _ := options[labelExposedPorts].([]any)
+	switch {
+	case len(published) > 0:
+		return driver.Published
+	case len(exposed) > 0:
+		return driver.Exposed
+	}
+	return driver.NoPorts
 }
 
 func (c networkCalls) leave(ctx context.Context, req *network.LeaveRequest) (empty, error) {

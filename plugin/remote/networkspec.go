@@ -23,13 +23,16 @@ const (
 	labelInternal   = labelPrefix + "internal"
 	labelEnableIPv4 = labelPrefix + "enable_ipv4"
 	labelEnableIPv6 = labelPrefix + "enable_ipv6"
-	labelPortMap    = labelPrefix + "portmap" // of docker run -p, for an endpoint
+
+	// Of an endpoint.
+	labelPortMap      = labelPrefix + "portmap"               // of docker run -p
+	labelExposedPorts = labelPrefix + "endpoint.exposedports" // of docker run --expose and of the image
 )
 
 // engineEndpointLabels are what Docker puts into the request for an endpoint without a user's having typed it as an
 // option. All engines from 20.10 on do so (daemon/network.go, libnetwork/endpoint.go).
 var engineEndpointLabels = []string{
-	labelPortMap, labelPrefix + "endpoint.exposedports", // the latter of the image
+	labelPortMap, labelExposedPorts,
 	labelPrefix + "endpoint.macaddress", // base64; the interface of the request has it as text
 	labelPrefix + "endpoint.dnsservers",
 }

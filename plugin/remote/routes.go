@@ -25,8 +25,7 @@ type Networks interface {
 	DeleteNetwork(context.Context, driver.NetworkID) error
 	CreateEndpoint(context.Context, driver.EndpointSpec) (driver.Endpoint, error)
 	DeleteEndpoint(context.Context, driver.NetworkID, driver.EndpointID) error
-	// Join's publishes says that the container has published ports.
-	Join(ctx context.Context, nw driver.NetworkID, ep driver.EndpointID, sandbox string, publishes bool) (
+	Join(ctx context.Context, nw driver.NetworkID, ep driver.EndpointID, sandbox string, ports driver.Ports) (
 		driver.Attachment, error)
 	Leave(context.Context, driver.NetworkID, driver.EndpointID) error
 	// DockerStarted is called when Docker begins to use the plugin.
@@ -148,7 +147,7 @@ func gwAllocCheck(_ context.Context, req *gwAllocCheckRequest) (gwAllocCheckResp
 	if _, err := addUserOptions(&spec, req.Options[labelGeneric]); err != nil {
 		return gwAllocCheckResponse{SkipIPv4: true, SkipIPv6: true}, nil
 	}
-	skip := spec.Gateway != driver.GatewayNative
+	skip := spec.Gateway != driver.GatewayNative && spec.Gateway != driver.GatewayAuto
 	return gwAllocCheckResponse{SkipIPv4: skip, SkipIPv6: skip}, nil
 }
 
