@@ -60,6 +60,14 @@ func (s *Server) listNetworks() []api.Network {
 	return list
 }
 
+// wayOut names the way out of a network, if it is not Docker's.
+func wayOut(def driver.Definition) string {
+	if def.Gateway == driver.GatewayDocker {
+		return ""
+	}
+	return string(def.Gateway)
+}
+
 // toNetwork returns n, which has so many endpoints, as the API lists it.
 func (s *Server) toNetwork(n driver.Network, endpoints int) api.Network {
 	subnets := make([]api.Subnet, 0, len(n.Pools))
@@ -74,6 +82,7 @@ func (s *Server) toNetwork(n driver.Network, endpoints int) api.Network {
 		MTU:       n.MTU,
 		Internal:  n.Internal,
 		Multicast: n.Multicast,
+		Gateway:   wayOut(n.Definition),
 		Subnets:   subnets,
 		Endpoints: endpoints,
 		Created:   n.Created,

@@ -50,6 +50,9 @@ func notes(n api.Network) string {
 	if n.Internal {
 		list = append(list, "internal")
 	}
+	if n.Gateway != "" {
+		list = append(list, "gateway "+n.Gateway)
+	}
 	if n.Multicast {
 		list = append(list, "multicast")
 	}
@@ -68,6 +71,7 @@ var networkHeads = map[string]any{
 	"MTU":       "MTU",
 	"Internal":  "INTERNAL",
 	"Multicast": "MULTICAST",
+	"Gateway":   "GATEWAY",
 	"Subnets":   []string{"SUBNET"},
 	"Endpoints": "ENDPOINTS",
 	"Created":   "CREATED",
