@@ -44,7 +44,7 @@ type Network struct {
 	MTU       int       `json:"mtu"`     // bytes
 	Internal  bool      `json:"internal"`
 	Multicast bool      `json:"multicast"`
-	Gateway   string    `json:"gateway,omitempty"` // auto, native, or the addresses of a router; empty: Docker's, or none
+	Gateway   string    `json:"gateway,omitempty"` // auto, native, or a router's addresses; empty: Docker's, or none
 	Subnets   []Subnet  `json:"subnets"`
 	Endpoints int       `json:"endpoints"` // how many there are on this host
 	Created   time.Time `json:"created"`

@@ -29,7 +29,8 @@ func withGateway(id NetworkID) NetworkSpec {
 
 func TestParseGateway(t *testing.T) {
 	for value, want := range map[string]bool{
-		"docker": true, "native": true, "auto": true, "10.40.0.1": true, "fd00:40::1": true, "fd00:40::1,10.40.0.1": true,
+		"docker": true, "native": true, "auto": true,
+		"10.40.0.1": true, "fd00:40::1": true, "fd00:40::1,10.40.0.1": true,
 		"": false, "nat": false, "10.40.0.1/16": false, "10.40.0.1,10.40.0.2": false, "fe80::1%eth0": false,
 		"::ffff:10.40.0.1": false, "0.0.0.0": false, "224.0.0.1": false, "10.40.0.1,": false,
 	} {
