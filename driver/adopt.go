@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -19,6 +20,9 @@ import (
 // made for them are taken over as they are, so no traffic is lost; an endpoint without a host end is left out. What is
 // tracked already stays as it is.
 func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []AdoptedEndpoint) error {
+	if err := adoptGateways(&spec); err != nil {
+		return err
+	}
 	if err := d.withDefaults(spec).check(); err != nil {
 		return err
 	}
@@ -118,6 +122,32 @@ func (d *Driver) adoptMTU(spec *NetworkSpec) error {
 	}
 	if a, ok := parseAlias(link.Attrs().Alias); ok && a.sameSubject(networkAlias(d.stateID, spec.ID)) {
 		spec.MTU = link.Attrs().MTU
+	}
+	return nil
+}
+
+// adoptGateways takes gateways that Docker does not tell from the network's bridge: before version 28 it lists none that
+// nobody has typed.
+func adoptGateways(spec *NetworkSpec) error {
+	if !spec.hasGateway() {
+		return nil
+	}
+	link, err := findLink(cmp.Or(spec.Bridge, spec.bridgeName()))
+	if err != nil || link == nil {
+		return err
+	}
+	addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list the addresses of %s: %w", link.Attrs().Name, err)
+	}
+	for i := range spec.Pools {
+		for _, a := range addresses {
+			p := &spec.Pools[i]
+			addr, _ := netip.AddrFromSlice(a.IP)
+			if addr = addr.Unmap(); !p.Gateway.IsValid() && p.Subnet.Contains(addr) {
+				p.Gateway = addr
+			}
+		}
 	}
 	return nil
 }

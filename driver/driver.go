@@ -52,6 +52,7 @@ type Driver struct {
 	launcher      *launch.Launcher
 	kernel        *netnsid.Querier // nil: there is none
 	firewall      *firewall.Firewall
+	firewallMode  firewall.Mode
 	log           *logrus.Entry
 	mtu           int
 	dockersPools  func() []netip.Prefix
@@ -100,7 +101,7 @@ func New(o Options) (*Driver, error) {
 	}
 	return &Driver{
 		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, kernel: o.Kernel,
-		firewall: fw, log: o.Log, mtu: o.MTU, dockersPools: o.DockersPools, step: o.Step,
+		firewall: fw, log: o.Log, mtu: o.MTU, dockersPools: o.DockersPools, firewallMode: o.Firewall, step: o.Step,
 		links:      links{step: o.Step, root: root, tc: o.Programs, made: &indexes{byName: map[string]int{}}},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),

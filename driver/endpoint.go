@@ -156,8 +156,9 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, id, ep.Sandbox)
 	}
 	a := Attachment{Link: containerEndName(id), Prefix: cmp.Or(network.InterfacePrefix, insidePrefix)}
-	if ports == NoPorts || network.replacesDockers() {
-		a.Gateway, a.GatewayIPv6 = network.gatewaysOf(ep)
+	a.Gateway, a.GatewayIPv6 = network.gatewaysOf(ep)
+	if ports != NoPorts && !network.replacesDockers() {
+		a = Attachment{Link: a.Link, Prefix: a.Prefix, RouterIPv6: a.GatewayIPv6}
 	}
 	return a, nil
 }

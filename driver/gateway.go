@@ -118,6 +118,18 @@ func (def Definition) checkGateway() error {
 	return nil
 }
 
+// checkRules returns ErrInvalid for gateways of a family that weave writes no rules for: nothing would keep others out.
+func (d *Driver) checkRules(def Definition) error {
+	for _, gateway := range def.gateways() {
+		if !d.firewallMode.Covers(gateway.Addr()) {
+			return fmt.Errorf("%w: gateway %s needs firewall rules, and weave serve has --firewall=%s: have weave write "+
+				"them (--firewall=auto), or give %s=%s", ErrInvalid, gateway.Addr(), d.firewallMode,
+				optionGateway, GatewayDocker)
+		}
+	}
+	return nil
+}
+
 // errPublishes says that a container that publishes ports can't be on a network.
 func (def Definition) errPublishes() error {
 	return fmt.Errorf("%w: the container publishes ports, which only Docker's own gateway does, and network %s has "+

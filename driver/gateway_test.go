@@ -12,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/internal/nstest"
 )
 
@@ -129,6 +131,9 @@ func TestGateway(t *testing.T) {
 	if err != nil || got.Gateway.String() != "10.40.255.254" || got.GatewayIPv6.String() != "fd00:40::1" {
 		t.Errorf("Join answers %+v, %v", got, err)
 	}
+	if got, err := r.Join(t.Context(), netID, id, sandbox.Path(), Exposed); err != nil || !got.Gateway.IsValid() {
+		t.Errorf("Join of a container that exposes ports answers %+v, %v", got, err)
+	}
 	if _, err := r.Join(t.Context(), netID, id, sandbox.Path(), Published); !errors.Is(err, ErrInvalid) {
 		t.Errorf("Join of a container that publishes ports: %v, want ErrInvalid", err)
 	}
@@ -149,6 +154,74 @@ func TestGateway(t *testing.T) {
 	}
 	if left := ownLinks(t); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestAutoGateway: a container with ports, published or exposed, has Docker's way out, and the network's by IPv6.
+func TestAutoGateway(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	spec := withGateway(netID)
+	spec.Gateway = GatewayAuto
+	r.createNetwork(spec)
+	gateway, gateway6 := spec.Pools[0].Gateway, spec.Pools[1].Gateway
+	for ports, want := range map[Ports]Attachment{
+		NoPorts:   {Gateway: gateway, GatewayIPv6: gateway6},
+		Exposed:   {RouterIPv6: gateway6},
+		Published: {RouterIPv6: gateway6},
+	} {
+		id, _ := r.createEndpoint(netID, 1+int(ports))
+		want.Link, want.Prefix = containerEndName(id), "eth"
+		got, err := r.Join(t.Context(), netID, id, nstest.New(t).Path(), ports)
+		if err != nil || got != want {
+			t.Errorf("ports %d: Join answers %+v, %v, want %+v", ports, got, err, want)
+		}
+	}
+}
+
+// TestGatewayWithoutRules: where weave writes no rules, nothing would keep others out.
+func TestGatewayWithoutRules(t *testing.T) {
+	for mode, taken := range map[firewall.Mode]bool{
+		firewall.Auto: true, firewall.IPv4Only: false, firewall.IPv6Only: false, firewall.Off: false,
+	} {
+		d := &Driver{firewallMode: mode}
+		if err := d.checkRules(withGateway(netID).Definition); (err == nil) != taken {
+			t.Errorf("--firewall=%s: %v, want it taken: %t", mode, err, taken)
+		}
+	}
+}
+
+// TestGatewayIsKept: over a restart, and when the state is lost and Docker does not tell the gateways, as before 28.
+func TestGatewayIsKept(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	old := newRig(t)
+	old.createNetwork(withGateway(netID))
+	id, mac := old.createEndpoint(netID, 1)
+	sandbox := nstest.New(t)
+	spec := withGateway(netID)
+	old.attachTo(id, sandbox, "eth0", Attachment{
+		Link: containerEndName(id), Prefix: "eth", Gateway: spec.Pools[0].Gateway, GatewayIPv6: spec.Pools[1].Gateway,
+	})
+	old.stop()
+	if report := old.start(); len(report.Problems)+len(report.Removed)+len(report.Repaired) != 0 {
+		t.Errorf("after a restart: %+v", report)
+	}
+	old.stop()
+
+	renewed := newRig(t)
+	spec.Pools = newNetwork(netID).Pools
+	known := []AdoptedEndpoint{adopted(id, mac, newEndpoint(netID, 1).Addresses, sandbox.Path())}
+	if err := renewed.Adopt(t.Context(), spec, known); err != nil {
+		t.Fatal(err)
+	}
+	nw, _ := renewed.tracked.network(netID)
+	if diff := cmp.Diff(withGateway(netID).Pools, nw.Pools, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("adopted (-want +got):\n%s", diff)
 	}
 }
 

@@ -4,6 +4,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -33,7 +34,7 @@ func (d *Driver) checkWayOut(ctx context.Context, def Definition) error {
 		if err != nil {
 			return err
 		}
-		if err := def.checkRoutes(routes); err != nil {
+		if err := errors.Join(def.checkRoutes(routes), d.checkRules(def)); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,8 @@ type Bridge struct {
 	Gateways []netip.Prefix
 }
 
+func (b Bridge) isGateway() bool { return len(b.Gateways) > 0 }
+
 // How the names of the bridges begin that weave names itself.
 const (
 	ownPrefix    = "wv-"  // of those on which the host has no address

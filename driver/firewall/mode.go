@@ -2,7 +2,10 @@
 
 package firewall
 
-import "slices"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Mode says for which protocols weave writes rules.
 type Mode string
@@ -27,6 +30,14 @@ const (
 )
 
 var families = []family{ipv4, ipv6}
+
+// Covers reports whether there are rules for packets of an address's family.
+func (m Mode) Covers(addr netip.Addr) bool {
+	if addr.Is4() {
+		return m.allows(ipv4)
+	}
+	return m.allows(ipv6)
+}
 
 // allows reports whether there may be rules for a family.
 func (m Mode) allows(v family) bool {

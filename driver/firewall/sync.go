@@ -5,6 +5,7 @@ package firewall
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/sirupsen/logrus"
@@ -24,6 +25,8 @@ func (f *Firewall) sync(ctx context.Context, level logrus.Level) error {
 	for _, b := range f.backends {
 		switch err := f.apply(ctx, b, t, level); {
 		case !errors.Is(err, errUnusable):
+			errs = append(errs, err)
+		case b == f.nft && slices.ContainsFunc(t.bridges, Bridge.isGateway): // nothing else keeps others out
 			errs = append(errs, err)
 		case f.mode != Off && len(t.bridges) > 0:
 			unusable = append(unusable, err)

@@ -77,7 +77,8 @@ func (n Network) spec(drivers []string) (driver.NetworkSpec, driver.Refusals) {
 	spec := driver.NetworkSpec{
 		Definition: driver.Definition{
 			ID: n.ID, MTU: options.MTU, Internal: n.Internal, Multicast: options.Multicast,
-			Firewall: options.Firewall, Guard: options.Guard, InterfacePrefix: options.InterfacePrefix,
+			Firewall: options.Firewall, Guard: options.Guard, Gateway: options.Gateway,
+			InterfacePrefix: options.InterfacePrefix,
 		},
 		Bridge: options.Bridge,
 	}
