@@ -126,8 +126,8 @@ func (d *Driver) adoptMTU(spec *NetworkSpec) error {
 	return nil
 }
 
-// adoptGateways takes gateways that Docker does not tell from the network's bridge: before version 28 it lists none that
-// nobody has typed.
+// adoptGateways takes gateways that Docker does not tell from the network's bridge: before version 28 it lists only
+// those that somebody has typed.
 func adoptGateways(spec *NetworkSpec) error {
 	if !spec.hasGateway() {
 		return nil

@@ -122,8 +122,8 @@ func (def Definition) checkGateway() error {
 func (d *Driver) checkRules(def Definition) error {
 	for _, gateway := range def.gateways() {
 		if !d.firewallMode.Covers(gateway.Addr()) {
-			return fmt.Errorf("%w: gateway %s needs firewall rules, and weave serve has --firewall=%s: have weave write "+
-				"them (--firewall=auto), or give %s=%s", ErrInvalid, gateway.Addr(), d.firewallMode,
+			return fmt.Errorf("%w: gateway %s needs firewall rules, and weave serve has --firewall=%s: have weave "+
+				"write them (--firewall=auto), or give %s=%s", ErrInvalid, gateway.Addr(), d.firewallMode,
 				optionGateway, GatewayDocker)
 		}
 	}

@@ -44,7 +44,7 @@ func TestOwnGateway(t *testing.T) {
 	p.Kill()
 	ping(t, h, "client", outside.Addr().String())
 	p.Restart(t)
-	h.Exec(t, "nft", "flush", "ruleset")
+	h.Exec(t, "sh", "-c", "iptables -w -F FORWARD && iptables -w -t nat -F && ip6tables -w -F FORWARD")
 	lab.Eventually(t, 10*time.Second, "the way out after the rules were flushed", func() error {
 		return pingErr(h, "client", outside.Addr().String())
 	})
