@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -132,24 +131,16 @@ func adoptGateways(spec *NetworkSpec) error {
 	if !spec.hasGateway() {
 		return nil
 	}
-	link, err := findLink(cmp.Or(spec.Bridge, spec.bridgeName()))
-	if err != nil || link == nil {
-		return err
-	}
-	addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
-	if err != nil {
-		return fmt.Errorf("list the addresses of %s: %w", link.Attrs().Name, err)
-	}
+	addresses, err := addressesAt(cmp.Or(spec.Bridge, spec.bridgeName()))
 	for i := range spec.Pools {
+		p := &spec.Pools[i]
 		for _, a := range addresses {
-			p := &spec.Pools[i]
-			addr, _ := netip.AddrFromSlice(a.IP)
-			if addr = addr.Unmap(); !p.Gateway.IsValid() && p.Subnet.Contains(addr) {
-				p.Gateway = addr
+			if !p.Gateway.IsValid() && p.Subnet.Contains(a.Addr()) {
+				p.Gateway = a.Addr()
 			}
 		}
 	}
-	return nil
+	return err
 }
 
 // adoptEndpoint tracks an endpoint whose host end is there; without one it does nothing.

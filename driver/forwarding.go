@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/weaveplugin/weave/driver/firewall"
 )
@@ -25,10 +26,22 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 	defer d.forwarding.Release(1)
 	var bridges []firewall.Bridge
 	for bridge, id := range d.left.bridges() {
-		bridges = append(bridges, firewall.Bridge{Name: bridge, NetworkID: string(id)})
+		b := firewall.Bridge{Name: bridge, NetworkID: string(id)}
+		if strings.HasPrefix(bridge, gatewayPrefix) {
+			gateways, err := addressesAt(bridge)
+			if err != nil {
+				return err
+			}
+			b.Gateways = gateways
+		}
+		bridges = append(bridges, b)
 	}
 	for _, nw := range d.tracked.Networks() {
-		if gateways := nw.gateways(); nw.Phase != Going && (!nw.Tagged || len(gateways) > 0) {
+		gateways := nw.gateways()
+		if nw.Foreign { // the bridge was weave's once
+			gateways = nil
+		}
+		if nw.Phase != Going && (!nw.Tagged || len(gateways) > 0) {
 			bridges = append(bridges, firewall.Bridge{
 				Name: nw.Bridge, NetworkID: string(nw.ID), Foreign: nw.Foreign,
 				IPv6: slices.ContainsFunc(nw.Pools, isIPv6), Gateways: gateways,

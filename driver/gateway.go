@@ -137,6 +137,25 @@ func (def Definition) errPublishes() error {
 		optionGateway, def.Gateway, optionGateway, GatewayDocker)
 }
 
+// addressesAt returns the addresses of a link, with the lengths of their subnets; none if there is no such link.
+func addressesAt(name string) ([]netip.Prefix, error) {
+	link, err := findLink(name)
+	if err != nil || link == nil {
+		return nil, err
+	}
+	addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list the addresses of %s: %w", name, err)
+	}
+	var out []netip.Prefix
+	for _, a := range addresses {
+		addr, _ := netip.AddrFromSlice(a.IP)
+		bits, _ := a.Mask.Size()
+		out = append(out, netip.PrefixFrom(addr.Unmap(), bits))
+	}
+	return out, nil
+}
+
 // gatewayAddress is an address of a bridge. It is usable at once: nobody else has it, since Docker's IPAM gave it.
 func gatewayAddress(gateway netip.Prefix) *netlink.Addr {
 	a := &netlink.Addr{IPNet: &net.IPNet{

@@ -197,6 +197,11 @@ func (w world) becameForeign(nw Network) bool {
 func (w world) planBridge(p *plan, nw Network, bridge *hostLink) {
 	switch {
 	case nw.Foreign && isBridge(bridge): // somebody else's, who may do with it as he likes
+		if nw.hasGateway() {
+			p.problems = append(p.problems, problem{"network " + string(nw.ID), fmt.Errorf(
+				"somebody else has made bridge %s, and weave puts no gateway on it: remove the bridge "+
+					"(ip link del %[1]s) and restart weave, or make the network again with another bridge", nw.Bridge)})
+		}
 	case nw.Foreign:
 		p.problems = append(p.problems, problem{"network " + string(nw.ID), errForeignBridgeGone(nw.Bridge)})
 	case bridge == nil:
