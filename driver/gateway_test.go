@@ -179,6 +179,16 @@ func TestAutoGateway(t *testing.T) {
 			t.Errorf("ports %d: Join answers %+v, %v, want %+v", ports, got, err, want)
 		}
 	}
+
+	one, _ := r.createEndpoint(netID, 4)
+	two, _ := r.createEndpoint(netID, 5)
+	sandbox := nstest.New(t).Path()
+	if got, err := r.Join(t.Context(), netID, one, sandbox, Published); err != nil || got.RouterIPv6 != gateway6 {
+		t.Errorf("the first of two in a sandbox: %+v, %v, want a router", got, err)
+	}
+	if got, err := r.Join(t.Context(), netID, two, sandbox, Published); err != nil || got.RouterIPv6.IsValid() {
+		t.Errorf("the second of two in a sandbox: %+v, %v, want no router", got, err)
+	}
 }
 
 // TestGatewayWithoutRules: where weave writes no rules, nothing would keep others out.

@@ -82,6 +82,9 @@ func TestPortsBesideAnOwnGateway(t *testing.T) {
 	want(t, h.Docker(t, "exec", "site", "ip", "-6", "route"), "::/1 via fd91:0:0:4::1 dev eth0",
 		"8000::/1 via fd91:0:0:4::1 dev eth0")
 	ping(t, h, "site", outside.Addr().String())
+	gatewayNetwork(t, h, "more", 5, "-o", "works.weave.gateway=auto")
+	h.Docker(t, "network", "connect", "more", "site")
+	want(t, h.Docker(t, "port", "site"), "80/tcp -> 0.0.0.0:8082")
 
 	h.Run(t, "--network", "app", "--name", "client")
 	h.Docker(t, "network", "connect", "out", "client")
