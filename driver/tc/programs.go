@@ -56,6 +56,7 @@ const (
 
 // Offsets in struct __sk_buff of linux/bpf.h. The protocol is in network byte order.
 const (
+	skbLen         = 0
 	skbProtocol    = 16
 	skbVLANPresent = 20
 	skbVLANTCI     = 24
@@ -103,8 +104,7 @@ func pop() asm.Instructions {
 }
 
 // ingress is the program for frames that come from a container. R6 holds the context, which the load instructions
-// expect there; R7 the offset of the header that is looked at, R8 its protocol number. A load beyond the end of the
-// frame ends the program and lets the frame pass: such a frame is of no use to anybody.
+// expect there; R7 the offset of the header that is looked at, R8 its protocol number.
 func ingress(port Port) asm.Instructions {
 	code := asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1)}
 	if port.NoRouterAdvertisements || port.NoDHCPAnswers {
@@ -129,6 +129,33 @@ func ingress(port Port) asm.Instructions {
 	return code
 }
 
+// readAt loads a part of the frame into R0. A frame that ends before is shot: a first fragment could end before the
+// header that is looked for, which then is in a later one (RFC 7112). A load beyond the end would let it pass.
+func readAt(offset int32, size asm.Size) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R6, skbLen, asm.Word),
+		asm.JLT.Imm(asm.R2, offset+int32(size.Sizeof()), "shot"),
+		asm.LoadAbs(offset, size),
+	}
+}
+
+// readBehind is readAt for what is so many bytes behind R7.
+func readBehind(offset int32, size asm.Size) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R6, skbLen, asm.Word),
+		asm.Mov.Reg(asm.R3, asm.R7),
+		asm.Add.Imm(asm.R3, offset+int32(size.Sizeof())),
+		asm.JLT.Reg(asm.R2, asm.R3, "shot"),
+		asm.LoadInd(asm.R0, asm.R7, offset, size),
+	}
+}
+
+// labelled gives the first of the instructions a label.
+func labelled(label string, code asm.Instructions) asm.Instructions {
+	code[0] = code[0].WithSymbol(label)
+	return code
+}
+
 // guard jumps to shot for what the port may not send, and to pass for all else.
 func guard(port Port) asm.Instructions {
 	code := asm.Instructions{
@@ -145,11 +172,13 @@ func guard(port Port) asm.Instructions {
 		asm.LoadMem(asm.R2, asm.R6, skbVLANTCI, asm.Word).WithSymbol("tagged"),
 		asm.And.Imm(asm.R2, vlanIDMask),
 		asm.JEq.Imm(asm.R2, 0, "shot"),
-		asm.LoadAbs(offsetIP, asm.Half), // the inner tag
+	}
+	code = append(code, readAt(offsetIP, asm.Half)...) // the inner tag
+	code = append(code,
 		asm.And.Imm(asm.R0, vlanIDMask),
 		asm.JEq.Imm(asm.R0, 0, "shot"),
 		asm.Ja.Label("pass"),
-	}
+	)
 	code = append(code, guardIPv4(port)...)
 	return append(code, guardIPv6(port)...)
 }
@@ -158,38 +187,38 @@ func guardIPv4(port Port) asm.Instructions {
 	if !port.NoDHCPAnswers {
 		return asm.Instructions{asm.Ja.Label("pass").WithSymbol("ipv4")}
 	}
-	code := asm.Instructions{
-		asm.LoadAbs(offsetIPv4Proto, asm.Byte).WithSymbol("ipv4"),
-		asm.JNE.Imm(asm.R0, unix.IPPROTO_UDP, "pass"),
-		asm.LoadAbs(offsetIPv4Frag, asm.Half),
+	code := labelled("ipv4", readAt(offsetIPv4Proto, asm.Byte))
+	code = append(code, asm.JNE.Imm(asm.R0, unix.IPPROTO_UDP, "pass"))
+	code = append(code, readAt(offsetIPv4Frag, asm.Half)...)
+	code = append(code,
 		asm.And.Imm(asm.R0, fragmentOffsetMask),
 		asm.JNE.Imm(asm.R0, 0, "pass"), // a later fragment, without the first one's ports
-		asm.LoadAbs(offsetIP, asm.Byte),
+	)
+	code = append(code, readAt(offsetIP, asm.Byte)...)
+	code = append(code,
 		asm.And.Imm(asm.R0, 0x0f), // length of the header, in words of 4 bytes
 		asm.LSh.Imm(asm.R0, 2),
 		asm.Mov.Reg(asm.R7, asm.R0),
 		asm.Add.Imm(asm.R7, offsetIP),
-	}
+	)
 	return append(code, shootUDP(dhcpClient)...)
 }
 
 // shootUDP jumps to shot if the UDP header at R7 has this destination port, else to pass. The source port may be any: a
 // client takes an answer whatever it is.
 func shootUDP(destination int32) asm.Instructions {
-	return asm.Instructions{
-		asm.LoadInd(asm.R0, asm.R7, 2, asm.Half),
+	return append(readBehind(2, asm.Half),
 		asm.JEq.Imm(asm.R0, destination, "shot"),
 		asm.Ja.Label("pass"),
-	}
+	)
 }
 
 // guardIPv6 follows the extension headers, behind which a message could hide.
 func guardIPv6(port Port) asm.Instructions {
-	code := asm.Instructions{
-		asm.LoadAbs(offsetIPv6Next, asm.Byte).WithSymbol("ipv6"),
+	code := append(labelled("ipv6", readAt(offsetIPv6Next, asm.Byte)),
 		asm.Mov.Reg(asm.R8, asm.R0),
 		asm.Mov.Imm(asm.R7, offsetIPv6Header),
-	}
+	)
 	for i := range maxHeaders {
 		code = append(code, nextHeader(fmt.Sprintf("%d", i))...)
 	}
@@ -200,8 +229,8 @@ func guardIPv6(port Port) asm.Instructions {
 		asm.Ja.Label("shot"),
 	)
 	if port.NoRouterAdvertisements {
+		code = append(code, labelled("icmpv6", readBehind(0, asm.Byte))...)
 		code = append(code,
-			asm.LoadInd(asm.R0, asm.R7, 0, asm.Byte).WithSymbol("icmpv6"),
 			asm.JEq.Imm(asm.R0, icmpRouterAdvertisement, "shot"),
 			asm.Ja.Label("pass"),
 		)
@@ -211,15 +240,13 @@ func guardIPv6(port Port) asm.Instructions {
 	if !port.NoDHCPAnswers {
 		return append(code, asm.Ja.Label("pass").WithSymbol("udpv6"))
 	}
-	udp := shootUDP(dhcp6Client)
-	udp[0] = udp[0].WithSymbol("udpv6")
-	return append(code, udp...)
+	return append(code, labelled("udpv6", shootUDP(dhcp6Client))...)
 }
 
 // nextHeader jumps to the check of what is in R8 if that can't be an extension header, and otherwise moves R7 and R8 on
 // by one. Labels in it end with n.
 func nextHeader(n string) asm.Instructions {
-	return asm.Instructions{
+	code := asm.Instructions{
 		asm.JEq.Imm(asm.R8, unix.IPPROTO_ICMPV6, "icmpv6"),
 		asm.JEq.Imm(asm.R8, unix.IPPROTO_UDP, "udpv6"),
 		asm.JEq.Imm(asm.R8, unix.IPPROTO_HOPOPTS, "options"+n),
@@ -229,32 +256,36 @@ func nextHeader(n string) asm.Instructions {
 		asm.JEq.Imm(asm.R8, unix.IPPROTO_FRAGMENT, "fragment"+n),
 		asm.JEq.Imm(asm.R8, unix.IPPROTO_AH, "authentication"+n),
 		asm.Ja.Label("pass"),
-
-		// A later fragment has none of the headers that are looked for. Linux takes no router advertisement that
-		// comes in fragments, not even in one (RFC 6980).
-		asm.LoadInd(asm.R0, asm.R7, 2, asm.Half).WithSymbol("fragment" + n),
+	}
+	// A later fragment has none of the headers that are looked for. Linux takes no router advertisement that comes in
+	// fragments, not even in one (RFC 6980).
+	code = append(code, labelled("fragment"+n, readBehind(2, asm.Half))...)
+	code = append(code,
 		asm.And.Imm(asm.R0, fragmentOffsetMask6),
 		asm.JNE.Imm(asm.R0, 0, "pass"),
 		asm.Mov.Imm(asm.R9, 8),
-		asm.Ja.Label("move" + n),
-
-		// RFC 4302: in words of 4 bytes, without the first two.
-		asm.LoadInd(asm.R0, asm.R7, 1, asm.Byte).WithSymbol("authentication" + n),
+		asm.Ja.Label("move"+n),
+	)
+	// RFC 4302: in words of 4 bytes, without the first two.
+	code = append(code, labelled("authentication"+n, readBehind(1, asm.Byte))...)
+	code = append(code,
 		asm.Add.Imm(asm.R0, 2),
 		asm.LSh.Imm(asm.R0, 2),
 		asm.Mov.Reg(asm.R9, asm.R0),
-		asm.Ja.Label("move" + n),
-
-		// RFC 8200: in words of 8 bytes, without the first one.
-		asm.LoadInd(asm.R0, asm.R7, 1, asm.Byte).WithSymbol("options" + n),
+		asm.Ja.Label("move"+n),
+	)
+	// RFC 8200: in words of 8 bytes, without the first one.
+	code = append(code, labelled("options"+n, readBehind(1, asm.Byte))...)
+	code = append(code,
 		asm.Add.Imm(asm.R0, 1),
 		asm.LSh.Imm(asm.R0, 3),
 		asm.Mov.Reg(asm.R9, asm.R0),
-
-		asm.LoadInd(asm.R0, asm.R7, 0, asm.Byte).WithSymbol("move" + n),
+	)
+	code = append(code, labelled("move"+n, readBehind(0, asm.Byte))...)
+	return append(code,
 		asm.Mov.Reg(asm.R8, asm.R0),
 		asm.Add.Reg(asm.R7, asm.R9),
-	}
+	)
 }
 
 // networkOrder returns a number as the kernel has it in memory in network byte order.

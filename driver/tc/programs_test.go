@@ -110,6 +110,10 @@ func TestGuard(t *testing.T) {
 		"question to a DHCPv6 server":          {noDHCP, ipv6(unix.IPPROTO_UDP, udp(546, 547)), pass},
 		"DNS":                                  {both, ipv4(unix.IPPROTO_UDP, 5, 0, udp(53, 40000)), pass},
 		"ARP":                                  {both, ethernet(unix.ETH_P_ARP, make([]byte, 28)), pass},
+		"first fragment that ends too early":   {noDHCP, ipv6(44, fragment(60, 0), extension(17, 0)), shot},
+		"the same, for an advertisement":       {noRA, ipv6(44, fragment(60, 0), extension(58, 0)), shot},
+		"options that are cut":                 {noRA, ipv6(44, fragment(60, 0), []byte{60, 9, 0, 0}), shot},
+		"IPv4 that ends before its ports":      {noDHCP, ipv4(unix.IPPROTO_UDP, 15, 0, nil), shot},
 		"a protocol of somebody's own":         {both, ethernet(0x88b5, make([]byte, 46)), pass},
 	} {
 		t.Run(name, func(t *testing.T) {
