@@ -40,7 +40,8 @@ func (g Gateway) routers() ([]netip.Addr, error) {
 	var out []netip.Addr
 	for text := range strings.SplitSeq(string(g), ",") {
 		addr, err := netip.ParseAddr(text)
-		if err != nil || addr.Is4In6() || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() {
+		if err != nil || addr.Is4In6() || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() ||
+			addr.IsLoopback() {
 			return nil, errors.New("not an address")
 		}
 		out = append(out, addr)
@@ -110,7 +111,7 @@ func (def Definition) checkGateway() error {
 			"the network has no subnet with a gateway: give it a subnet (--subnet), and an IPAM driver other than null")
 	}
 	for _, router := range routers {
-		inSubnet := func(p Pool) bool { return p.Subnet.Contains(router) }
+		inSubnet := func(p Pool) bool { return p.Subnet.Contains(router) && p.Subnet.Addr() != router }
 		if !slices.ContainsFunc(def.Pools, inSubnet) {
 			return invalidOption(optionGateway, string(def.Gateway), "the router is in no subnet of the network")
 		}
@@ -128,6 +129,18 @@ func (d *Driver) checkRules(def Definition) error {
 		}
 	}
 	return nil
+}
+
+// ruleProblems tells of networks whose gateways weave writes no rules for any more.
+func (d *Driver) ruleProblems(networks []Network) []problem {
+	var out []problem
+	for _, nw := range networks {
+		if err := d.checkRules(nw.Definition); err != nil {
+			out = append(out, problem{"network " + string(nw.ID), fmt.Errorf(
+				"its containers have no way out, and others that the host routes for may reach them: %w", err)})
+		}
+	}
+	return out
 }
 
 // errPublishes says that a container that publishes ports can't be on a network.
@@ -182,6 +195,9 @@ var forwards = map[bool]string{false: "net/ipv4/ip_forward", true: "net/ipv6/con
 // kernel's ip-sysctl.rst).
 func (d *Driver) forward(gateways []netip.Prefix) error {
 	for _, gateway := range gateways {
+		if !d.firewallMode.Covers(gateway.Addr()) {
+			continue
+		}
 		is6 := gateway.Addr().Is6()
 		path := filepath.Join("/", d.links.root, "proc/sys", forwards[is6])
 		value, err := os.ReadFile(path)
@@ -189,7 +205,8 @@ func (d *Driver) forward(gateways []netip.Prefix) error {
 			if is6 {
 				d.keepListening()
 			}
-			d.log.Warnf("the host routes packets from now on, since a network has its gateway here: %s is 1",
+			d.log.Warnf("the host routes packets from now on, between all of its links, since a network has its "+
+				"gateway here: %s is 1; what it should not route is for its firewall to drop (the policy of FORWARD)",
 				forwards[is6])
 			err = os.WriteFile(path, []byte("1"), 0)
 		}

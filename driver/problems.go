@@ -24,6 +24,7 @@ func (d *Driver) Problems(ctx context.Context) []string {
 	if err := d.firewall.Problem(); err != nil {
 		found = append(found, problem{"firewall", err})
 	}
+	found = append(found, d.ruleProblems(d.tracked.Networks())...)
 	out := make([]string, 0, len(found))
 	for _, p := range found {
 		out = append(out, p.String())

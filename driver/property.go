@@ -279,6 +279,9 @@ func setAddresses(l links, have *hostLink, want wanted) error {
 	have.addresses = slices.DeleteFunc(have.addresses, func(a netlink.Addr) bool {
 		return slices.ContainsFunc(extra, func(e netlink.Addr) bool { return e.Equal(a) })
 	})
+	if len(extra) > 0 { // with the first address of a subnet the kernel removes the others
+		missing = want.gateways
+	}
 	for _, gateway := range missing {
 		l.step("add address")
 		a := gatewayAddress(gateway)

@@ -57,6 +57,9 @@ func (d *Driver) repair(ctx context.Context, id NetworkID, by map[string]string)
 func (d *Driver) applyTo(ctx context.Context, w world, nw Network, p plan) ([]outcome, error) {
 	now, log := p.networks[0], d.log.WithField("network", nw.ID)
 	switch {
+	case now.Tagged == nw.Tagged && now.Foreign != nw.Foreign: // somebody else has made the bridge: other rules
+		outcomes := d.apply(ctx, p)
+		return outcomes, d.setForwarding(ctx)
 	case now.Tagged == nw.Tagged:
 		return d.apply(ctx, p), nil
 	case !now.Tagged:

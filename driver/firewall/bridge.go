@@ -57,16 +57,26 @@ type subject struct {
 
 	// masquerade is a subnet of the bridge: what leaves it gets the host's address. Such a subject is for that alone.
 	masquerade netip.Prefix
+	// sources are all subnets of the bridge: nothing else is routed from there. Likewise.
+	sources []netip.Prefix
 }
+
+// isRoute reports whether the subject is for a bridge's subnets alone.
+func (s subject) isRoute() bool { return s.masquerade.IsValid() || s.sources != nil }
 
 // subjects returns what there have to be rules for, sorted.
 func subjects(bridges []Bridge, stateID string) []subject {
 	var all []subject
 	for _, b := range bridges {
 		s := subject{links: b.Name, comment: commentPrefix + stateID + ":" + b.NetworkID}
+		var subnets []netip.Prefix
 		for _, gateway := range b.Gateways {
 			s.routed = true
+			subnets = append(subnets, gateway.Masked())
 			all = append(all, subject{links: b.Name, comment: s.comment, masquerade: gateway.Masked()})
+		}
+		if s.routed {
+			all = append(all, subject{links: b.Name, comment: s.comment, sources: subnets})
 		}
 		s.own = !b.Foreign && !s.routed
 		switch {
@@ -79,9 +89,11 @@ func subjects(bridges []Bridge, stateID string) []subject {
 	}
 	slices.SortFunc(all, func(a, b subject) int {
 		return cmp.Or(cmp.Compare(a.links, b.links), cmp.Compare(a.comment, b.comment),
-			a.masquerade.Compare(b.masquerade))
+			cmp.Compare(a.String(), b.String()))
 	})
-	return slices.Compact(all)
+	return slices.CompactFunc(all, func(a, b subject) bool {
+		return a.comment == b.comment && a.own == b.own && a.String() == b.String()
+	})
 }
 
 const commentPrefix = "weave:"

@@ -94,7 +94,7 @@ func (l *legacy) look(ctx context.Context) ([]chain, error) {
 // line -A CHAIN RULE for each rule.
 func legacyChains(v family, saved string) []chain {
 	var chains []chain
-	table, door := "", "" // door: the table that has dockersDoor
+	table, doors := "", map[string]string{} // doors: the tables that have dockersDoors
 	for line := range strings.Lines(saved) {
 		line = strings.TrimSuffix(line, "\n")
 		if name, ok := strings.CutPrefix(line, "*"); ok {
@@ -102,9 +102,7 @@ func legacyChains(v family, saved string) []chain {
 		}
 		if rest, ok := strings.CutPrefix(line, ":"); ok {
 			name, _, _ := strings.Cut(rest, " ")
-			if name == dockersDoor {
-				door = table
-			}
+			doors[name] = table
 			if k, ok := legacyKinds[[2]string{table, name}]; ok {
 				chains = append(chains, chain{backend: "legacy", family: v, table: table, name: name, kind: k})
 			}
@@ -119,7 +117,9 @@ func legacyChains(v family, saved string) []chain {
 		}
 	}
 	for i := range chains {
-		chains[i].hasDockersDoor = chains[i].table == door
+		c := &chains[i]
+		elsewhere := func(door string) bool { return doors[door] != c.table }
+		c.doors = slices.DeleteFunc(slices.Clone(dockersDoors), elsewhere)
 	}
 	return chains
 }

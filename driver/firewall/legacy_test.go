@@ -48,7 +48,7 @@ func TestLegacyCommands(t *testing.T) {
 	chains, err := l.look(t.Context())
 	must(t, err)
 	c := chains[0]
-	rules := forwarding.rulesFor(subjects(append(own(1), named("br0")...), "aa"), false)
+	rules := forwarding.rulesFor(subjects(append(own(1), named("br0")...), "aa"), nil)
 	e := edit{remove: []int{0, 2}, before: 1, add: rules}
 	must(t, l.write(t.Context(), c, e))
 	chains, err = l.look(t.Context())

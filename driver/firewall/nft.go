@@ -41,7 +41,7 @@ type chain struct {
 	kind    kind
 	rules   [][]string // their arguments, as iptables -S lists them
 
-	hasDockersDoor bool // dockersDoor is in the same table
+	doors []string // those of dockersDoors that are in the same table
 
 	of      *nftables.Chain // nft
 	handles []uint64        // nft: of the rules
@@ -111,9 +111,13 @@ func (n *nft) look(ctx context.Context) ([]chain, error) {
 				continue
 			}
 			ch := chain{backend: "nft", family: v, table: of.Table.Name, name: of.Name, kind: k, of: of}
-			ch.hasDockersDoor = slices.ContainsFunc(listed, func(other *nftables.Chain) bool {
-				return other.Name == dockersDoor && other.Table.Name == of.Table.Name && other.Table.Family == number
-			})
+			for _, door := range dockersDoors {
+				if slices.ContainsFunc(listed, func(other *nftables.Chain) bool {
+					return other.Name == door && other.Table.Name == of.Table.Name && other.Table.Family == number
+				}) {
+					ch.doors = append(ch.doors, door)
+				}
+			}
 			rules, err := c.GetRules(of.Table, of)
 			if err != nil {
 				return nil, fmt.Errorf("list rules of %s: %w", ch, err)

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -42,7 +43,10 @@ var ownChains = []ownChain{
 
 // keepOut drops what would enter a network with a gateway from anywhere else, but for answers: neither other networks,
 // weave's or Docker's, nor whoever uses the host as a router reach its containers.
-func keepOut(_ family, s subject) []expr.Any {
+func keepOut(v family, s subject) []expr.Any {
+	if s.sources != nil {
+		return dropForged(v, s)
+	}
 	if !s.routed {
 		return nil
 	}
@@ -55,30 +59,50 @@ func keepOut(_ family, s subject) []expr.Any {
 		&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
 }
 
+// dropForged drops what would be routed from a bridge and is not from its subnets: with the address of another network
+// a container could have answers sent there.
+func dropForged(v family, s subject) []expr.Any {
+	e := append(onLink(expr.MetaKeyIIFNAME, s.links), isBridged(false))
+	for _, subnet := range s.sources {
+		if subnet.Addr().Is4() == (v == ipv4) {
+			e = append(e, fromSubnet(v, subnet, expr.CmpOpNeq)...)
+		}
+	}
+	return append(e, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+}
+
+// fromSubnet compares the network that a packet is from with a subnet.
+func fromSubnet(v family, subnet netip.Prefix, op expr.CmpOp) []expr.Any {
+	offset, length := headerSource(v)
+	mask := net.CIDRMask(subnet.Bits(), subnet.Addr().BitLen())
+	return []expr.Any{
+		&expr.Payload{Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length, DestRegister: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: mask, Xor: make([]byte, length)},
+		&expr.Cmp{Op: op, Register: 1, Data: subnet.Addr().AsSlice()},
+	}
+}
+
 // translateSource keeps the address that a frame inside a network is from, and gives what leaves one the host's.
 func translateSource(v family, s subject) []expr.Any {
 	if s.masquerade.IsValid() {
 		return masquerade(v, s)
 	}
+	if s.sources != nil {
+		return nil
+	}
 	return keepSource(v, s)
 }
 
 // masquerade gives what comes from a bridge's subnet, and does not go back there, the address of the link that it
-// leaves by.
+// leaves by. Frames inside another network, which may have the same subnet, are not meant.
 func masquerade(v family, s subject) []expr.Any {
 	if s.masquerade.Addr().Is4() != (v == ipv4) {
 		return nil
 	}
-	offset, address := headerSource(v)
-	prefix := s.masquerade
-	mask := net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())
 	link := onLink(expr.MetaKeyOIFNAME, s.links)
 	link[len(link)-1].(*expr.Cmp).Op = expr.CmpOpNeq
-	return append([]expr.Any{
-		&expr.Payload{Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: address, DestRegister: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: address, Mask: mask, Xor: make([]byte, address)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: prefix.Addr().AsSlice()},
-	}, append(link, &expr.Counter{}, &expr.Masq{})...)
+	e := append(fromSubnet(v, s.masquerade, expr.CmpOpEq), link...)
+	return append(e, isBridged(false), &expr.Counter{}, &expr.Masq{})
 }
 
 // keepFromHost drops what would be delivered to the host itself: broadcasts and multicasts of a container without an
@@ -143,8 +167,11 @@ type ownRule struct {
 
 // String returns what tells the subject from others.
 func (s subject) String() string {
-	if s.masquerade.IsValid() {
+	switch {
+	case s.masquerade.IsValid():
 		return s.links + " " + s.masquerade.String()
+	case s.sources != nil:
+		return fmt.Sprint(s.links, " ", s.sources)
 	}
 	return s.links
 }

@@ -39,20 +39,20 @@ var stateArgs = map[state][]string{
 	asWritten: {"-m", "conntrack", "!", "--ctstate", "DNAT"},
 }
 
-// dockersDoor is the chain in which Docker, before it had rules in the table raw, drops what others send to its
-// bridges.
-const dockersDoor = "DOCKER-ISOLATION-STAGE-2"
+// dockersDoors are the chains in which versions of Docker drop what others send to its bridges.
+var dockersDoors = []string{"DOCKER-INTERNAL", "DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2", "DOCKER-BRIDGE"}
 
-// rulesFor returns the rules that a chain has to have, in their order. There may be a dockersDoor beside it.
-func (k kind) rulesFor(all []subject, door bool) []rule {
+// rulesFor returns the rules that a chain has to have, in their order. The doors are
+// those of dockersDoors that are beside it.
+func (k kind) rulesFor(all []subject, doors []string) []rule {
 	var rules []rule
 	for _, s := range all {
 		switch {
-		case s.masquerade.IsValid():
+		case s.isRoute():
 		case k == forwarding:
 			rules = append(rules, rule{in: s.links, out: s.links, bridged: true, comment: s.comment})
 			if s.routed {
-				rules = append(rules, wayOut(s, door)...)
+				rules = append(rules, wayOut(s, doors)...)
 			}
 		case s.own: // what comes from the user's own bridge may be routed, to where Docker's rules forbid it
 			rules = append(rules, rule{in: s.links, comment: s.comment})
@@ -64,10 +64,10 @@ func (k kind) rulesFor(all []subject, door bool) []rule {
 // wayOut returns the rules by which packets leave a bridge with a gateway and their answers enter it. Docker's networks
 // are left out, but for the ports that they publish: a packet for one of these goes on to Docker's own rules. What must
 // not enter is dropped elsewhere (see keepOut), so that the order of rules in this chain can open nothing.
-func wayOut(s subject, door bool) []rule {
+func wayOut(s subject, doors []string) []rule {
 	rules := []rule{{out: s.links, state: answers, comment: s.comment}}
-	if door {
-		rules = append(rules, rule{in: s.links, state: asWritten, comment: s.comment, jump: dockersDoor})
+	for _, door := range doors {
+		rules = append(rules, rule{in: s.links, state: asWritten, comment: s.comment, jump: door})
 	}
 	return append(rules, rule{in: s.links, state: asWritten, comment: s.comment})
 }

@@ -154,7 +154,7 @@ func TestPlan(t *testing.T) {
 		"raw, the user adds one": {kind: prerouting, chain: rawAll + drop, wanted: own(1), want: drop + rawAll},
 	} {
 		t.Run(name, func(t *testing.T) {
-			chain, wanted := parse(tt.chain), tt.kind.rulesFor(subjects(tt.wanted, "aa"), false)
+			chain, wanted := parse(tt.chain), tt.kind.rulesFor(subjects(tt.wanted, "aa"), nil)
 			e := plan(chain, wanted, tt.kind, ownerOf("aa", tt.wanted))
 			got := apply(chain, e)
 			if diff := cmp.Diff(parse(tt.want), got); diff != "" {
@@ -170,7 +170,7 @@ func TestPlan(t *testing.T) {
 func TestPlanNamesTheLinks(t *testing.T) {
 	chain := parse(docker28 + all + before1)
 	wanted := append(own(1), named("br0")...)
-	e := plan(chain, forwarding.rulesFor(subjects(wanted, "aa"), false), forwarding, ownerOf("aa", wanted))
+	e := plan(chain, forwarding.rulesFor(subjects(wanted, "aa"), nil), forwarding, ownerOf("aa", wanted))
 	got := [][]string{e.missing, e.moved, e.removed}
 	if diff := cmp.Diff([][]string{{"br0"}, {"wv-+"}, {"wv-1"}}, got); diff != "" {
 		t.Errorf("missing, moved, removed (-want +got):\n%s", diff)
@@ -190,14 +190,14 @@ func TestPlanFromAnyOrder(t *testing.T) {
 		foreign := foreignRules(got)
 		for _, k := range []kind{forwarding, prerouting} {
 			for _, id := range []string{"aa", "bb"} {
-				got = apply(got, plan(got, k.rulesFor(subjects(wanted[id], id), false), k, ownerOf(id, wanted[id])))
+				got = apply(got, plan(got, k.rulesFor(subjects(wanted[id], id), nil), k, ownerOf(id, wanted[id])))
 			}
 			if diff := cmp.Diff(foreign, foreignRules(got)); diff != "" {
 				t.Fatalf("seed %d: foreign rules (-before +after):\n%s", seed, diff)
 			}
 			count := 0
 			for id, bridges := range wanted {
-				rules := k.rulesFor(subjects(bridges, id), false)
+				rules := k.rulesFor(subjects(bridges, id), nil)
 				if e := plan(got, rules, k, ownerOf(id, bridges)); !e.empty() {
 					t.Fatalf("seed %d: instance %s still changes\n%q\nby %+v", seed, id, got, e)
 				}
@@ -221,7 +221,7 @@ func FuzzPlan(f *testing.F) {
 	o := ownerOf("aa", bridges)
 	f.Fuzz(func(t *testing.T, text string, raw bool) {
 		k := map[bool]kind{false: forwarding, true: prerouting}[raw]
-		wanted := k.rulesFor(subjects(bridges, "aa"), false)
+		wanted := k.rulesFor(subjects(bridges, "aa"), nil)
 		before := parse(text)
 		got := apply(before, plan(before, wanted, k, o))
 		if e := plan(got, wanted, k, o); !e.empty() {

@@ -94,7 +94,7 @@ func (f *Firewall) legacyChanged(ctx context.Context) bool {
 		}
 		chains, err := b.look(ctx)
 		changed := func(c chain) bool {
-			return !plan(c.rules, c.kind.rulesFor(wanted[c.family], c.hasDockersDoor), c.kind, t.owner).empty()
+			return !plan(c.rules, c.kind.rulesFor(wanted[c.family], c.doors), c.kind, t.owner).empty()
 		}
 		if err == nil && slices.ContainsFunc(chains, changed) {
 			return true

@@ -59,7 +59,7 @@ func inPlace(t *testing.T, f *Firewall, b backend) bool {
 	must(t, err)
 	target := f.currentTarget()
 	return !slices.ContainsFunc(chains, func(c chain) bool {
-		rules := c.kind.rulesFor(f.wanted(target)[c.family], c.hasDockersDoor)
+		rules := c.kind.rulesFor(f.wanted(target)[c.family], c.doors)
 		return !plan(c.rules, rules, c.kind, target.owner).empty()
 	})
 }

@@ -59,7 +59,7 @@ func (f *Firewall) applyOnce(ctx context.Context, b backend, t *target, level lo
 	wanted := f.wanted(t)
 	var errs []error
 	for _, c := range chains {
-		e := plan(c.rules, c.kind.rulesFor(wanted[c.family], c.hasDockersDoor), c.kind, o)
+		e := plan(c.rules, c.kind.rulesFor(wanted[c.family], c.doors), c.kind, o)
 		if e.empty() {
 			continue
 		}

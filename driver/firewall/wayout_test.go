@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -126,11 +129,22 @@ for cmd in iptables-BACKEND ip6tables-BACKEND; do
 done
 `
 
+// internalRules are what Docker has about an internal network of its own.
+const internalRules = dockerForward + `
+iptables-BACKEND -N CHAIN
+iptables-BACKEND -A CHAIN ! -s 10.18.4.0/24 -o br-0123456789ab -j DROP
+ip6tables-BACKEND -N CHAIN
+ip6tables-BACKEND -A CHAIN ! -s fd18:0:0:4::/64 -o br-0123456789ab -j DROP
+`
+
 // TestWayOut: from networks with gateways the way leads out, with the host's address, and nowhere else; nothing comes
 // in that is no answer.
 func TestWayOut(t *testing.T) {
 	for name, script := range map[string]string{
-		"no rules":          "",
+		"no rules": "",
+		"internal": strings.ReplaceAll(replaceBackend(internalRules, "nft"), "CHAIN", "DOCKER-INTERNAL"),
+		"internal, legacy": strings.ReplaceAll(replaceBackend(internalRules, "legacy"), "CHAIN",
+			"DOCKER-ISOLATION-STAGE-1"),
 		"nft":               replaceBackend(dockersRules, "nft"),
 		"legacy":            replaceBackend(dockersRules, "legacy"),
 		"masquerade":        "iptables-nft -t nat -A POSTROUTING -j MASQUERADE",
@@ -154,7 +168,7 @@ func TestWayOut(t *testing.T) {
 						}
 					}
 				}
-				if name == "nft" || name == "legacy" {
+				if strings.Contains(script, "br-0123456789ab") {
 					r.check(t, v, "wvg-1", "br-0123456789ab", "no")
 				}
 			}
@@ -165,6 +179,68 @@ func TestWayOut(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestForgedSource: a container can't send with an address of another network, whose container would get the answer.
+func TestForgedSource(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRouter(t)
+	f, _ := newFirewall(t)
+	must(t, f.Set(t.Context(), withGateways()))
+	for _, v := range families {
+		forged := routedAddr(v, "wvg-2", 9)
+		r["wvg-1"].Do(t, func() error {
+			eth0, err := netlink.LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			return netlink.AddrAdd(eth0, usable(forged))
+		})
+		own := routedAddr(v, "wvg-1", 2)
+		for from, arrives := range map[netip.Addr]bool{own.Addr(): true, forged.Addr(): false} {
+			if got := r.arrives(t, "wvg-1", from, routedAddr(v, "uplink", 2).Addr()); got != arrives {
+				t.Errorf("what %s sends arrives: %t, want %t", from, got, arrives)
+			}
+		}
+	}
+}
+
+// arrives reports whether a datagram from a network, with this source, arrives at an address outside.
+func (r router) arrives(t *testing.T, network string, from, to netip.Addr) bool {
+	t.Helper()
+	var there net.PacketConn
+	r["uplink"].Do(t, func() (err error) {
+		there, err = net.ListenPacket("udp", netip.AddrPortFrom(to, 0).String())
+		return err
+	})
+	defer func() { _ = there.Close() }()
+	r[network].Do(t, func() error {
+		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: from.AsSlice()}}
+		conn, err := d.Dial("udp", there.LocalAddr().String())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Write([]byte("x"))
+		return err
+	})
+	must(t, there.SetReadDeadline(time.Now().Add(blocked)))
+	_, _, err := there.ReadFrom(make([]byte, 1))
+	return err == nil
+}
+
+// TestSameSubnetElsewhere: a network of the user's own with the subnet of a network with a gateway is not translated.
+func TestSameSubnetElsewhere(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	w := newWire(t, "zz0")
+	f, _ := newFirewall(t)
+	gateways := []netip.Prefix{netip.MustParsePrefix("172.18.0.1/16"), netip.MustParsePrefix("fd18::1/64")}
+	must(t, f.Set(t.Context(), append(named("zz0"), Bridge{Name: "wvg-1", NetworkID: "n1", Gateways: gateways})))
+	w.checkTraffic(t, "beside a gateway for the same subnet", true)
 }
 
 // TestDockersDoorIsShut: while Docker makes and removes its chain, the rules follow.
