@@ -156,26 +156,10 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, id, ep.Sandbox)
 	}
 	a := Attachment{Link: containerEndName(id), Prefix: cmp.Or(network.InterfacePrefix, insidePrefix)}
-	gateway, gatewayIPv6 := network.gatewaysOf(ep)
-	switch {
-	case ports == NoPorts || network.replacesDockers():
-		a.Gateway, a.GatewayIPv6 = gateway, gatewayIPv6
-	case !d.hasRouterIPv6(sandbox, id): // Docker refuses a container that gets the same route from two networks
-		a.RouterIPv6 = gatewayIPv6
+	if ports == NoPorts || network.replacesDockers() {
+		a.Gateway, a.GatewayIPv6 = network.gatewaysOf(ep)
 	}
 	return a, nil
-}
-
-// hasRouterIPv6 reports whether another endpoint in the sandbox may have a route to all of IPv6.
-func (d *Driver) hasRouterIPv6(sandbox string, id EndpointID) bool {
-	return slices.ContainsFunc(d.tracked.Endpoints(), func(ep Endpoint) bool {
-		if ep.Sandbox != sandbox || ep.ID == id {
-			return false
-		}
-		network, _ := d.tracked.network(ep.Network)
-		_, gatewayIPv6 := network.gatewaysOf(ep)
-		return gatewayIPv6.IsValid()
-	})
 }
 
 // writeSandbox puts the endpoint into a sandbox or, with an empty path, out of it.

@@ -157,7 +157,7 @@ func TestGateway(t *testing.T) {
 	}
 }
 
-// TestAutoGateway: a container with ports, published or exposed, has Docker's way out, and the network's by IPv6.
+// TestAutoGateway: a container with ports, published or exposed, has Docker's way out.
 func TestAutoGateway(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
@@ -169,8 +169,8 @@ func TestAutoGateway(t *testing.T) {
 	gateway, gateway6 := spec.Pools[0].Gateway, spec.Pools[1].Gateway
 	for ports, want := range map[Ports]Attachment{
 		NoPorts:   {Gateway: gateway, GatewayIPv6: gateway6},
-		Exposed:   {RouterIPv6: gateway6},
-		Published: {RouterIPv6: gateway6},
+		Exposed:   {},
+		Published: {},
 	} {
 		id, _ := r.createEndpoint(netID, 1+int(ports))
 		want.Link, want.Prefix = containerEndName(id), "eth"
@@ -178,16 +178,6 @@ func TestAutoGateway(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("ports %d: Join answers %+v, %v, want %+v", ports, got, err, want)
 		}
-	}
-
-	one, _ := r.createEndpoint(netID, 4)
-	two, _ := r.createEndpoint(netID, 5)
-	sandbox := nstest.New(t).Path()
-	if got, err := r.Join(t.Context(), netID, one, sandbox, Published); err != nil || got.RouterIPv6 != gateway6 {
-		t.Errorf("the first of two in a sandbox: %+v, %v, want a router", got, err)
-	}
-	if got, err := r.Join(t.Context(), netID, two, sandbox, Published); err != nil || got.RouterIPv6.IsValid() {
-		t.Errorf("the second of two in a sandbox: %+v, %v, want no router", got, err)
 	}
 }
 

@@ -52,10 +52,6 @@ type Attachment struct {
 	// Where the container's default routes lead; zero: there is none. Without either Docker connects the container with
 	// the outside over docker_gwbridge.
 	Gateway, GatewayIPv6 netip.Addr
-
-	// RouterIPv6 is a way out by IPv6 for a container that has docker_gwbridge, which has none; zero: there is none. It
-	// is no default route to Docker, which would do without docker_gwbridge then.
-	RouterIPv6 netip.Addr
 }
 
 // AdoptedEndpoint is an endpoint that Docker has and the state does not know.

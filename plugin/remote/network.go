@@ -103,18 +103,8 @@ func (c networkCalls) join(ctx context.Context, req *network.JoinRequest) (*netw
 	if a.GatewayIPv6.IsValid() {
 		resp.GatewayIPv6 = a.GatewayIPv6.String()
 	}
-	if a.RouterIPv6.IsValid() {
-		for _, half := range []string{"::/1", "8000::/1"} { // together all addresses
-			resp.StaticRoutes = append(resp.StaticRoutes, &network.StaticRoute{
-				Destination: half, RouteType: nextHop, NextHop: a.RouterIPv6.String(),
-			})
-		}
-	}
 	return resp, nil
 }
-
-// nextHop is the type of a route over a router (libnetwork/types.NEXTHOP in moby).
-const nextHop = 0
 
 // ports reads what the options of a request say about the container's ports.
 func ports(options map[string]any) driver.Ports {
