@@ -97,7 +97,7 @@ cover:
 	$(GO) tool covdata percent -i $(COVER)/data | grep -o 'github\S*\s*coverage: \S*'
 
 # The integration tests beside Docker 20.10, 26.1, 28.5 and 29.8, and the table of what was tested.
-ENGINES = bookworm trixie forky docker29 docker29-nftables
+ENGINES = docker29 docker29-nftables forky trixie bookworm
 test-engines: export WEAVE_TEST_ROOT = 1
 test-engines: export WEAVE_TEST_SUITES = 1
 test-engines:
