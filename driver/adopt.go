@@ -115,7 +115,7 @@ func (d *Driver) adoptMTU(spec *NetworkSpec) error {
 	if spec.MTU != 0 {
 		return nil
 	}
-	link, err := findLink(cmp.Or(spec.Bridge, spec.bridgeName()))
+	link, err := findLink(spec.bridge())
 	if err != nil || link == nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func adoptGateways(spec *NetworkSpec) error {
 	if !spec.hasGateway() {
 		return nil
 	}
-	addresses, err := addressesAt(cmp.Or(spec.Bridge, spec.bridgeName()))
+	addresses, err := addressesAt(spec.bridge())
 	for i := range spec.Pools {
 		p := &spec.Pools[i]
 		for _, a := range addresses {

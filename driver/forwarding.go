@@ -5,6 +5,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -52,12 +53,11 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 	if err := d.firewall.Set(ctx, bridges); err != nil { // before the host routes: nothing enters a network unasked
 		return err
 	}
+	var gateways []netip.Prefix
 	for _, b := range bridges {
-		if err := d.forward(b.Gateways); err != nil {
-			return err
-		}
+		gateways = append(gateways, b.Gateways...)
 	}
-	return nil
+	return d.forward(gateways)
 }
 
 func isIPv6(p Pool) bool { return p.Subnet.Addr().Is6() }

@@ -162,9 +162,7 @@ func addressesAt(name string) ([]netip.Prefix, error) {
 	}
 	var out []netip.Prefix
 	for _, a := range addresses {
-		addr, _ := netip.AddrFromSlice(a.IP)
-		bits, _ := a.Mask.Size()
-		out = append(out, netip.PrefixFrom(addr.Unmap(), bits))
+		out = append(out, prefixOf(a.IPNet))
 	}
 	return out, nil
 }
@@ -187,34 +185,37 @@ func ownMAC() net.HardwareAddr {
 	return own[:]
 }
 
-// forwards are the sysctls by which the host routes packets, by family.
+// forwards are the sysctls by which the host routes packets; true: IPv6.
 var forwards = map[bool]string{false: "net/ipv4/ip_forward", true: "net/ipv6/conf/all/forwarding"}
 
-// forward has the host route packets of the families of these gateways, and tells when it did not before. A host that
-// routes IPv6 would not listen to its own routers any more, so links that do are told to go on (accept_ra 2 of the
-// kernel's ip-sysctl.rst).
+// forward has the host route packets of the families of these gateways, and tells when it did not before.
 func (d *Driver) forward(gateways []netip.Prefix) error {
-	for _, gateway := range gateways {
-		if !d.firewallMode.Covers(gateway.Addr()) {
+	for is6, sysctl := range forwards {
+		needed := func(g netip.Prefix) bool { return g.Addr().Is6() == is6 && d.firewallMode.Covers(g.Addr()) }
+		if !slices.ContainsFunc(gateways, needed) {
 			continue
 		}
-		is6 := gateway.Addr().Is6()
-		path := filepath.Join("/", d.links.root, "proc/sys", forwards[is6])
-		value, err := os.ReadFile(path)
-		if err == nil && strings.TrimSpace(string(value)) == "0" {
-			if is6 {
-				d.keepListening()
-			}
-			d.log.Warnf("the host routes packets from now on, between all of its links, since a network has its "+
-				"gateway here: %s is 1; what it should not route is for its firewall to drop (the policy of FORWARD)",
-				forwards[is6])
-			err = os.WriteFile(path, []byte("1"), 0)
-		}
-		if err != nil {
+		if err := d.switchOn(sysctl); err != nil {
 			return fmt.Errorf("have the host route packets: %w", err)
 		}
 	}
 	return nil
+}
+
+// switchOn sets one of forwards, if it is not set. A host that routes IPv6 would not listen to its own routers any
+// more, so links that do are told to go on (accept_ra 2 of the kernel's ip-sysctl.rst).
+func (d *Driver) switchOn(sysctl string) error {
+	path := filepath.Join("/", d.links.root, "proc/sys", sysctl)
+	value, err := os.ReadFile(path)
+	if err != nil || strings.TrimSpace(string(value)) != "0" {
+		return err
+	}
+	if sysctl == forwards[true] {
+		d.keepListening()
+	}
+	d.log.Warnf("the host routes packets from now on, between all of its links, since a network has its gateway here: "+
+		"%s is 1; what it should not route is for its firewall to drop (the policy of FORWARD)", sysctl)
+	return os.WriteFile(path, []byte("1"), 0)
 }
 
 // keepListening has links that take router advertisements go on with that when the host routes packets.

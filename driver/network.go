@@ -87,7 +87,7 @@ func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network,
 	nw := Network{
 		Definition: spec.Definition,
 		Local: Local{
-			Bridge: cmp.Or(spec.Bridge, own), Announced: spec.Announced, Created: time.Now().UTC(), Phase: Making,
+			Bridge: spec.bridge(), Announced: spec.Announced, Created: time.Now().UTC(), Phase: Making,
 		},
 	}
 	nw.Firewall = cmp.Or(nw.Firewall, FirewallNone)

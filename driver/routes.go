@@ -4,6 +4,7 @@ package driver
 
 import (
 	"context"
+	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -26,11 +27,17 @@ func HostRoutes(ctx context.Context) ([]netip.Prefix, error) {
 		if r.Dst == nil {
 			continue
 		}
-		addr, ok := netip.AddrFromSlice(r.Dst.IP)
-		bits, _ := r.Dst.Mask.Size()
-		if ok && bits >= 8 {
-			out = append(out, netip.PrefixFrom(addr.Unmap(), bits))
+		if p := prefixOf(r.Dst); p.Bits() >= 8 {
+			out = append(out, p)
 		}
 	}
 	return out, nil
+}
+
+// prefixOf is what the netlink library tells of an address, with the length of its subnet. It is not valid, and its
+// length below 0, if n is no address.
+func prefixOf(n *net.IPNet) netip.Prefix {
+	addr, _ := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr.Unmap(), bits)
 }

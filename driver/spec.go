@@ -25,6 +25,9 @@ type NetworkSpec struct {
 	Refused error
 }
 
+// bridge is the name of the network's bridge.
+func (spec NetworkSpec) bridge() string { return cmp.Or(spec.Bridge, spec.bridgeName()) }
+
 // EndpointSpec is what Docker asks CreateEndpoint for.
 type EndpointSpec struct {
 	ID        EndpointID
@@ -107,7 +110,7 @@ func (spec NetworkSpec) matches(nw Network) bool {
 	asked.Firewall = cmp.Or(asked.Firewall, nw.Firewall)
 	asked.Guard = cmp.Or(asked.Guard, nw.Guard)
 	asked.InterfacePrefix = nw.InterfacePrefix // earlier versions dropped it, and a network's options never change
-	if cmp.Or(spec.Bridge, spec.bridgeName()) != nw.Bridge {
+	if spec.bridge() != nw.Bridge {
 		return false
 	}
 	a, err1 := json.Marshal(asked)

@@ -136,10 +136,8 @@ func dockersSubnets(ctx context.Context) (map[string][]netip.Prefix, error) {
 	}
 	out := map[string][]netip.Prefix{}
 	for _, a := range addresses {
-		addr, ok := netip.AddrFromSlice(a.IP.To4())
-		if bits, _ := a.Mask.Size(); ok && names[a.LinkIndex] != "" {
-			name := names[a.LinkIndex]
-			out[name] = append(out[name], netip.PrefixFrom(addr, bits).Masked())
+		if name := names[a.LinkIndex]; name != "" {
+			out[name] = append(out[name], prefixOf(a.IPNet).Masked())
 		}
 	}
 	return out, nil

@@ -12,11 +12,16 @@
 //   - PREROUTING of the table raw accepts what comes from weave's own bridges, before the rules with which Docker keeps
 //     others from its containers: they match by address, and networks may have the same ones;
 //   - a table of weave's own, of nftables, takes frames from all translation of addresses, and drops what would be
-//     delivered to the host from weave's own bridges;
+//     delivered to the host from weave's own bridges on which the host has no address;
 //   - firewalld, where it runs, has weave's own bridges in a zone that accepts (package firewalld).
 //
-// All bridges that weave names share one rule, so that many networks cost no more than one. The comment of a rule has
-// the id of the state that made it and, if the rule is for one bridge only, that of the network.
+// A bridge that has the gateway of its network is a member of the host's. FORWARD accepts what leaves it and the
+// answers, behind jumps to the chains in which Docker keeps others out. The table of weave's own translates what leaves
+// to the host's address, and drops what enters and is no answer, and what is from none of the bridge's subnets.
+//
+// All bridges of a kind that weave names share their rules, so that many networks cost no more than one, but for those
+// about subnets. The comment of a rule has the id of the state that made it and, if the rule is for one bridge only,
+// that of the network.
 //
 // Set says which bridges there are, and Run puts rules back when somebody removes or displaces them.
 //
