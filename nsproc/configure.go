@@ -18,6 +18,11 @@ import (
 // links do not replace each other. A program that names no link sends out of the one with the lowest index.
 const multicastMetric = 1000
 
+// ipv6GatewayMetric is above that of Docker's default route, which has the kernel's default, 1024.
+const ipv6GatewayMetric = 2048
+
+var anywhereIPv6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+
 var multicast = netip.MustParsePrefix("224.0.0.0/4")
 
 // configure configures the container end. It returns what it left out and why.
@@ -40,6 +45,22 @@ func configure(c protocol.Configure) (skipped []string, err error) {
 		if err := conn.SetRoute(route); err != nil {
 			return nil, fmt.Errorf("route %s out of %s: %w", multicast, link.Name, err)
 		}
+	}
+	if c.IPv6Gateway.IsValid() {
+		route := netstate.Route{
+			Destination: anywhereIPv6, Gateway: c.IPv6Gateway, Link: link.Index, Metric: ipv6GatewayMetric,
+		}
+		if err := conn.SetRoute(route); err != nil { // as in a container without IPv6
+			skipped = append(skipped, fmt.Sprintf("route by %s out of %s: %v", c.IPv6Gateway, link.Name, err))
+		}
+	}
+	for _, gateway := range c.Gateways {
+		if err := conn.AddAddress(link.Index, gateway); err != nil {
+			return nil, fmt.Errorf("add address %s of the gateway to %s: %w", gateway, link.Name, err)
+		}
+	}
+	if err := announceGateways(link, c.Gateways); err != nil {
+		return nil, err
 	}
 	if c.Announce {
 		missing, err := announceAll(link, c.Addresses)
@@ -65,6 +86,18 @@ func containerEnd(links []netstate.Link, c protocol.Configure) (netstate.Link, e
 		other = fmt.Sprintf(", only %s with MAC %s", l.Name, l.MAC)
 	}
 	return netstate.Link{}, fmt.Errorf("no veth with peer %d and MAC %s here%s: %w", c.Peer, c.MAC, other, unix.ENODEV)
+}
+
+// announceGateways tells all stations that the link's MAC is the gateways' from now on.
+func announceGateways(link netstate.Link, gateways []netip.Addr) error {
+	var frames [][]byte
+	for _, gateway := range gateways {
+		frames = append(frames, announcement(link.MAC, gateway))
+	}
+	if err := send(link.Index, frames); err != nil {
+		return fmt.Errorf("announce gateways on %s: %w", link.Name, err)
+	}
+	return nil
 }
 
 // announceAll announces those of the addresses that the link has. It returns the others, with the reason.

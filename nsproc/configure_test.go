@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -226,4 +227,120 @@ func rename(t *testing.T, ns *nstest.NS, from, to string) {
 		}
 		return nil
 	})
+}
+
+// The container that is its network's router gets the gateways' addresses, however often it is configured, and says so.
+func TestGateways(t *testing.T) {
+	l := newLauncher(t)
+	host, ns := nstest.New(t), nstest.New(t)
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	frames := capture(t, host, index)
+	gateways := []netip.Addr{netip.MustParseAddr("10.32.0.1"), netip.MustParseAddr("fd00::1")}
+	for range 2 {
+		request := protocol.Configure{Peer: index, MAC: hwaddr, Gateways: gateways}
+		if skipped, err := l.Configure(t.Context(), ns.Path(), request); err != nil || skipped != nil {
+			t.Fatalf("skipped %q, error %v", skipped, err)
+		}
+	}
+	s, err := l.List(t.Context(), ns.Path(), protocol.List{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, gateway := range gateways {
+		own := netip.PrefixFrom(gateway, gateway.BitLen())
+		isLink := func(l netstate.Link) bool { return l.Peer == index && slices.Contains(l.Addresses, own) }
+		if !slices.ContainsFunc(s.Links, isLink) {
+			t.Errorf("no address %s: %+v", own, s.Links)
+		}
+	}
+	want := map[string]bool{}
+	for _, gateway := range gateways {
+		want[string(announcement(hwaddr, gateway))] = true
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(want) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of the announcements did not arrive", len(want))
+		}
+		delete(want, string(frames()))
+	}
+}
+
+// TestLimit: a default route gets the MTU, also one that is made only after the request.
+func TestLimit(t *testing.T) {
+	l := newLauncher(t)
+	host, ns := nstest.New(t), nstest.New(t)
+	index, _ := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	routes := func(command string) {
+		t.Helper()
+		out, err := exec.Command("nsenter", "--net="+ns.Path(), "sh", "-ec", command).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v: %s", command, err, out)
+		}
+	}
+	want := func(when string, mtus ...int) {
+		t.Helper()
+		s, err := l.List(t.Context(), ns.Path(), protocol.List{Routes: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, r := range s.Routes {
+			if r.Destination.Bits() == 0 {
+				got = append(got, r.MTU)
+			}
+		}
+		if !slices.Equal(got, mtus) {
+			t.Errorf("%s: MTUs %d, want %d", when, got, mtus)
+		}
+	}
+	done := make(chan error)
+	go func() { done <- l.Limit(t.Context(), ns.Path(), protocol.Limit{Peer: index, MTU: 1400}) }()
+	routes("ip route add default via 10.32.0.1; ip -6 route add default via fd00::1")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	want("routes that came later", 1400, 1400)
+	if err := l.Limit(t.Context(), ns.Path(), protocol.Limit{Peer: index, MTU: 1270}); err != nil {
+		t.Error(err)
+	}
+	want("a smaller MTU, too small for IPv6", 1270, 1400)
+	routes("ip route del default via 10.32.0.1")
+	if err := l.Limit(t.Context(), ns.Path(), protocol.Limit{Peer: index, MTU: 1400}); !errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("without a route: %v, want EAGAIN", err)
+	}
+	err := l.Limit(t.Context(), ns.Path(), protocol.Limit{Peer: index + 1, MTU: 1400})
+	if !errors.Is(err, syscall.ENODEV) {
+		t.Errorf("without the link: %v, want ENODEV", err)
+	}
+}
+
+// TestIPv6Gateway: the default route comes after one of Docker's, and a container without IPv6 goes without it.
+func TestIPv6Gateway(t *testing.T) {
+	l := newLauncher(t)
+	host, ns := nstest.New(t), nstest.New(t)
+	index, hwaddr := nstest.Veth(t, host, ns, "host0", "10.32.0.9/22", "fd00::9/64")
+	request := protocol.Configure{Peer: index, MAC: hwaddr, IPv6Gateway: netip.MustParseAddr("fd00::1")}
+	for range 2 {
+		if skipped, err := l.Configure(t.Context(), ns.Path(), request); err != nil || skipped != nil {
+			t.Fatalf("skipped %q, error %v", skipped, err)
+		}
+	}
+	ns.Do(t, func() error { return exec.Command("ip", "-6", "route", "add", "default", "via", "fd00::2").Run() })
+	s, err := l.List(t.Context(), ns.Path(), protocol.List{Routes: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := map[string]int{}
+	for _, r := range s.Routes {
+		if r.Destination.Bits() == 0 {
+			metrics[r.Gateway.String()] = r.Metric
+		}
+	}
+	if len(metrics) != 2 || metrics["fd00::1"] <= metrics["fd00::2"] {
+		t.Errorf("metrics of default routes: %v", metrics)
+	}
+	ns.Do(t, func() error { return exec.Command("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1").Run() })
+	if skipped, err := l.Configure(t.Context(), ns.Path(), request); err != nil || len(skipped) != 1 {
+		t.Errorf("without IPv6: skipped %q, error %v", skipped, err)
+	}
 }

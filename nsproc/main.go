@@ -55,6 +55,12 @@ func answer(r io.Reader) (reply []byte, status int) {
 		}
 		return dump, 0
 	}
+	if req.Limit != nil {
+		if err := limit(*req.Limit); err != nil {
+			return refusal("limit", err)
+		}
+		return encode(protocol.Reply{}), 0
+	}
 	skipped, err := configure(*req.Configure)
 	if err != nil {
 		return refusal("configure", err)

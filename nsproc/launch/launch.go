@@ -104,6 +104,22 @@ func (l *Launcher) Configure(ctx context.Context, path string, c protocol.Config
 	return reply.Skipped, nil
 }
 
+// Limit gives the default routes out of a link in the sandbox at path, Docker's SandboxKey, an MTU. Errors are as in
+// Configure.
+func (l *Launcher) Limit(ctx context.Context, path string, limit protocol.Limit) error {
+	if err := limit.Check(); err != nil {
+		return fmt.Errorf("limit routes in sandbox %s: %w", path, err)
+	}
+	output, err := l.request(ctx, path, protocol.Request{Limit: &limit})
+	if err != nil {
+		return fmt.Errorf("limit routes in sandbox %s: %w", path, err)
+	}
+	if _, err := protocol.DecodeReply(output); err != nil {
+		return fmt.Errorf("limit routes in sandbox %s: nsproc: %w", path, err)
+	}
+	return nil
+}
+
 // request runs nsproc with req in the sandbox at path and returns what it writes. A reply that has an Error is an
 // error.
 func (l *Launcher) request(ctx context.Context, path string, req protocol.Request) ([]byte, error) {

@@ -42,6 +42,7 @@ type Route struct {
 	Gateway     netip.Addr   // the zero Addr: none, the destination is directly attached
 	Link        int          // index of the link that it leads out of
 	Metric      int
+	MTU         int // bytes; 0: the link's
 }
 
 // Neighbour is an ARP or neighbour discovery entry.

@@ -10,6 +10,12 @@ import (
 	"io"
 )
 
+// The MTUs that a route may have, in bytes: those of IPv4 links.
+const (
+	minMTU = 68
+	maxMTU = 65535
+)
+
 // ErrVersion means that the plugin and nsproc are of different releases.
 var ErrVersion = errors.New("install the plugin and nsproc of the same release")
 
@@ -18,7 +24,7 @@ var ErrVersion = errors.New("install the plugin and nsproc of the same release")
 const listRequest = `{"version":1,"list":{}}`
 
 // ReadRequest reads r to its end, which has to contain one request. Another version (ErrVersion), an unknown field, and
-// anything but exactly one of List and Configure are errors.
+// anything but exactly one of List, Configure and Limit are errors.
 func ReadRequest(r io.Reader) (*Request, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxRequest+1))
 	switch {
@@ -36,15 +42,30 @@ func ReadRequest(r io.Reader) (*Request, error) {
 	if err := decodeMessage(b, &req, &req.Version, "the plugin", "nsproc"); err != nil {
 		return nil, fmt.Errorf("decode request: %w", err)
 	}
-	if (req.List == nil) == (req.Configure == nil) {
-		return nil, errors.New("decode request: want exactly one of list and configure")
+	switch {
+	case req.List != nil && req.Configure == nil && req.Limit == nil:
+	case req.List == nil && req.Configure != nil && req.Limit == nil:
+		err = req.Configure.Check()
+	case req.List == nil && req.Configure == nil && req.Limit != nil:
+		err = req.Limit.Check()
+	default:
+		err = errors.New("want exactly one of list, configure and limit")
 	}
-	if req.Configure != nil {
-		if err := req.Configure.Check(); err != nil {
-			return nil, fmt.Errorf("decode request: %w", err)
-		}
+	if err != nil {
+		return nil, fmt.Errorf("decode request: %w", err)
 	}
 	return &req, nil
+}
+
+// Check returns an error if a field has a value that ReadRequest does not accept.
+func (l *Limit) Check() error {
+	if l.Peer <= 0 {
+		return fmt.Errorf("peer %d: want the index of a link, from 1", l.Peer)
+	}
+	if l.MTU < minMTU || l.MTU > maxMTU {
+		return fmt.Errorf("mtu %d: want %d..%d", l.MTU, minMTU, maxMTU)
+	}
+	return nil
 }
 
 // Check returns an error if a field has a value that ReadRequest does not accept.
@@ -54,6 +75,14 @@ func (c *Configure) Check() error {
 	}
 	if c.MAC.IsZero() {
 		return errors.New("mac: want the container end's")
+	}
+	if a := c.IPv6Gateway; a.IsValid() && (!a.Is6() || a.Is4In6() || a.Zone() != "") {
+		return fmt.Errorf("gateway %s: want an IPv6 address", a)
+	}
+	for _, a := range c.Gateways {
+		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+			return fmt.Errorf("gateway %s: want an IPv4 or IPv6 address", a)
+		}
 	}
 	for _, a := range c.Addresses {
 		if !a.IsValid() || a.Addr().Is4In6() {

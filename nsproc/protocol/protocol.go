@@ -30,11 +30,12 @@ const (
 	EntryFailed = 100
 )
 
-// Request is what nsproc reads from its standard input. Exactly one of List and Configure is set.
+// Request is what nsproc reads from its standard input. Exactly one of List, Configure and Limit is set.
 type Request struct {
 	Version   int        `json:"version"`
 	List      *List      `json:"list,omitempty"`
 	Configure *Configure `json:"configure,omitempty"`
+	Limit     *Limit     `json:"limit,omitempty"`
 }
 
 // List requests the sandbox's links with their addresses, and its routes and neighbours if wanted. nsproc answers with
@@ -51,10 +52,22 @@ type Configure struct {
 	Peer      int            `json:"peer"` // index of the host end
 	MAC       mac.Address    `json:"mac"`  // of the container end
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	// Gateways are addresses that the link gets besides, and announces, since its container is the network's router.
+	Gateways []netip.Addr `json:"gateways,omitempty"`
+	// IPv6Gateway is where a default route out of the link leads, after any that others have made.
+	IPv6Gateway netip.Addr `json:"ipv6Gateway,omitzero"`
 	// Announce sends a gratuitous ARP request or an unsolicited neighbour advertisement for each of the Addresses.
 	Announce bool `json:"announce,omitempty"`
 	// Multicast adds a route for 224.0.0.0/4 out of the link. Its metric lets it exist beside those of other links.
 	Multicast bool `json:"multicast,omitempty"`
+}
+
+// Limit requests that the default routes out of a veth, which Docker adds when the veth is up, have an MTU. nsproc
+// waits a moment for one of each family of which the veth has an address. It is an error if there is no such veth or
+// route.
+type Limit struct {
+	Peer int `json:"peer"` // index of the veth's other end
+	MTU  int `json:"mtu"`  // bytes
 }
 
 // Reply is what nsproc writes to its standard output, except for the answer to List.
@@ -66,7 +79,7 @@ type Reply struct {
 
 // Error says why nsproc did not do what was requested.
 type Error struct {
-	Op      string `json:"op"`              // what failed: "check namespace", "read request", "list", "configure"
+	Op      string `json:"op"`              // what failed: "check namespace", "read request", or the request's name
 	Message string `json:"message"`         // why
 	Errno   int    `json:"errno,omitempty"` // the kernel's error number, if there is one
 }

@@ -3,7 +3,10 @@
 package rtnl
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,6 +41,8 @@ func decodeRoute(b []byte) ([]netstate.Route, error) {
 			table, err = number32(v)
 		case unix.RTA_MULTIPATH:
 			paths, err = decodePaths(family, v)
+		case unix.RTA_METRICS:
+			r.MTU, err = decodeMTU(v)
 		default:
 			err = nexthop(&r, family, typ, v)
 		}
@@ -56,7 +61,7 @@ func decodeRoute(b []byte) ([]netstate.Route, error) {
 		return []netstate.Route{r}, nil
 	}
 	for i := range paths {
-		paths[i].Destination, paths[i].Metric = r.Destination, r.Metric
+		paths[i].Destination, paths[i].Metric, paths[i].MTU = r.Destination, r.Metric, r.MTU
 	}
 	return paths, nil
 }
@@ -101,20 +106,92 @@ func nexthop(r *netstate.Route, family byte, typ uint16, v []byte) (err error) {
 	return err
 }
 
-// SetRoute adds a route to a directly attached subnet to the main table. It replaces a route to the same destination
-// with the same metric.
+// decodeMTU decodes the MTU of RTA_METRICS; 0: there is none.
+func decodeMTU(metrics []byte) (mtu int, err error) {
+	err = eachAttr(metrics, func(typ uint16, v []byte) (err error) {
+		if typ == unix.RTAX_MTU {
+			mtu, err = number(v)
+		}
+		return err
+	})
+	return mtu, err
+}
+
+// Routes returns the routes of the main table, in the kernel's order.
+func (c *Conn) Routes() ([]netstate.Route, error) {
+	var routes []netstate.Route
+	request := make([]byte, unix.SizeofRtMsg)
+	err := c.dump(unix.RTM_GETROUTE, request, func() { routes = nil }, func(m received) error {
+		more, err := decodeRoute(m.payload)
+		routes = append(routes, more...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	return routes, nil
+}
+
+// SetRoute adds a route to the main table. It replaces a route to the same destination with the same metric.
 func (c *Conn) SetRoute(r netstate.Route) error {
 	dst := r.Destination.Masked().Addr()
-	family := byte(unix.AF_INET6)
-	if dst.Is4() {
-		family = unix.AF_INET
-	}
 	request := make([]byte, unix.SizeofRtMsg)
-	request[0], request[1] = family, byte(r.Destination.Bits())
+	request[0], request[1] = familyOf(dst), byte(r.Destination.Bits())
 	request[4], request[5], request[6], request[7] =
 		unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_LINK, unix.RTN_UNICAST
 	request = appendAttr(request, unix.RTA_DST, dst.AsSlice())
 	request = appendAttr32(request, unix.RTA_OIF, uint32(r.Link))
 	request = appendAttr32(request, unix.RTA_PRIORITY, uint32(r.Metric))
+	if r.Gateway.IsValid() {
+		request[6] = unix.RT_SCOPE_UNIVERSE
+		request = appendAttr(request, unix.RTA_GATEWAY, r.Gateway.AsSlice())
+	}
+	if r.MTU > 0 {
+		request = appendAttr(request, unix.RTA_METRICS, appendAttr32(nil, unix.RTAX_MTU, uint32(r.MTU)))
+	}
 	return c.change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, request)
 }
+
+func familyOf(a netip.Addr) byte {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// RouteEvents tells of changes of routes in a namespace, main table or not.
+type RouteEvents struct{ conn *Conn }
+
+// DialRouteEvents subscribes to the changes from now on in the namespace of the calling thread. Wait waits for one no
+// longer than the timeout.
+func DialRouteEvents(timeout time.Duration) (*RouteEvents, error) {
+	conn, err := Dial()
+	if err != nil {
+		return nil, err
+	}
+	// A socket that is not bound to a port is sent no events.
+	tv := unix.NsecToTimeval(timeout.Nanoseconds())
+	err = errors.Join(unix.SetsockoptTimeval(conn.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
+		unix.Bind(conn.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}))
+	for _, group := range []int{unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE} {
+		if err == nil {
+			err = unix.SetsockoptInt(conn.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
+		}
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("subscribe to changes of routes: %w", err)
+	}
+	return &RouteEvents{conn}, nil
+}
+
+// Wait waits for a change. When it has missed some it returns, too.
+func (e *RouteEvents) Wait() error {
+	if _, err := e.conn.receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+		return err
+	}
+	return nil
+}
+
+// Close ends the subscription.
+func (e *RouteEvents) Close() error { return e.conn.Close() }
