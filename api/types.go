@@ -44,7 +44,9 @@ type Network struct {
 	MTU       int       `json:"mtu"`     // bytes
 	Internal  bool      `json:"internal"`
 	Multicast bool      `json:"multicast"`
-	Gateway   string    `json:"gateway,omitempty"` // auto, native, or a router's addresses; empty: Docker's, or none
+	Gateway   string    `json:"gateway,omitempty"`   // the way out, as works.weave.gateway has it; empty: there is none
+	NAT       string    `json:"nat,omitempty"`       // what its own gateway translates: ipv4, ipv6, no; empty: all
+	HostApart bool      `json:"hostApart,omitempty"` // containers don't reach the host over their gateway
 	Subnets   []Subnet  `json:"subnets"`
 	Endpoints int       `json:"endpoints"` // how many there are on this host
 	Created   time.Time `json:"created"`
@@ -78,11 +80,15 @@ type Endpoint struct {
 	ContainerName string         `json:"containerName,omitempty"` // likewise
 	MAC           string         `json:"mac"`                     // the container end's, colon form, lower case
 	Addresses     []netip.Prefix `json:"addresses"`               // IPv4 first
-	Bridge        string         `json:"bridge"`
-	HostEnd       string         `json:"hostEnd"`           // name of the veth end that is a port of the bridge
-	Sandbox       string         `json:"sandbox,omitempty"` // a path; empty before Docker has given one
-	State         EndpointState  `json:"state"`
-	Created       time.Time      `json:"created"`
+	// Gateway is where the container's packets for the outside go by this network: to addresses, IPv4 first, or to
+	// "docker", which is docker_gwbridge or another network of Docker's, with an address for IPv6 if there is one.
+	// Empty: nowhere, or by another network of weave's.
+	Gateway string        `json:"gateway,omitempty"`
+	Bridge  string        `json:"bridge"`
+	HostEnd string        `json:"hostEnd"`           // name of the veth end that is a port of the bridge
+	Sandbox string        `json:"sandbox,omitempty"` // a path; empty before Docker has given one
+	State   EndpointState `json:"state"`
+	Created time.Time     `json:"created"`
 
 	Live  *Live   `json:"live,omitempty"` // in a live listing only
 	Drift []Drift `json:"drift,omitzero"` // in a live listing only, where empty means none

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -19,7 +21,7 @@ import (
 // made for them are taken over as they are, so no traffic is lost; an endpoint without a host end is left out. What is
 // tracked already stays as it is.
 func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []AdoptedEndpoint) error {
-	if err := adoptGateways(&spec); err != nil {
+	if err := d.adoptGateway(ctx, &spec); err != nil {
 		return err
 	}
 	if err := d.withDefaults(spec).check(); err != nil {
@@ -125,21 +127,48 @@ func (d *Driver) adoptMTU(spec *NetworkSpec) error {
 	return nil
 }
 
-// adoptGateways takes gateways that Docker does not tell from the network's bridge: before version 28 it lists only
-// those that somebody has typed.
-func adoptGateways(spec *NetworkSpec) error {
-	if !spec.hasGateway() {
+// adoptGateway finds out, from the bridge that it was made with, the way out of a network for which nobody has chosen
+// one.
+// Gateways that Docker does not tell it takes from there, too: before version 28 it lists only those that somebody has
+// typed.
+func (d *Driver) adoptGateway(ctx context.Context, spec *NetworkSpec) error {
+	if spec.Gateway != "" && !spec.hasGateway() || spec.Internal {
 		return nil
 	}
-	addresses, err := addressesAt(spec.bridge())
-	for i := range spec.Pools {
-		p := &spec.Pools[i]
+	asGateway := *spec
+	asGateway.Gateway = cmp.Or(spec.Gateway, GatewayAuto)
+	addresses, err := addressesAt(asGateway.bridge())
+	if err != nil {
+		return err
+	}
+	for i := range asGateway.Pools {
+		p := &asGateway.Pools[i]
 		for _, a := range addresses {
 			if !p.Gateway.IsValid() && p.Subnet.Contains(a.Addr()) {
 				p.Gateway = a.Addr()
 			}
 		}
 	}
+	isIn := func(p Pool) bool {
+		return slices.ContainsFunc(addresses, func(a netip.Prefix) bool { return a.Addr() == p.Gateway })
+	}
+	foreign, err := spec.hasForeignBridge()
+	if err != nil {
+		return err
+	}
+	if spec.Gateway != "" || !foreign && slices.ContainsFunc(asGateway.Pools, isIn) {
+		*spec = asGateway
+		return nil
+	}
+	link, err := findLink(spec.bridge())
+	if err != nil {
+		return err
+	}
+	if link != nil {
+		spec.Gateway, spec.NAT, spec.HostApart = GatewayDocker, NATAll, false
+		return nil
+	}
+	spec.Gateway, err = d.chooseGateway(ctx, *spec)
 	return err
 }
 
@@ -158,6 +187,7 @@ func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) err
 	ep := Endpoint{
 		ID: adopted.ID, Network: adopted.Network, HostEnd: hostEndName(adopted.ID),
 		MAC: adopted.MAC, Addresses: adopted.Addresses, Router: adopted.Router, Sandbox: adopted.Sandbox,
+		Gateways: adopted.Gateways, External: len(adopted.Gateways) > 0,
 		Created: time.Now().UTC(),
 	}
 	link, err := findLink(ep.HostEnd)

@@ -49,6 +49,7 @@ func newConfigurator(d *Driver) *configurator {
 func (c *configurator) run(ctx context.Context) {
 	defer c.group.Wait()
 	defer c.changes.Close()
+	c.group.Go(func() { c.followWaysOut(ctx) })
 	c.startAll(ctx)
 	for {
 		switch change, err := c.changes.Next(ctx); {
@@ -58,6 +59,7 @@ func (c *configurator) run(ctx context.Context) {
 			c.startAll(ctx)
 		case change.Kind == EndpointUp:
 			c.start(ctx, change.Endpoint)
+			c.noteWayOutOf(ctx, change.Endpoint)
 		}
 	}
 }
@@ -74,7 +76,7 @@ func (c *configurator) startAll(ctx context.Context) {
 // start configures the endpoint's container end in the background, if its network needs that.
 func (c *configurator) start(ctx context.Context, ep Endpoint) {
 	nw, ok := c.d.tracked.network(ep.Network)
-	if !ok || nw.Announced && !nw.Multicast {
+	if !ok || nw.Announced && !nw.Multicast && !nw.isRouter(ep) && !nw.besideDockers(ep).IsValid() {
 		return
 	}
 	c.mu.Lock()
@@ -147,8 +149,14 @@ func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (
 	if link == nil {
 		return nil, fmt.Errorf("%w: host end %s", ErrNotFound, ep.HostEnd)
 	}
-	return c.d.launcher.Configure(ctx, ep.Sandbox, protocol.Configure{
+	request := protocol.Configure{
 		Peer: link.Attrs().Index, MAC: ep.MAC, Addresses: ep.Addresses,
-		Announce: !nw.Announced, Multicast: nw.Multicast,
-	})
+		Announce: !nw.Announced, Multicast: nw.Multicast, IPv6Gateway: nw.besideDockers(ep),
+	}
+	if nw.isRouter(ep) {
+		for _, gateway := range nw.poolGateways() {
+			request.Gateways = append(request.Gateways, gateway.Addr())
+		}
+	}
+	return c.d.launcher.Configure(ctx, ep.Sandbox, request)
 }

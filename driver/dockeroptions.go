@@ -22,6 +22,14 @@ const (
 	optionIfacePrefix    = dockerPrefix + "container_iface_prefix"
 )
 
+// What to do instead of options about the way out.
+const (
+	ownSource = "what leaves has the address of the interface that it leaves by: for another one give " + optionNAT +
+		"=no, and a rule of your own that translates"
+	routedInstead = "give " + optionNAT + "=no to have packets leave with the containers' own addresses, or " +
+		"--internal for a network without a way out"
+)
+
 // maxInterfacePrefix is the length in bytes that leaves room for a number of three digits in an interface's name.
 const maxInterfacePrefix = maxName - 3
 
@@ -46,23 +54,27 @@ var dockerNetworkOptions = []option[NetworkOptions]{
 	{dockerPrefix + "enable_ipv6", engines[NetworkOptions]},
 
 	{dockerPrefix + "internal", flag(false, "give --internal to `docker network create`")},
-	{dockerPrefix + "host_ipv4", never("the way out is docker_gwbridge: make docker_gwbridge with this option")},
-	{dockerPrefix + "host_ipv6", never("weave's networks have no way out by IPv6")},
+	{dockerPrefix + "host_ipv4", never(ownSource)},
+	{dockerPrefix + "host_ipv6", never(ownSource)},
 	{bridgePrefixOfDocker + "name", never("give the name with " + optionBridge)},
 	{bridgePrefixOfDocker + "default_bridge", flag(false, "only Docker's own network bridge is the default one")},
 	{bridgePrefixOfDocker + "enable_icc", flag(true,
 		"containers on one network reach each other: give those that must not networks of their own")},
-	{bridgePrefixOfDocker + "enable_ip_masquerade", flag(true,
-		"the way out is docker_gwbridge, which masquerades: give --internal for a network without a way out")},
-	{bridgePrefixOfDocker + "gateway_mode_ipv4", only("nat",
-		"the way out is docker_gwbridge, which has the mode nat: give --internal for a network without a way out")},
-	{bridgePrefixOfDocker + "gateway_mode_ipv6", only("nat",
-		"weave's networks have no way out by IPv6 and no gateway that routes to them")},
+	{bridgePrefixOfDocker + "enable_ip_masquerade", func(out *NetworkOptions, value string) error {
+		on, err := parseBool(value)
+		if err == nil && !on {
+			out.NAT = NATNone
+		}
+		return err
+	}},
+	{bridgePrefixOfDocker + "gateway_mode_ipv4", only("nat", routedInstead)},
+	{bridgePrefixOfDocker + "gateway_mode_ipv6", only("nat", routedInstead)},
 	{bridgePrefixOfDocker + "host_binding_ipv4", only("0.0.0.0",
 		"ports are published on the address that is given with the port: docker run -p 127.0.0.1:80:80")},
-	{bridgePrefixOfDocker + "inhibit_ipv4", flag(true, "the bridge never has an address")},
+	{bridgePrefixOfDocker + "inhibit_ipv4", flag(false, "give "+optionGateway+"=docker, or the address of another "+
+		"router: the bridge has no address then")},
 	{bridgePrefixOfDocker + "trusted_host_interfaces", only("",
-		"containers have addresses of docker_gwbridge for what comes from outside: publish ports with docker run -p")},
+		"nothing enters a network from outside: publish ports with docker run -p")},
 }
 
 // dockerEndpointOptions are Docker's options of an endpoint that are text; what an engine itself puts into the request

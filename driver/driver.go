@@ -32,6 +32,7 @@ type Options struct {
 	Programs  *tc.Programs  // nil: networks are without
 	MTU       int           // bytes; of networks that are made without the option
 	Firewall  firewall.Mode // for which protocols there are firewall rules; empty: Auto
+	Accept    firewall.Mark // what has it may enter networks with gateways of their own
 
 	// Kernel looks into sandboxes without a process there. Nil: nobody does, and an address that a living endpoint was
 	// made with is in use. The caller closes it after the Driver.
@@ -59,16 +60,17 @@ type Driver struct {
 	step          func(string)
 	links         links
 
-	forwarding *semaphore.Weighted // held while the firewall's rules are set
-	locks      networkLocks
-	tracked    *tracker
-	left       leftovers
-	removals   removals
-	docker     *dockerRun
-	deleted    deletedEndpoints
-	changed    *changes // links that somebody may have changed
-	contests   contests
-	history    history
+	forwarding  *semaphore.Weighted // held while the firewall's rules are set
+	locks       networkLocks
+	tracked     *tracker
+	left        leftovers
+	removals    removals
+	docker      *dockerRun
+	deleted     deletedEndpoints
+	changed     *changes        // links that somebody may have changed
+	wayOutPorts chan wayOutPort // ports of WayOut that have come up
+	contests    contests
+	history     history
 }
 
 // New checks the options and makes a Driver. Reconcile must have returned before Docker's calls are made.
@@ -84,8 +86,8 @@ func New(o Options) (*Driver, error) {
 	}
 	root := string(o.Launcher.Sandboxes())
 	fw, err := firewall.New(firewall.Options{
-		StateID: o.StateID, Mode: o.Firewall, BusPath: filepath.Join("/", root, busPath), Living: livingStates,
-		Log: o.Log,
+		StateID: o.StateID, Mode: o.Firewall, Accept: o.Accept, BusPath: filepath.Join("/", root, busPath),
+		Living: livingStates, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -105,8 +107,9 @@ func New(o Options) (*Driver, error) {
 		links:      links{step: o.Step, root: root, tc: o.Programs, made: &indexes{byName: map[string]int{}}},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),
-		changed: newChanges(), contests: contests{list: map[propertyOf]contest{}},
-		history: history{told: map[NetworkID][]string{}},
+		changed: newChanges(), wayOutPorts: make(chan wayOutPort, portsBuffer),
+		contests: contests{list: map[propertyOf]contest{}},
+		history:  history{told: map[NetworkID][]string{}},
 	}, nil
 }
 

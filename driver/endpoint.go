@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -146,29 +147,72 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 	switch {
 	case !ok:
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s of network %s", ErrNotFound, id, nw)
-	case ports == Published && network.replacesDockers():
+	case ports == Published && network.replacesDockers() && !network.isRouter(ep):
 		return Attachment{}, fmt.Errorf("join endpoint %s: %w", id, network.errPublishes())
-	case ep.Sandbox == "":
-		if err := d.writeSandbox(ctx, ep, sandbox); err != nil {
-			return Attachment{}, fmt.Errorf("join endpoint %s: %w", id, err)
-		}
-	case ep.Sandbox != sandbox:
+	case ep.Sandbox != "" && ep.Sandbox != sandbox:
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, id, ep.Sandbox)
 	}
 	a := Attachment{Link: containerEndName(id), Prefix: cmp.Or(network.InterfacePrefix, insidePrefix)}
 	if ports == NoPorts || network.replacesDockers() {
 		a.Gateway, a.GatewayIPv6 = network.gatewaysOf(ep)
 	}
+	if ep.Sandbox != "" {
+		return a, nil
+	}
+	if err := d.checkRouter(network, ep); err != nil {
+		return Attachment{}, fmt.Errorf("join endpoint %s: %w", id, err)
+	}
+	ep.Sandbox = sandbox
+	for _, gateway := range []netip.Addr{a.Gateway, a.GatewayIPv6} {
+		if gateway.IsValid() {
+			ep.Gateways = append(ep.Gateways, gateway)
+		}
+	}
+	if err := d.writeJoined(ctx, ep); err != nil {
+		return Attachment{}, fmt.Errorf("join endpoint %s: %w", id, err)
+	}
 	return a, nil
 }
 
-// writeSandbox puts the endpoint into a sandbox or, with an empty path, out of it.
-func (d *Driver) writeSandbox(ctx context.Context, ep Endpoint, sandbox string) error {
-	ep.Sandbox = sandbox
+// checkRouter returns ErrConflict if the endpoint would be a second router of a network whose router is a container.
+func (d *Driver) checkRouter(nw Network, ep Endpoint) error {
+	if !nw.isRouter(ep) {
+		return nil
+	}
+	for _, other := range d.tracked.endpointsOf(nw.ID) {
+		if other.ID != ep.ID && nw.isRouter(other) && other.Sandbox != "" && d.sandboxError(other.Sandbox) == nil {
+			return fmt.Errorf("%w: endpoint %s is the router of network %s already (%s=%s, %s=true): "+
+				"disconnect it first", ErrConflict, other.ID, nw.ID, optionGateway, nw.Gateway, optionRouter)
+		}
+	}
+	return nil
+}
+
+// writeJoined records the endpoint's sandbox and gateways; an empty sandbox means that it is in none any more.
+func (d *Driver) writeJoined(ctx context.Context, ep Endpoint) error {
 	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
 		return err
 	}
-	d.tracked.setSandbox(ep.ID, sandbox)
+	d.tracked.setJoined(ep)
+	return nil
+}
+
+// SetExternal records whether Docker has made the endpoint's gateways the container's way out. An unknown endpoint is
+// no error: after a restart of its own Docker may ask for one that it has lost.
+func (d *Driver) SetExternal(ctx context.Context, nw NetworkID, id EndpointID, external bool) error {
+	ep, ok, unlock, err := d.lockEndpoint(ctx, nw, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !ok || ep.External == external || ep.Sandbox == "" {
+		return nil
+	}
+	ep.External = external
+	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
+		return fmt.Errorf("record the way out of endpoint %s: %w", id, err)
+	}
+	d.tracked.setExternal(id, external)
 	return nil
 }
 
@@ -199,7 +243,8 @@ func (d *Driver) Leave(ctx context.Context, nw NetworkID, id EndpointID) error {
 	if !ok || ep.Sandbox == "" {
 		return nil
 	}
-	if err := d.writeSandbox(ctx, ep, ""); err != nil {
+	ep.Sandbox, ep.Gateways, ep.External = "", nil, false
+	if err := d.writeJoined(ctx, ep); err != nil {
 		return fmt.Errorf("leave endpoint %s: %w", id, err)
 	}
 	return nil

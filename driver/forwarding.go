@@ -33,19 +33,24 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			b.Gateways = gateways
+			for _, gateway := range gateways {
+				b.Gateways = append(b.Gateways, firewall.Gateway{Prefix: gateway, Masquerade: true})
+			}
 		}
 		bridges = append(bridges, b)
 	}
 	for _, nw := range d.tracked.Networks() {
-		gateways := nw.gateways()
-		if nw.Foreign { // the bridge was weave's once
-			gateways = nil
+		var gateways []firewall.Gateway
+		for _, gateway := range nw.gateways() {
+			if !nw.Foreign { // the bridge was weave's once
+				translated := nw.NAT.translates(gateway.Addr())
+				gateways = append(gateways, firewall.Gateway{Prefix: gateway, Masquerade: translated})
+			}
 		}
 		if nw.Phase != Going && (!nw.Tagged || len(gateways) > 0) {
 			bridges = append(bridges, firewall.Bridge{
 				Name: nw.Bridge, NetworkID: string(nw.ID), Foreign: nw.Foreign,
-				IPv6: slices.ContainsFunc(nw.Pools, isIPv6), Gateways: gateways,
+				IPv6: slices.ContainsFunc(nw.Pools, isIPv6), Gateways: gateways, HostApart: nw.HostApart,
 			})
 		}
 	}
@@ -55,7 +60,9 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 	}
 	var gateways []netip.Prefix
 	for _, b := range bridges {
-		gateways = append(gateways, b.Gateways...)
+		for _, gateway := range b.Gateways {
+			gateways = append(gateways, gateway.Prefix)
+		}
 	}
 	return d.forward(gateways)
 }

@@ -3,38 +3,51 @@
 package driver
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // namedGateways are the ways out that are no addresses.
 var namedGateways = []Gateway{GatewayAuto, GatewayNative, GatewayDocker}
 
-// parseGateway reads a way out: one of the named ones, or the addresses of a router, one of each family at most.
+// containerPrefix begins a way out by a container; its name follows.
+const containerPrefix = "container:"
+
+// containerName matches what Docker takes as the name of a container.
+var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+// parseGateway reads a way out: one of the named ones, a container, or the addresses of a router, one of each family at
+// most.
 func parseGateway(value string) (Gateway, error) {
 	g := Gateway(value)
-	if slices.Contains(namedGateways, g) {
+	if slices.Contains(namedGateways, g) || containerName.MatchString(g.container()) {
 		return g, nil
 	}
-	if _, err := g.routers(); err != nil || g == "" {
-		return "", errors.New("want auto, native, docker, or the address of a router, such as 10.32.0.1 or " +
-			"10.32.0.1,fd32::1")
+	if _, err := g.routers(); err != nil || g == "" || g.container() != "" {
+		return "", errors.New("want auto, native, docker, container:NAME, or the address of a router, such as " +
+			"10.32.0.1 or 10.32.0.1,fd32::1")
 	}
 	return g, nil
 }
 
+// container returns the name of the container that is the router; empty: none is.
+func (g Gateway) container() string {
+	name, _ := strings.CutPrefix(string(g), containerPrefix)
+	if name == string(g) {
+		return ""
+	}
+	return name
+}
+
 // routers returns the addresses of the routers, IPv4 first; none for a way out by another name.
 func (g Gateway) routers() ([]netip.Addr, error) {
-	if g == "" || slices.Contains(namedGateways, g) {
+	if g == "" || slices.Contains(namedGateways, g) || g.container() != "" {
 		return nil, nil
 	}
 	var out []netip.Addr
@@ -53,21 +66,44 @@ func (g Gateway) routers() ([]netip.Addr, error) {
 	return out, nil
 }
 
+// routersGateway is the way out by these routers, of which there is one of each family at most.
+func routersGateway(routers []netip.Prefix) Gateway {
+	var texts []string
+	for _, r := range routers {
+		texts = append(texts, r.Addr().String())
+	}
+	return Gateway(strings.Join(texts, ","))
+}
+
 // hasGateway reports whether the network's bridge is its gateway.
 func (def Definition) hasGateway() bool {
 	return (def.Gateway == GatewayNative || def.Gateway == GatewayAuto) && !def.Internal
 }
 
-// replacesDockers reports whether no container of the network has docker_gwbridge for its way out.
+// usesDockers reports whether containers of the network may have docker_gwbridge for their way out. Of a network whose
+// router is a container that container has.
+func (def Definition) usesDockers() bool {
+	return !def.replacesDockers() || def.Gateway.container() != ""
+}
+
+// replacesDockers reports whether no container of the network has docker_gwbridge for its way out, but for its router.
 func (def Definition) replacesDockers() bool {
 	return !slices.Contains([]Gateway{"", GatewayDocker, GatewayAuto}, def.Gateway)
 }
+
+// isRouter reports whether a container is the network's way out.
+func (def Definition) isRouter(ep Endpoint) bool { return ep.Router && def.Gateway.container() != "" }
 
 // gateways returns the addresses of the network's bridge, with the lengths of their subnets.
 func (def Definition) gateways() []netip.Prefix {
 	if !def.hasGateway() {
 		return nil
 	}
+	return def.poolGateways()
+}
+
+// poolGateways returns the gateways that Docker has given the network, with the lengths of their subnets.
+func (def Definition) poolGateways() []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range def.Pools {
 		if p.Gateway.IsValid() {
@@ -77,16 +113,18 @@ func (def Definition) gateways() []netip.Prefix {
 	return out
 }
 
-// gatewaysOf returns the gateways of an endpoint, those that it reaches by its addresses.
+// gatewaysOf returns the gateways of an endpoint, those that it reaches by its addresses. The router itself has none.
 func (def Definition) gatewaysOf(ep Endpoint) (ipv4, ipv6 netip.Addr) {
 	all, _ := def.Gateway.routers() // it was read before
-	for _, p := range def.gateways() {
-		all = append(all, p.Addr())
+	if def.hasGateway() || def.Gateway.container() != "" && !def.isRouter(ep) {
+		for _, p := range def.poolGateways() {
+			all = append(all, p.Addr())
+		}
 	}
 	for _, addr := range all {
 		reaches := func(a netip.Prefix) bool { return a.Masked().Contains(addr) }
 		switch {
-		case !slices.ContainsFunc(ep.Addresses, reaches):
+		case !slices.ContainsFunc(ep.Addresses, reaches) || ep.has(addr): // such an endpoint is the router itself
 		case addr.Is4() && !ipv4.IsValid():
 			ipv4 = addr
 		case addr.Is6() && !ipv6.IsValid():
@@ -94,6 +132,77 @@ func (def Definition) gatewaysOf(ep Endpoint) (ipv4, ipv6 netip.Addr) {
 		}
 	}
 	return ipv4, ipv6
+}
+
+// chooseGateway returns the way out of a network for which nobody has chosen one: a gateway of its own, or Docker's
+// where it can't have one.
+func (d *Driver) chooseGateway(ctx context.Context, spec NetworkSpec) (Gateway, error) {
+	if spec.Internal {
+		return spec.Gateway, nil
+	}
+	foreign, err := spec.hasForeignBridge()
+	if err != nil {
+		return "", err
+	}
+	// Before Docker 28 nothing tells whether somebody has typed the gateway, or Docker has picked an address.
+	if routers := spec.poolGateways(); foreign && spec.Announced && len(routers) > 0 && spec.NAT == NATAll &&
+		!spec.HostApart {
+		return routersGateway(slices.CompactFunc(routers, func(a, b netip.Prefix) bool {
+			return a.Addr().Is4() == b.Addr().Is4()
+		})), nil
+	}
+	own := spec.Definition
+	own.Gateway = GatewayAuto
+	if spec.NAT != NATAll || spec.HostApart {
+		return own.Gateway, nil // so that it is refused if the network can't have it
+	}
+	err = cmp.Or(own.checkGateway(), d.checkOwnGateway(ctx, own))
+	switch {
+	case foreign:
+		err = errors.New("its bridge was not made by weave, and nobody has named a router")
+	case err != nil && !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrConflict):
+		return "", err
+	case err == nil:
+		return own.Gateway, nil
+	}
+	d.log.WithField("network", spec.ID).WithError(err).Infof("the way out is %s", WayOut)
+	return GatewayDocker, nil
+}
+
+// hasForeignBridge reports whether somebody else has made the bridge that the user has named.
+func (spec NetworkSpec) hasForeignBridge() (bool, error) {
+	if spec.Bridge == "" {
+		return false, nil
+	}
+	link, err := findLink(spec.Bridge)
+	if err != nil || link == nil {
+		return false, err
+	}
+	a, ours := parseAlias(link.Attrs().Alias)
+	return !ours || a.ID != string(spec.ID), nil
+}
+
+// NeedsGateways reports whether Docker has to take an address for the gateway of each subnet though nobody has named
+// one. Not all of the spec is known when Docker asks that.
+func (spec NetworkSpec) NeedsGateways() bool {
+	foreign, err := spec.hasForeignBridge()
+	if err != nil || foreign {
+		routers, _ := spec.Gateway.routers()
+		return len(routers) > 0 // so that no container gets a router's; for what Docker takes, see checkRouters
+	}
+	return !spec.Internal && (spec.Gateway == "" || spec.hasGateway() || spec.Gateway.container() != "")
+}
+
+// InContainer returns the addresses that an endpoint has in its container: its own, and on a router also those of the
+// gateways, without their subnets.
+func (def Definition) InContainer(ep Endpoint) []netip.Prefix {
+	out := slices.Clone(ep.Addresses)
+	if def.isRouter(ep) {
+		for _, gateway := range def.poolGateways() {
+			out = append(out, netip.PrefixFrom(gateway.Addr(), gateway.Addr().BitLen()))
+		}
+	}
+	return out
 }
 
 // checkGateway returns ErrInvalid for a way out that the network can't have.
@@ -106,9 +215,15 @@ func (def Definition) checkGateway() error {
 	case def.Internal && def.Gateway != "" && def.Gateway != GatewayDocker:
 		return invalidOption(optionGateway, string(def.Gateway),
 			"a network with --internal has no way out: leave one of the two")
-	case def.hasGateway() && len(def.gateways()) == 0:
+	case (def.hasGateway() || def.Gateway.container() != "") && len(def.poolGateways()) == 0:
 		return invalidOption(optionGateway, string(def.Gateway),
 			"the network has no subnet with a gateway: give it a subnet (--subnet), and an IPAM driver other than null")
+	case def.NAT != NATAll && !def.Internal && !def.hasGateway():
+		return invalidOption(optionNAT, string(def.NAT), "weave translates only what leaves by a gateway of the "+
+			"network's own, and this network has another one: leave the option out, or give "+optionGateway+"=auto")
+	case def.HostApart && !def.hasGateway():
+		return invalidOption(optionHost, "no", "only over a gateway of the network's own can containers reach the "+
+			"host, and this network has none: leave the option out")
 	}
 	for _, router := range routers {
 		inSubnet := func(p Pool) bool { return p.Subnet.Contains(router) && p.Subnet.Addr() != router }
@@ -117,6 +232,36 @@ func (def Definition) checkGateway() error {
 		}
 	}
 	return nil
+}
+
+// checkRouters returns ErrInvalid if a container could get the address of a router on a bridge that is not weave's. On
+// one of weave's a container may be the router.
+func (spec NetworkSpec) checkRouters() error {
+	foreign, err := spec.hasForeignBridge()
+	if err != nil || !foreign {
+		return err
+	}
+	routers, _ := spec.Gateway.routers()
+	for _, router := range routers {
+		reserves := func(p Pool) bool { return p.Gateway == router || slices.Contains(p.Reserved, router) }
+		if !slices.ContainsFunc(spec.Pools, reserves) {
+			return invalidOption(optionGateway, string(spec.Gateway), fmt.Sprintf(
+				"a container could get the router's address: keep it from them with --gateway %s", router))
+		}
+	}
+	return nil
+}
+
+// checkOwnGateway returns ErrConflict or ErrInvalid if the host can't be the gateway of the network.
+func (d *Driver) checkOwnGateway(ctx context.Context, def Definition) error {
+	if !def.hasGateway() {
+		return nil
+	}
+	routes, err := HostRoutes(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(def.checkRoutes(routes), d.checkRules(def))
 }
 
 // checkRules returns ErrInvalid for gateways of a family that weave writes no rules for: nothing would keep others out.
@@ -147,86 +292,5 @@ func (d *Driver) ruleProblems(networks []Network) []problem {
 func (def Definition) errPublishes() error {
 	return fmt.Errorf("%w: the container publishes ports, which only Docker's own gateway does, and network %s has "+
 		"another one (%s=%s): publish none, or use a network with %s=%s", ErrInvalid, def.ID,
-		optionGateway, def.Gateway, optionGateway, GatewayDocker)
-}
-
-// addressesAt returns the addresses of a link, with the lengths of their subnets; none if there is no such link.
-func addressesAt(name string) ([]netip.Prefix, error) {
-	link, err := findLink(name)
-	if err != nil || link == nil {
-		return nil, err
-	}
-	addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("list the addresses of %s: %w", name, err)
-	}
-	var out []netip.Prefix
-	for _, a := range addresses {
-		out = append(out, prefixOf(a.IPNet))
-	}
-	return out, nil
-}
-
-// gatewayAddress is an address of a bridge. It is usable at once: nobody else has it, since Docker's IPAM gave it.
-func gatewayAddress(gateway netip.Prefix) *netlink.Addr {
-	a := &netlink.Addr{IPNet: &net.IPNet{
-		IP: gateway.Addr().AsSlice(), Mask: net.CIDRMask(gateway.Bits(), gateway.Addr().BitLen()),
-	}}
-	if gateway.Addr().Is6() {
-		a.Flags = unix.IFA_F_NODAD
-	}
-	return a
-}
-
-// ownMAC is a MAC for a bridge with a gateway. Without one of its own a bridge has the lowest of its ports', and when
-// that port goes, the containers lose their gateway until they ask for it again.
-func ownMAC() net.HardwareAddr {
-	own := newMAC(nil)
-	return own[:]
-}
-
-// forwards are the sysctls by which the host routes packets; true: IPv6.
-var forwards = map[bool]string{false: "net/ipv4/ip_forward", true: "net/ipv6/conf/all/forwarding"}
-
-// forward has the host route packets of the families of these gateways, and tells when it did not before.
-func (d *Driver) forward(gateways []netip.Prefix) error {
-	for is6, sysctl := range forwards {
-		needed := func(g netip.Prefix) bool { return g.Addr().Is6() == is6 && d.firewallMode.Covers(g.Addr()) }
-		if !slices.ContainsFunc(gateways, needed) {
-			continue
-		}
-		if err := d.switchOn(sysctl); err != nil {
-			return fmt.Errorf("have the host route packets: %w", err)
-		}
-	}
-	return nil
-}
-
-// switchOn sets one of forwards, if it is not set. A host that routes IPv6 would not listen to its own routers any
-// more, so links that do are told to go on (accept_ra 2 of the kernel's ip-sysctl.rst).
-func (d *Driver) switchOn(sysctl string) error {
-	path := filepath.Join("/", d.links.root, "proc/sys", sysctl)
-	value, err := os.ReadFile(path)
-	if err != nil || strings.TrimSpace(string(value)) != "0" {
-		return err
-	}
-	if sysctl == forwards[true] {
-		d.keepListening()
-	}
-	d.log.Warnf("the host routes packets from now on, between all of its links, since a network has its gateway here: "+
-		"%s is 1; what it should not route is for its firewall to drop (the policy of FORWARD)", sysctl)
-	return os.WriteFile(path, []byte("1"), 0)
-}
-
-// keepListening has links that take router advertisements go on with that when the host routes packets.
-func (d *Driver) keepListening() {
-	settings, _ := filepath.Glob(filepath.Join("/", d.links.root, "proc/sys/net/ipv6/conf/*/accept_ra"))
-	for _, path := range settings {
-		if value, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(value)) != "1" {
-			continue
-		}
-		if err := os.WriteFile(path, []byte("2"), 0); err != nil {
-			d.log.WithError(err).Warn("a link may not listen to its routers any more")
-		}
-	}
+		optionGateway, def.Gateway, optionGateway, GatewayAuto)
 }

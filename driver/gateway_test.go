@@ -84,6 +84,7 @@ func TestGatewaysOf(t *testing.T) {
 		"Docker's":         {GatewayDocker, false, ep, "invalid IP invalid IP"},
 		"an earlier weave": {"", false, ep, "invalid IP invalid IP"},
 		"a router":         {"10.40.0.9", false, ep, "10.40.0.9 invalid IP"},
+		"the router":       {Gateway(ep.Addresses[0].Addr().String()), false, ep, "invalid IP invalid IP"},
 		"two routers":      {"fd00:40::9,10.40.0.9", false, ep, "10.40.0.9 fd00:40::9"},
 	} {
 		def := withGateway(netID).Definition
@@ -247,6 +248,10 @@ func TestGatewayOfASubnetThatIsElsewhere(t *testing.T) {
 		t.Errorf("an address on a bridge that is not weave's: %v, want ErrInvalid", err)
 	}
 	spec.Gateway = "10.40.0.1"
+	if err := r.CreateNetwork(t.Context(), spec); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a router whose address a container could get: %v, want ErrInvalid", err)
+	}
+	spec.Pools[0].Reserved = []netip.Addr{netip.MustParseAddr("10.40.0.1")}
 	r.createNetwork(spec)
 	if got := addressesOf(t, mustLink(t, "br0")); len(got) != 0 {
 		t.Errorf("br0 has %v", got)

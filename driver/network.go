@@ -33,6 +33,17 @@ func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 	if spec.Refused != nil {
 		return spec.Refused
 	}
+	if spec.Gateway == "" {
+		if spec.Gateway, err = d.chooseGateway(ctx, spec); err != nil {
+			return fmt.Errorf("create network %s: %w", spec.ID, err)
+		}
+		if err := spec.checkGateway(); err != nil {
+			return err
+		}
+	}
+	if err := spec.checkRouters(); err != nil {
+		return err
+	}
 	if err := d.checkWayOut(ctx, spec.Definition); err != nil {
 		return fmt.Errorf("create network %s: %w", spec.ID, err)
 	}

@@ -18,8 +18,10 @@ const (
 	optionFirewall  = "works.weave.firewall"
 	optionGateway   = "works.weave.gateway"
 	optionGuard     = "works.weave.guard"
+	optionHost      = "works.weave.host"
 	optionMTU       = "works.weave.mtu"
 	optionMulticast = "works.weave.multicast"
+	optionNAT       = "works.weave.nat"
 )
 
 // optionRouter is an option of an endpoint: `docker run --network name=NETWORK,driver-opt=works.weave.router=true`.
@@ -44,7 +46,9 @@ type NetworkOptions struct {
 	Firewall        Firewall // empty: not set
 	Guard           Guard    // empty: not set
 	Gateway         Gateway  // empty: not set
-	InterfacePrefix string   // of the names that interfaces get in containers; empty: not set
+	NAT             NAT
+	HostApart       bool
+	InterfacePrefix string // of the names that interfaces get in containers; empty: not set
 
 	dockerMTU int // bytes, by Docker's name for the option; 0: not set
 }
@@ -84,12 +88,21 @@ var weaveNetworkOptions = []option[NetworkOptions]{
 		}
 		return err
 	}},
+	{optionHost, func(out *NetworkOptions, value string) error {
+		on, err := parseBool(value)
+		out.HostApart = !on
+		return err
+	}},
 	{optionMTU, func(out *NetworkOptions, value string) (err error) {
 		out.MTU, err = parseMTU(value)
 		return err
 	}},
 	{optionMulticast, func(out *NetworkOptions, value string) (err error) {
 		out.Multicast, err = parseBool(value)
+		return err
+	}},
+	{optionNAT, func(out *NetworkOptions, value string) (err error) {
+		out.NAT, err = parseNAT(value)
 		return err
 	}},
 }
@@ -211,15 +224,33 @@ func parseMTU(value string) (int, error) {
 	return mtu, nil
 }
 
-// parseBool reads what Weave Net took: nothing is true, as in `-o works.weave.multicast`, and so are 1, t, T, TRUE,
-// true and True; 0, f, F, FALSE, false and False are false.
+// parseNAT reads for which protocols the host translates addresses.
+func parseNAT(value string) (NAT, error) {
+	if n := NAT(value); n == NATIPv4 || n == NATIPv6 {
+		return n, nil
+	}
+	on, err := parseBool(value)
+	switch {
+	case err != nil:
+		return NATAll, errors.New("want yes, no, ipv4 or ipv6")
+	case on:
+		return NATAll, nil
+	}
+	return NATNone, nil
+}
+
+// parseBool reads yes and no, and what Weave Net took: nothing is true, as in `-o works.weave.multicast`, and so are 1,
+// t, T, TRUE, true and True; 0, f, F, FALSE, false and False are false.
 func parseBool(value string) (bool, error) {
-	if value == "" {
+	switch value {
+	case "", "yes":
 		return true, nil
+	case "no":
+		return false, nil
 	}
 	on, err := strconv.ParseBool(value)
 	if err != nil {
-		return false, errors.New("want true or false")
+		return false, errors.New("want yes or no")
 	}
 	return on, nil
 }

@@ -59,13 +59,13 @@ func TestParseNetworkOptions(t *testing.T) {
 			options: set(optionFirewall, "off"), err: `option works.weave.firewall: "off": want none or host`,
 		},
 		"multicast maybe": {
-			options: set(optionMulticast, "yes"), err: `option works.weave.multicast: "yes": want true or false`,
+			options: set(optionMulticast, "maybe"), err: `option works.weave.multicast: "maybe": want yes or no`,
 		},
 		"unknown option": {
 			options: set("works.weave.mut", "1400"),
 			err: `unknown option works.weave.mut="1400": ` +
 				`weave takes works.weave.bridge, works.weave.firewall, works.weave.gateway, works.weave.guard, ` +
-				`works.weave.mtu, works.weave.multicast`,
+				`works.weave.host, works.weave.mtu, works.weave.multicast, works.weave.nat`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -104,13 +104,13 @@ func TestBooleans(t *testing.T) {
 			t.Errorf("enable_icc=%q: %v", value, refused.Err())
 		}
 	}
-	for _, value := range []string{"yes", "on", "tRUE", "2", " true"} {
+	for _, value := range []string{"Yes", "on", "tRUE", "2", " true"} {
 		for _, name := range []string{optionMulticast, optionGuard, "com.docker.network.bridge.enable_icc"} {
 			_, refused := ParseNetworkOptions(set(name, value))
-			checkRefusal(t, refused.Err(), "want true or false")
+			checkRefusal(t, refused.Err(), "want yes or no")
 		}
 		_, refused := ParseEndpointOptions(set(optionRouter, value))
-		checkRefusal(t, refused.Err(), "option works.weave.router: \""+value+"\": want true or false")
+		checkRefusal(t, refused.Err(), "option works.weave.router: \""+value+"\": want yes or no")
 	}
 }
 
@@ -133,24 +133,25 @@ func TestDockersNetworkOptions(t *testing.T) {
 		{name: "enable_ipv6", value: "true"},
 		{name: "internal", value: "false"},
 		{name: "internal", value: "true", err: "--internal"},
-		{name: "host_ipv4", value: "192.0.2.1", err: "docker_gwbridge"},
-		{name: "host_ipv6", value: "2001:db8::1", err: "no way out by IPv6"},
+		{name: "host_ipv4", value: "192.0.2.1", err: "the interface that it leaves by"},
+		{name: "host_ipv6", value: "2001:db8::1", err: "the interface that it leaves by"},
 		{name: "bridge.name", value: "br0", err: "works.weave.bridge"},
 		{name: "bridge.default_bridge", value: "false"},
 		{name: "bridge.default_bridge", value: "true", err: "Docker's own network"},
 		{name: "bridge.enable_icc", value: "true"},
 		{name: "bridge.enable_icc", value: "false", err: "networks of their own"},
 		{name: "bridge.enable_ip_masquerade", value: "true"},
-		{name: "bridge.enable_ip_masquerade", value: "false", err: "--internal"},
+		{name: "bridge.enable_ip_masquerade", value: "false", want: NetworkOptions{NAT: NATNone}},
+		{name: "bridge.enable_ip_masquerade", value: "maybe", err: "want yes or no"},
 		{name: "bridge.gateway_mode_ipv4", value: "nat"},
 		{name: "bridge.gateway_mode_ipv4", value: "isolated", err: "--internal"},
-		{name: "bridge.gateway_mode_ipv4", value: "routed", err: "mode nat"},
+		{name: "bridge.gateway_mode_ipv4", value: "routed", err: "works.weave.nat=no"},
 		{name: "bridge.gateway_mode_ipv6", value: "nat"},
-		{name: "bridge.gateway_mode_ipv6", value: "routed", err: "no way out by IPv6"},
+		{name: "bridge.gateway_mode_ipv6", value: "routed", err: "works.weave.nat=no"},
 		{name: "bridge.host_binding_ipv4", value: "0.0.0.0"},
 		{name: "bridge.host_binding_ipv4", value: "127.0.0.1", err: "-p 127.0.0.1:80:80"},
-		{name: "bridge.inhibit_ipv4", value: "true"},
-		{name: "bridge.inhibit_ipv4", value: "false", err: "never has an address"},
+		{name: "bridge.inhibit_ipv4", value: "false"},
+		{name: "bridge.inhibit_ipv4", value: "true", err: "works.weave.gateway=docker"},
 		{name: "bridge.trusted_host_interfaces", value: ""},
 		{name: "bridge.trusted_host_interfaces", value: "eth0", err: "docker run -p"},
 		{name: "bridge.enable_ic", value: "false", err: "unknown option com.docker.network.bridge.enable_ic"},

@@ -18,6 +18,7 @@ func TestReclaimable(t *testing.T) {
 	}
 	r := newRig(t)
 	req := newNetwork(netID)
+	req.Gateway = GatewayDocker
 	req.Pools[0].Gateway = netip.MustParseAddr("10.40.0.1")
 	req.Pools[0].Reserved = []netip.Addr{netip.MustParseAddr("10.40.0.9")}
 	r.createNetwork(req)

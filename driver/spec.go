@@ -25,6 +25,13 @@ type NetworkSpec struct {
 	Refused error
 }
 
+// SetOptions takes over what the user has typed.
+func (spec *NetworkSpec) SetOptions(o NetworkOptions) {
+	spec.Bridge, spec.MTU, spec.Multicast, spec.InterfacePrefix = o.Bridge, o.MTU, o.Multicast, o.InterfacePrefix
+	spec.Firewall, spec.Guard = o.Firewall, o.Guard
+	spec.Gateway, spec.NAT, spec.HostApart = o.Gateway, o.NAT, o.HostApart
+}
+
 // bridge is the name of the network's bridge.
 func (spec NetworkSpec) bridge() string { return cmp.Or(spec.Bridge, spec.bridgeName()) }
 
@@ -60,7 +67,8 @@ type Attachment struct {
 // AdoptedEndpoint is an endpoint that Docker has and the state does not know.
 type AdoptedEndpoint struct {
 	EndpointSpec
-	Sandbox string // Docker's SandboxKey; empty: it is in no container now
+	Sandbox  string       // Docker's SandboxKey; empty: it is in no container now
+	Gateways []netip.Addr // that an earlier weave has answered, IPv4 first
 }
 
 // check returns ErrInvalid for a malformed spec.
@@ -83,6 +91,9 @@ func (spec NetworkSpec) check() error {
 		if err := p.check(); err != nil {
 			return err
 		}
+	}
+	if spec.Gateway == "" { // it is chosen later
+		return nil
 	}
 	return spec.checkGateway()
 }
@@ -109,8 +120,11 @@ func (spec NetworkSpec) matches(nw Network) bool {
 	asked.MTU = cmp.Or(asked.MTU, nw.MTU)
 	asked.Firewall = cmp.Or(asked.Firewall, nw.Firewall)
 	asked.Guard = cmp.Or(asked.Guard, nw.Guard)
+	if asked.Gateway = cmp.Or(asked.Gateway, nw.Gateway); asked.Gateway == GatewayDocker && nw.Gateway == "" {
+		asked.Gateway = nw.Gateway
+	}
 	asked.InterfacePrefix = nw.InterfacePrefix // earlier versions dropped it, and a network's options never change
-	if spec.bridge() != nw.Bridge {
+	if spec.Gateway = asked.Gateway; spec.bridge() != nw.Bridge {
 		return false
 	}
 	a, err1 := json.Marshal(asked)

@@ -105,19 +105,19 @@ func (t *tracker) removeEndpoint(id EndpointID) {
 	t.feed.publish(Change{Kind: EndpointDeleted, Endpoint: ep})
 }
 
-// setSandbox puts an endpoint into a sandbox or, with an empty path, out of it. It has no carrier then, since Docker
-// moves the container end only after that.
-func (t *tracker) setSandbox(id EndpointID, sandbox string) {
+// setJoined puts an endpoint into a sandbox, with the gateways that it has there, or, if that is empty, out of it. It
+// has no carrier then, since Docker moves the container end only after that.
+func (t *tracker) setJoined(now Endpoint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ep, ok := t.endpoints[id]
-	if !ok || ep.Sandbox == sandbox {
+	ep, ok := t.endpoints[now.ID]
+	if !ok || ep.Sandbox == now.Sandbox {
 		return
 	}
-	ep.Sandbox, ep.Carrier = sandbox, false
-	t.endpoints[id] = ep
+	ep.Sandbox, ep.Gateways, ep.External, ep.Carrier = now.Sandbox, now.Gateways, now.External, false
+	t.endpoints[ep.ID] = ep
 	kind := EndpointJoined
-	if sandbox == "" {
+	if now.Sandbox == "" {
 		kind = EndpointLeft
 	}
 	t.feed.publish(Change{Kind: kind, Endpoint: ep})
@@ -139,6 +139,16 @@ func (t *tracker) setCarrier(hostEnd string, up bool) {
 		kind = EndpointUp
 	}
 	t.feed.publish(Change{Kind: kind, Endpoint: ep})
+}
+
+// setExternal records whether Docker has made the endpoint's gateways the container's way out.
+func (t *tracker) setExternal(id EndpointID, external bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ep, ok := t.endpoints[id]; ok {
+		ep.External = external
+		t.endpoints[id] = ep
+	}
 }
 
 // setAddresses replaces an endpoint's addresses.

@@ -82,8 +82,9 @@ func TestFeedHasEveryChange(t *testing.T) {
 	tr.setNetwork(nw)
 	tr.addEndpoint(tracked(epID))
 	tr.setCarrier(hostEndName(epID), true) // before Join it means nothing
-	tr.setSandbox(epID, "/run/x")
-	tr.setSandbox(epID, "/run/x")
+	joined := Endpoint{ID: epID, Sandbox: "/run/x"}
+	tr.setJoined(joined)
+	tr.setJoined(joined)
 	for _, up := range []bool{true, true, false, true} {
 		tr.setCarrier(hostEndName(epID), up)
 		tr.setCarrier("wve-unknown", up)
@@ -91,7 +92,7 @@ func TestFeedHasEveryChange(t *testing.T) {
 	if ep, _ := tr.endpoint(epID); ep.State() != Up {
 		t.Errorf("endpoint %+v, want it up", ep)
 	}
-	tr.setSandbox(epID, "")
+	tr.setJoined(Endpoint{ID: epID})
 	if ep, _ := tr.endpoint(epID); ep.State() != Created || ep.Carrier {
 		t.Errorf("endpoint %+v after it has left", ep)
 	}

@@ -5,6 +5,7 @@ package driver
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weaveplugin/weave/internal/mac"
@@ -32,7 +33,9 @@ type Definition struct {
 	Firewall  Firewall  `json:"firewall,omitempty"`
 	Guard     Guard     `json:"guard,omitempty"`
 	Gateway   Gateway   `json:"gateway,omitempty"`
-	Pools     []Pool    `json:"pools"` // IPv4 first
+	NAT       NAT       `json:"nat,omitempty"`
+	HostApart bool      `json:"hostApart,omitempty"` // containers don't reach the host over their gateway
+	Pools     []Pool    `json:"pools"`               // IPv4 first
 
 	// InterfacePrefix begins the names of the network's interfaces in containers; empty: eth.
 	InterfacePrefix string `json:"interfacePrefix,omitempty"`
@@ -71,12 +74,30 @@ const (
 // Gateway says which way out of a network containers have. The zero Gateway is GatewayDocker.
 type Gateway string
 
-// Ways out. That of a network whose router is somebody else is the router's address, or two, of one family each.
+// Ways out. That of a network whose router is somebody else is the router's address, or two, of one family each, or
+// container:NAME for a container of the network: its gateways are then addresses of that container.
 const (
 	GatewayDocker Gateway = "docker" // docker_gwbridge, which Docker attaches beside the network
 	GatewayNative Gateway = "native" // the network's own gateway, an address of the bridge
 	GatewayAuto   Gateway = "auto"   // native, but for containers with ports, which only docker_gwbridge publishes
 )
+
+// NAT says which packets that leave a network by its own gateway have the host's address. The others have the
+// container's: routes back are then the business of whoever administers the host's neighbours.
+type NAT string
+
+// Kinds of NAT.
+const (
+	NATAll  NAT = "" // those of both protocols
+	NATIPv4 NAT = "ipv4"
+	NATIPv6 NAT = "ipv6"
+	NATNone NAT = "no"
+)
+
+// translates reports whether packets from this address leave with the host's.
+func (n NAT) translates(addr netip.Addr) bool {
+	return n == NATAll || n == NATIPv4 && addr.Is4() || n == NATIPv6 && addr.Is6()
+}
 
 // Pool is a subnet of a network, as Docker gave it.
 type Pool struct {
@@ -112,6 +133,8 @@ type Endpoint struct {
 	Router    bool           `json:"router,omitempty"`    // may send router advertisements and DHCP answers
 	Programs  bool           `json:"programs,omitempty"`  // its host end was made with tc programs (see portOf)
 	Sandbox   string         `json:"sandbox,omitempty"`   // Docker's SandboxKey, a path; empty: in no container
+	Gateways  []netip.Addr   `json:"gateways,omitempty"`  // that Docker was told at Join, IPv4 first
+	External  bool           `json:"external,omitempty"`  // Docker has made these the container's way out
 	Carrier   bool           `json:"-"`                   // the host end has its carrier: the container end is up
 	Created   time.Time      `json:"created"`
 }
@@ -135,6 +158,29 @@ func (ep Endpoint) State() EndpointState {
 		return Up
 	}
 	return Joined
+}
+
+// WayOut says where what an endpoint sends to the outside goes: to gateways, IPv4 first, or over Docker's bridge, by
+// GatewayDocker, perhaps with a gateway for IPv6. Empty: nowhere over this network, since it is internal, the endpoint
+// is in no container, or the container has its way out from another network.
+func (def Definition) WayOut(ep Endpoint) string {
+	switch {
+	case ep.Sandbox == "" || def.Internal:
+		return ""
+	case len(ep.Gateways) == 0 && def.replacesDockers() && !def.isRouter(ep):
+		return ""
+	case len(ep.Gateways) == 0 && def.besideDockers(ep).IsValid():
+		return string(GatewayDocker) + "," + def.besideDockers(ep).String()
+	case len(ep.Gateways) == 0:
+		return string(GatewayDocker)
+	case !ep.External:
+		return ""
+	}
+	var texts []string
+	for _, gateway := range ep.Gateways {
+		texts = append(texts, gateway.String())
+	}
+	return strings.Join(texts, ",")
 }
 
 // has reports whether the address is one of the endpoint's.

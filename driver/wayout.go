@@ -4,7 +4,6 @@ package driver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -29,14 +28,8 @@ const makeWayOut = "docker network create --subnet SUBNET -o com.docker.network.
 // checkWayOut returns ErrConflict if the network's containers could not be connected with the outside, because its
 // subnet is also that of WayOut, or may become so.
 func (d *Driver) checkWayOut(ctx context.Context, def Definition) error {
-	if def.hasGateway() {
-		routes, err := HostRoutes(ctx)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(def.checkRoutes(routes), d.checkRules(def)); err != nil {
-			return err
-		}
+	if err := d.checkOwnGateway(ctx, def); err != nil {
+		return err
 	}
 	there, err := dockersSubnets(ctx)
 	if err != nil {
@@ -59,9 +52,9 @@ func (def Definition) checkRoutes(routes []netip.Prefix) error {
 }
 
 // checkWayOut is Driver.checkWayOut for subnets of WayOut, none if it is not there, and for the pools that Docker would
-// take its subnet from.
+// take its subnet from. It takes none that the host has a route to, as it has to a network with a gateway of its own.
 func (def Definition) checkWayOut(there, pools []netip.Prefix) error {
-	if def.Internal || def.replacesDockers() {
+	if def.Internal || !def.usesDockers() {
 		return nil
 	}
 	for _, p := range def.Pools {
@@ -72,7 +65,7 @@ func (def Definition) checkWayOut(there, pools []netip.Prefix) error {
 				ErrConflict, p.Subnet, other, WayOut, WayOut, WayOut, makeWayOut)
 		}
 		other, found := overlapping(p.Subnet, pools)
-		if found && len(there) == 0 && p.Space != dockersSpace {
+		if found && len(there) == 0 && p.Space != dockersSpace && !def.hasGateway() {
 			return fmt.Errorf("%w: subnet %s overlaps %s, from which Docker has yet to take a subnet for %s, by "+
 				"which it connects containers with the outside, and it may take the same one: name a subnet outside "+
 				"of Docker's default address pools (--subnet), leave the subnet to Docker's own IPAM (without "+
@@ -91,7 +84,7 @@ func (nw Network) overlaps(bridges map[string][]netip.Prefix) []problem {
 	for _, name := range slices.Sorted(maps.Keys(bridges)) {
 		for _, p := range nw.Pools {
 			other, found := overlapping(p.Subnet, bridges[name])
-			if !found || (nw.Internal || nw.replacesDockers()) && name == WayOut {
+			if !found || (nw.Internal || !nw.usesDockers()) && name == WayOut {
 				continue
 			}
 			what := "no container can be on both"

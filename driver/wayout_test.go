@@ -61,6 +61,11 @@ func TestCheckWayOut(t *testing.T) {
 				(!errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
+			def.Gateway = GatewayAuto
+			want := c.want != "" && len(c.there) > 0 // while it is missing Docker looks at the host's routes
+			if err := def.checkWayOut(c.there, pools); want != errors.Is(err, ErrConflict) || !want && err != nil {
+				t.Errorf("with a gateway of its own: error %v, want one: %t", err, want)
+			}
 		})
 	}
 }

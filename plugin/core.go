@@ -130,7 +130,7 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 	}
 	p.networks, err = driver.New(driver.Options{
 		Store: files.state, Endpoints: files.endpoints, StateID: files.id, Launcher: p.launcher,
-		Kernel: kernel, Programs: programs, DockersPools: dockersPools, Firewall: cfg.Firewall,
+		Kernel: kernel, Programs: programs, DockersPools: dockersPools, Firewall: cfg.Firewall, Accept: cfg.AcceptMark,
 		Log: log, MTU: cfg.MTU,
 	})
 	if err != nil {

@@ -90,14 +90,14 @@ func checkJoined(t *testing.T, request, reply string) int {
 	if err != nil {
 		t.Fatalf("host end: %v", err)
 	}
-	bridge, err := netlink.LinkByName("wv-" + req.NetworkID[:12])
+	bridge, err := netlink.LinkByIndex(host.Attrs().MasterIndex)
 	if err != nil {
 		t.Fatalf("bridge: %v", err)
 	}
-	if host.Attrs().MasterIndex != bridge.Attrs().Index || inside.Attrs().ParentIndex != host.Attrs().Index {
-		t.Errorf("container end %s of %d, host end %d on %d, bridge %d",
-			inside.Attrs().Name, inside.Attrs().ParentIndex, host.Attrs().Index, host.Attrs().MasterIndex,
-			bridge.Attrs().Index)
+	if !strings.Contains(bridge.Attrs().Alias, req.NetworkID) || inside.Attrs().ParentIndex != host.Attrs().Index {
+		t.Errorf("container end %s of %d, host end %d on %s, %q",
+			inside.Attrs().Name, inside.Attrs().ParentIndex, host.Attrs().Index, bridge.Attrs().Name,
+			bridge.Attrs().Alias)
 	}
 	return len(links(t))
 }

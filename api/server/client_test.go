@@ -50,7 +50,8 @@ func TestWithClient(t *testing.T) {
 	n, e, o := web()
 	want := []api.Endpoint{{
 		ID: string(e.ID), NetworkID: string(n.ID), NetworkName: "app", ContainerID: id("cccc1"), ContainerName: "web",
-		MAC: o.Inside.MAC.String(), Addresses: e.Addresses, Bridge: n.Bridge, HostEnd: e.HostEnd, Sandbox: e.Sandbox,
+		MAC: o.Inside.MAC.String(), Addresses: e.Addresses, Gateway: "docker",
+		Bridge: n.Bridge, HostEnd: e.HostEnd, Sandbox: e.Sandbox,
 		State: api.Up, Created: e.Created,
 		Live: &api.Live{
 			Source: api.Kernel, Bridge: n.Bridge,

@@ -60,12 +60,12 @@ func (s *Server) listNetworks() []api.Network {
 	return list
 }
 
-// wayOut names the way out of a network, if it is not Docker's.
-func wayOut(def driver.Definition) string {
-	if def.Gateway == driver.GatewayDocker {
+// gateway names the way out of a network.
+func gateway(def driver.Definition) string {
+	if def.Internal {
 		return ""
 	}
-	return string(def.Gateway)
+	return string(cmp.Or(def.Gateway, driver.GatewayDocker))
 }
 
 // toNetwork returns n, which has so many endpoints, as the API lists it.
@@ -82,7 +82,9 @@ func (s *Server) toNetwork(n driver.Network, endpoints int) api.Network {
 		MTU:       n.MTU,
 		Internal:  n.Internal,
 		Multicast: n.Multicast,
-		Gateway:   wayOut(n.Definition),
+		Gateway:   gateway(n.Definition),
+		NAT:       string(n.NAT),
+		HostApart: n.HostApart,
 		Subnets:   subnets,
 		Endpoints: endpoints,
 		Created:   n.Created,
@@ -131,7 +133,7 @@ func (s *Server) selectEndpoints(q api.Query) (listing, error) {
 	for _, e := range endpoints {
 		if len(q.Networks) == 0 || selected[e.Network] {
 			l.tracked[e.ID] = e
-			l.entries = append(l.entries, s.toEndpoint(e, l.networks[e.Network].Bridge))
+			l.entries = append(l.entries, s.toEndpoint(e, l.networks[e.Network]))
 		}
 	}
 	slices.SortFunc(l.entries, compareEndpoints)
@@ -144,8 +146,8 @@ func (s *Server) selectEndpoints(q api.Query) (listing, error) {
 	return l, nil
 }
 
-// toEndpoint returns e, whose network has the bridge, as the API lists it.
-func (s *Server) toEndpoint(e driver.Endpoint, bridge string) api.Endpoint {
+// toEndpoint returns e, of network n, as the API lists it.
+func (s *Server) toEndpoint(e driver.Endpoint, n driver.Network) api.Endpoint {
 	containerID, containerName := s.options.Names.Container(string(e.ID))
 	return api.Endpoint{
 		ID:            string(e.ID),
@@ -155,7 +157,8 @@ func (s *Server) toEndpoint(e driver.Endpoint, bridge string) api.Endpoint {
 		ContainerName: containerName,
 		MAC:           e.MAC.String(),
 		Addresses:     orEmpty(e.Addresses),
-		Bridge:        bridge,
+		Gateway:       n.WayOut(e),
+		Bridge:        n.Bridge,
 		HostEnd:       e.HostEnd,
 		Sandbox:       e.Sandbox,
 		State:         stateOf(e),

@@ -18,9 +18,17 @@ type Bridge struct {
 	IPv6      bool   // the network has IPv6 addresses
 	Foreign   bool   // it is not weave's own: rules of weave's let frames pass, and no more
 
-	// Gateways are those of the subnets whose packets the host routes, with the lengths of these. What leaves the
-	// network has the host's address; what comes from elsewhere enters it only as the answer to that.
-	Gateways []netip.Prefix
+	// Gateways are those of the subnets whose packets the host routes. What comes from elsewhere enters the network
+	// only as the answer to those.
+	Gateways []Gateway
+
+	HostApart bool // nothing from a bridge with gateways is delivered to the host itself
+}
+
+// Gateway is the address of a bridge, with the length of its subnet.
+type Gateway struct {
+	netip.Prefix
+	Masquerade bool // what leaves the subnet has the host's address
 }
 
 func (b Bridge) isGateway() bool { return len(b.Gateways) > 0 }
@@ -54,15 +62,18 @@ type subject struct {
 	own     bool   // weave's own bridges, on which the host has no address
 	routed  bool   // weave's own bridges with a gateway
 	comment string // of its rules
+	accept  Mark   // of what may enter a routed one
 
 	// masquerade is a subnet of the bridge: what leaves it gets the host's address. Such a subject is for that alone.
 	masquerade netip.Prefix
 	// sources are all subnets of the bridge: nothing else is routed from there. Likewise.
 	sources []netip.Prefix
+	// apart: the host takes nothing from the bridge. Likewise.
+	apart bool
 }
 
-// isRoute reports whether the subject is for a bridge's subnets alone.
-func (s subject) isRoute() bool { return s.masquerade.IsValid() || s.sources != nil }
+// isSpecial reports whether the subject is for something that a bridge does not share with others of its kind.
+func (s subject) isSpecial() bool { return s.masquerade.IsValid() || s.sources != nil || s.apart }
 
 // subjects returns what there have to be rules for, sorted.
 func subjects(bridges []Bridge, stateID string) []subject {
@@ -73,7 +84,12 @@ func subjects(bridges []Bridge, stateID string) []subject {
 		for _, gateway := range b.Gateways {
 			s.routed = true
 			subnets = append(subnets, gateway.Masked())
-			all = append(all, subject{links: b.Name, comment: s.comment, masquerade: gateway.Masked()})
+			if gateway.Masquerade {
+				all = append(all, subject{links: b.Name, comment: s.comment, masquerade: gateway.Masked()})
+			}
+		}
+		if s.routed && b.HostApart {
+			all = append(all, subject{links: b.Name, comment: s.comment, apart: true})
 		}
 		if s.routed {
 			all = append(all, subject{links: b.Name, comment: s.comment, sources: subnets})

@@ -46,6 +46,7 @@ import (
 type Options struct {
 	StateID string        // the state's own id (store.Identity); rules carry it in a comment
 	Mode    Mode          // for which protocols there are rules
+	Accept  Mark          // what has it may enter networks with gateways
 	BusPath string        // path of the socket of the system's D-Bus, for firewalld
 	Log     *logrus.Entry // gets changes and repairs
 
@@ -58,6 +59,7 @@ type Options struct {
 type Firewall struct {
 	stateID  string
 	mode     Mode
+	accept   Mark
 	log      *logrus.Entry
 	living   func() (map[string]bool, error)
 	nft      *nft
@@ -87,6 +89,7 @@ func New(o Options) (*Firewall, error) {
 	f := &Firewall{
 		stateID: o.StateID,
 		mode:    o.Mode,
+		accept:  o.Accept,
 		log:     o.Log,
 		living:  o.Living,
 		nft:     &nft{own: ownTable(o.StateID)},

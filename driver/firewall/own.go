@@ -29,7 +29,7 @@ type ownChain struct {
 	typ      nftables.ChainType
 	hook     *nftables.ChainHook
 	priority nftables.ChainPriority
-	exprs    func(v family, s subject) []expr.Any // none: no rule for that subject
+	rules    func(v family, s subject) [][]expr.Any // those for one subject
 }
 
 var ownChains = []ownChain{
@@ -43,7 +43,7 @@ var ownChains = []ownChain{
 
 // keepOut drops what would enter a network with a gateway from anywhere else, but for answers: neither other networks,
 // weave's or Docker's, nor whoever uses the host as a router reach its containers.
-func keepOut(v family, s subject) []expr.Any {
+func keepOut(v family, s subject) [][]expr.Any {
 	if s.sources != nil {
 		return dropForged(v, s)
 	}
@@ -52,23 +52,26 @@ func keepOut(v family, s subject) []expr.Any {
 	}
 	known := binary.NativeEndian.AppendUint32(nil, stateKnown)
 	none := make([]byte, len(known))
-	return append(onLink(expr.MetaKeyOIFNAME, s.links), isBridged(false),
+	to := slices.Concat(onLink(expr.MetaKeyOIFNAME, s.links), s.accept.isMissing())
+	return one(append(to, isBridged(false),
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(known)), Mask: known, Xor: none},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: none},
-		&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+		&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}))
 }
+
+func one(rule []expr.Any) [][]expr.Any { return [][]expr.Any{rule} }
 
 // dropForged drops what would be routed from a bridge and is not from its subnets: with the address of another network
 // a container could have answers sent there.
-func dropForged(v family, s subject) []expr.Any {
+func dropForged(v family, s subject) [][]expr.Any {
 	e := append(onLink(expr.MetaKeyIIFNAME, s.links), isBridged(false))
 	for _, subnet := range s.sources {
 		if subnet.Addr().Is4() == (v == ipv4) {
 			e = append(e, fromSubnet(v, subnet, expr.CmpOpNeq)...)
 		}
 	}
-	return append(e, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+	return one(append(e, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}))
 }
 
 // fromSubnet compares the network that a packet is from with a subnet.
@@ -83,11 +86,11 @@ func fromSubnet(v family, subnet netip.Prefix, op expr.CmpOp) []expr.Any {
 }
 
 // translateSource keeps the address that a frame inside a network is from, and gives what leaves one the host's.
-func translateSource(v family, s subject) []expr.Any {
+func translateSource(v family, s subject) [][]expr.Any {
 	if s.masquerade.IsValid() {
 		return masquerade(v, s)
 	}
-	if s.sources != nil {
+	if s.isSpecial() {
 		return nil
 	}
 	return keepSource(v, s)
@@ -95,42 +98,67 @@ func translateSource(v family, s subject) []expr.Any {
 
 // masquerade gives what comes from a bridge's subnet, and does not go back there, the address of the link that it
 // leaves by. Frames inside another network, which may have the same subnet, are not meant.
-func masquerade(v family, s subject) []expr.Any {
+func masquerade(v family, s subject) [][]expr.Any {
 	if s.masquerade.Addr().Is4() != (v == ipv4) {
 		return nil
 	}
 	link := onLink(expr.MetaKeyOIFNAME, s.links)
 	link[len(link)-1].(*expr.Cmp).Op = expr.CmpOpNeq
 	e := append(fromSubnet(v, s.masquerade, expr.CmpOpEq), link...)
-	return append(e, isBridged(false), &expr.Counter{}, &expr.Masq{})
+	return one(append(e, isBridged(false), &expr.Counter{}, &expr.Masq{}))
 }
 
 // keepFromHost drops what would be delivered to the host itself: broadcasts and multicasts of a container without an
 // address, for instance, which its sockets would take.
-func keepFromHost(_ family, s subject) []expr.Any {
-	if !s.own {
-		return nil
+func keepFromHost(v family, s subject) [][]expr.Any {
+	from := onLink(expr.MetaKeyIIFNAME, s.links)
+	switch {
+	case s.own, s.apart && v == ipv4:
+		return one(append(from, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}))
+	case s.apart:
+		return keepApartIPv6(from)
 	}
-	return append(onLink(expr.MetaKeyIIFNAME, s.links), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})
+	return nil
+}
+
+// keepApartIPv6 drops all but what a gateway needs to be found, and to find the containers: neighbour solicitations and
+// advertisements. ARP, which does the same for IPv4, passes no rule here.
+func keepApartIPv6(from []expr.Any) [][]expr.Any {
+	const solicitation, advertisement = 135, 136 // RFC 4861
+	protocol := func(op expr.CmpOp) []expr.Any {
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: op, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
+		}
+	}
+	drop := []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
+	others := []expr.Any{
+		&expr.Payload{Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1, DestRegister: 1},
+		&expr.Range{Op: expr.CmpOpNeq, Register: 1, FromData: []byte{solicitation}, ToData: []byte{advertisement}},
+	}
+	return [][]expr.Any{
+		slices.Concat(from, protocol(expr.CmpOpNeq), drop),
+		slices.Concat(from, protocol(expr.CmpOpEq), others, drop),
+	}
 }
 
 // keepDestination translates the address that a frame is for into itself. What comes from the user's own bridge is
 // left alone, since the host may route it.
-func keepDestination(v family, s subject) []expr.Any {
+func keepDestination(v family, s subject) [][]expr.Any {
 	if !s.own {
 		return nil
 	}
-	return append(onLink(expr.MetaKeyIIFNAME, s.links), sameAddress(v, expr.NATTypeDestNAT)...)
+	return one(append(onLink(expr.MetaKeyIIFNAME, s.links), sameAddress(v, expr.NATTypeDestNAT)...))
 }
 
 // keepSource translates the address that a frame is from into itself. To the user's own bridge the host may route, so
 // there only frames from port to port are meant.
-func keepSource(v family, s subject) []expr.Any {
+func keepSource(v family, s subject) [][]expr.Any {
 	e := onLink(expr.MetaKeyOIFNAME, s.links)
 	if !s.own {
 		e = append(e, isBridged(true))
 	}
-	return append(e, sameAddress(v, expr.NATTypeSourceNAT)...)
+	return one(append(e, sameAddress(v, expr.NATTypeSourceNAT)...))
 }
 
 func sameAddress(v family, typ expr.NATType) []expr.Any {
@@ -163,6 +191,7 @@ type ownRule struct {
 	chain   string
 	exprs   []expr.Any
 	subject string // whose frames it is for; the rule's comment
+	number  int    // among those of the subject in the chain
 }
 
 // String returns what tells the subject from others.
@@ -172,6 +201,10 @@ func (s subject) String() string {
 		return s.links + " " + s.masquerade.String()
 	case s.sources != nil:
 		return fmt.Sprint(s.links, " ", s.sources)
+	case s.apart:
+		return s.links + " apart"
+	case s.accept != Mark{}:
+		return s.links + " but mark " + s.accept.String()
 	}
 	return s.links
 }
@@ -181,12 +214,14 @@ func ownRules(v family, all []subject) []ownRule {
 	var rules []ownRule
 	for _, c := range ownChains {
 		for _, s := range all {
-			if e := c.exprs(v, s); e != nil {
-				rules = append(rules, ownRule{c.name, e, s.String()})
+			for i, e := range c.rules(v, s) {
+				rules = append(rules, ownRule{c.name, e, s.String(), i})
 			}
 		}
 	}
-	return slices.CompactFunc(rules, func(a, b ownRule) bool { return a.chain == b.chain && a.subject == b.subject })
+	return slices.CompactFunc(rules, func(a, b ownRule) bool {
+		return a.chain == b.chain && a.subject == b.subject && a.number == b.number
+	})
 }
 
 // keepOwn makes the table of this state hold what it has to, and removes those of states that are gone.

@@ -48,7 +48,7 @@ func (k kind) rulesFor(all []subject, doors []string) []rule {
 	var rules []rule
 	for _, s := range all {
 		switch {
-		case s.isRoute():
+		case s.isSpecial():
 		case k == forwarding:
 			rules = append(rules, rule{in: s.links, out: s.links, bridged: true, comment: s.comment})
 			if s.routed {

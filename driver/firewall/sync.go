@@ -94,6 +94,11 @@ func (f *Firewall) wanted(t *target) map[family][]subject {
 	for _, v := range families {
 		if f.mode.allows(v) {
 			wanted[v] = subjects(t.bridges, f.stateID)
+			for i, s := range wanted[v] {
+				if s.routed && !s.isSpecial() {
+					wanted[v][i].accept = f.accept
+				}
+			}
 		}
 	}
 	return wanted

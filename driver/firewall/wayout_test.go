@@ -113,7 +113,7 @@ func withGateways() []Bridge {
 	for _, name := range []string{"wvg-1", "wvg-2", "mine"} {
 		out = append(out, Bridge{
 			Name: name, NetworkID: "n" + name[max(0, len(name)-1):], IPv6: true,
-			Gateways: []netip.Prefix{routedAddr(ipv4, name, 1), routedAddr(ipv6, name, 1)},
+			Gateways: []Gateway{{routedAddr(ipv4, name, 1), true}, {routedAddr(ipv6, name, 1), true}},
 		})
 	}
 	return out
@@ -238,7 +238,9 @@ func TestSameSubnetElsewhere(t *testing.T) {
 	}
 	w := newWire(t, "zz0")
 	f, _ := newFirewall(t)
-	gateways := []netip.Prefix{netip.MustParsePrefix("172.18.0.1/16"), netip.MustParsePrefix("fd18::1/64")}
+	gateways := []Gateway{
+		{netip.MustParsePrefix("172.18.0.1/16"), true}, {netip.MustParsePrefix("fd18::1/64"), true},
+	}
 	must(t, f.Set(t.Context(), append(named("zz0"), Bridge{Name: "wvg-1", NetworkID: "n1", Gateways: gateways})))
 	w.checkTraffic(t, "beside a gateway for the same subnet", true)
 }

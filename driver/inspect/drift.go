@@ -76,14 +76,15 @@ func containerDrift(found []api.Drift, n driver.Network, e driver.Endpoint, insi
 	if inside.MAC != e.MAC {
 		found = append(found, newDrift(api.MACChanged, "MAC %s, not %s", orNone(inside.MAC), orNone(e.MAC)))
 	}
-	for _, a := range e.Addresses {
+	wanted := n.InContainer(e)
+	for _, a := range wanted {
 		if !slices.Contains(inside.Addresses, a) {
 			found = append(found, newDrift(api.AddressMissing, "address %s missing", a))
 		}
 	}
 	unexpected := 0
 	for _, a := range inside.Addresses {
-		if slices.Contains(e.Addresses, a) || !assigned(n, a.Addr()) {
+		if slices.Contains(wanted, a) || !assigned(n, a.Addr()) {
 			continue
 		}
 		if unexpected++; unexpected <= maxUnexpected {

@@ -37,6 +37,7 @@ func networkColumns(noTrunc bool) []column[api.Network] {
 		{"NETWORK", func(n api.Network) string { return short(n.ID) }},
 		{"NAME", func(n api.Network) string { return n.Name }},
 		{"SUBNET", func(n api.Network) string { return spaced(n.Subnets) }},
+		{"GATEWAY", func(n api.Network) string { return strings.ReplaceAll(n.Gateway, ",", " ") }},
 		{"BRIDGE", func(n api.Network) string { return n.Bridge }},
 		{"MTU", func(n api.Network) string { return strconv.Itoa(n.MTU) }},
 		{"ENDPOINTS", func(n api.Network) string { return strconv.Itoa(n.Endpoints) }},
@@ -50,8 +51,15 @@ func notes(n api.Network) string {
 	if n.Internal {
 		list = append(list, "internal")
 	}
-	if n.Gateway != "" {
-		list = append(list, "gateway "+n.Gateway)
+	switch n.NAT {
+	case "":
+	case "no":
+		list = append(list, "no NAT")
+	default:
+		list = append(list, "NAT for "+n.NAT+" only")
+	}
+	if n.HostApart {
+		list = append(list, "host apart")
 	}
 	if n.Multicast {
 		list = append(list, "multicast")
@@ -72,6 +80,8 @@ var networkHeads = map[string]any{
 	"Internal":  "INTERNAL",
 	"Multicast": "MULTICAST",
 	"Gateway":   "GATEWAY",
+	"NAT":       "NAT",
+	"HostApart": "HOST APART",
 	"Subnets":   []string{"SUBNET"},
 	"Endpoints": "ENDPOINTS",
 	"Created":   "CREATED",

@@ -92,6 +92,7 @@ func psColumns(noTrunc, live bool) []column[api.Endpoint] {
 			return e.NetworkName
 		}},
 		{"ADDRESS", func(e api.Endpoint) string { return spaced(e.Addresses) }},
+		{"GATEWAY", func(e api.Endpoint) string { return strings.ReplaceAll(e.Gateway, ",", " ") }},
 		{"MAC", func(e api.Endpoint) string { return e.MAC }},
 		{"STATE", func(e api.Endpoint) string { return string(e.State) }},
 		{"HOST END", func(e api.Endpoint) string { return e.HostEnd }},
@@ -130,6 +131,7 @@ var psHeads = map[string]any{
 	"ContainerName": "NAME",
 	"MAC":           "MAC",
 	"Addresses":     []string{"ADDRESS"},
+	"Gateway":       "GATEWAY",
 	"Bridge":        "BRIDGE",
 	"HostEnd":       "HOST END",
 	"Sandbox":       "SANDBOX",

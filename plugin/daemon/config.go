@@ -40,6 +40,7 @@ type Config struct {
 	MTU            int           // bytes; of networks that don't say
 	Scope          string        // "local" or "global": where Docker keeps networks
 	Firewall       firewall.Mode // for which protocols weave writes firewall rules
+	AcceptMark     firewall.Mark // of packets that may enter networks with gateways of their own; zero: none
 	LogLevel       logrus.Level
 	LogFormat      string // "text" or "json"
 }
@@ -164,6 +165,15 @@ var settings = []setting{
 		usage: "write firewall rules for IPv4 and IPv6 (auto), for one of them, or none: auto, ipv4, ipv6 or off",
 		want:  "auto, ipv4, ipv6 or off",
 		parse: func(c *Config, v string) bool { return parseWord(&c.Firewall, v, firewall.Modes...) },
+	}, {
+		flag:  "accept-fwmark",
+		usage: "let packets with this `mark`, which rules of yours set, into networks with a gateway of their own",
+		want:  "a mark such as 0x1, or 0x1/0x1",
+		parse: func(c *Config, v string) bool {
+			var err error
+			c.AcceptMark, err = firewall.ParseMark(v)
+			return err == nil
+		},
 	}, {
 		flag: "log-level", fallback: "info",
 		usage: "log messages from this level on: error, warning, info or debug",

@@ -74,14 +74,8 @@ func (n Network) spec(drivers []string) (driver.NetworkSpec, driver.Refusals) {
 	if slices.Contains(drivers, n.IPAMDriver) {
 		space = ipam.LocalSpace
 	}
-	spec := driver.NetworkSpec{
-		Definition: driver.Definition{
-			ID: n.ID, MTU: options.MTU, Internal: n.Internal, Multicast: options.Multicast,
-			Firewall: options.Firewall, Guard: options.Guard, Gateway: options.Gateway,
-			InterfacePrefix: options.InterfacePrefix,
-		},
-		Bridge: options.Bridge,
-	}
+	spec := driver.NetworkSpec{Definition: driver.Definition{ID: n.ID, Internal: n.Internal}}
+	spec.SetOptions(options)
 	for _, s := range n.Subnets {
 		pool := driver.Pool{Subnet: s.Subnet, Gateway: s.Gateway, Space: space}
 		for _, name := range slices.Sorted(maps.Keys(s.Aux)) {
@@ -148,7 +142,9 @@ func (r *reading) endpointsOf(id driver.NetworkID) []driver.AdoptedEndpoint {
 			spec := driver.EndpointSpec{
 				ID: ep.ID, Network: id, MAC: ep.MAC, Addresses: ep.Addresses, Router: options.Router,
 			}
-			out = append(out, driver.AdoptedEndpoint{EndpointSpec: spec, Sandbox: ep.Sandbox})
+			out = append(out, driver.AdoptedEndpoint{
+				EndpointSpec: spec, Sandbox: ep.Sandbox, Gateways: ep.Gateways,
+			})
 		}
 	}
 	return out

@@ -58,6 +58,7 @@ type Endpoint struct {
 	Addresses     []netip.Prefix    // IPv4 first
 	Sandbox       string            // SandboxKey, a path; empty: the container has none now
 	Options       map[string]string // of the driver, for this endpoint
+	Gateways      []netip.Addr      // that weave has answered for it, IPv4 first
 }
 
 // Known reads all networks and endpoints that Docker holds weave responsible for. It returns everything or an error, so
@@ -131,8 +132,9 @@ type wireContainer struct {
 	NetworkSettings struct {
 		SandboxKey string
 		Networks   map[string]struct { // by name
-			EndpointID string
-			DriverOpts map[string]string
+			EndpointID           string
+			DriverOpts           map[string]string
+			Gateway, IPv6Gateway string
 		}
 	}
 }
@@ -155,8 +157,14 @@ func (s session) addContainers(ctx context.Context, endpoints []Endpoint) error 
 		}
 		endpoints[i].Sandbox = c.NetworkSettings.SandboxKey
 		for _, attached := range c.NetworkSettings.Networks {
-			if attached.EndpointID == string(e.ID) {
-				endpoints[i].Options = attached.DriverOpts
+			if attached.EndpointID != string(e.ID) {
+				continue
+			}
+			endpoints[i].Options = attached.DriverOpts
+			for _, text := range []string{attached.Gateway, attached.IPv6Gateway} {
+				if gateway, err := netip.ParseAddr(text); err == nil {
+					endpoints[i].Gateways = append(endpoints[i].Gateways, gateway)
+				}
 			}
 		}
 	}

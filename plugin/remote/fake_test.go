@@ -82,6 +82,15 @@ func (f *fakeBackend) Leave(ctx context.Context, _ driver.NetworkID, _ driver.En
 	return f.called(ctx, "NetworkDriver.Leave")
 }
 
+func (f *fakeBackend) SetExternal(
+	ctx context.Context, _ driver.NetworkID, _ driver.EndpointID, external bool,
+) error {
+	if external {
+		return f.called(ctx, "NetworkDriver.ProgramExternalConnectivity")
+	}
+	return f.called(ctx, "NetworkDriver.RevokeExternalConnectivity")
+}
+
 func (f *fakeBackend) RequestPool(ctx context.Context, req ipam.PoolRequest) (ipam.Pool, error) {
 	subnet := req.Subnet
 	if !subnet.IsValid() {

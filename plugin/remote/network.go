@@ -26,6 +26,8 @@ func (r routes) addNetworks(networks Networks) {
 	handle(r, logrus.InfoLevel, "NetworkDriver.DeleteEndpoint", c.deleteEndpoint)
 	handle(r, logrus.InfoLevel, "NetworkDriver.Join", c.join)
 	handle(r, logrus.InfoLevel, "NetworkDriver.Leave", c.leave)
+	handle(r, logrus.DebugLevel, "NetworkDriver.ProgramExternalConnectivity", c.programExternal)
+	handle(r, logrus.DebugLevel, "NetworkDriver.RevokeExternalConnectivity", c.revokeExternal)
 }
 
 func (c networkCalls) createNetwork(ctx context.Context, req *network.CreateNetworkRequest) (empty, error) {
@@ -125,6 +127,28 @@ func (c networkCalls) leave(ctx context.Context, req *network.LeaveRequest) (emp
 		return empty{}, err
 	}
 	return empty{}, c.networks.Leave(ctx, nw, ep)
+}
+
+// programExternal takes note that Docker has made the gateways that Join has answered the container's way out. The
+// gateway itself is there already.
+func (c networkCalls) programExternal(ctx context.Context, req *network.ProgramExternalConnectivityRequest) (
+	empty, error,
+) {
+	return c.setExternal(ctx, req.NetworkID, req.EndpointID, true)
+}
+
+func (c networkCalls) revokeExternal(ctx context.Context, req *network.RevokeExternalConnectivityRequest) (
+	empty, error,
+) {
+	return c.setExternal(ctx, req.NetworkID, req.EndpointID, false)
+}
+
+func (c networkCalls) setExternal(ctx context.Context, networkText, endpointText string, external bool) (empty, error) {
+	nw, ep, err := endpointIDs(networkText, endpointText)
+	if err != nil {
+		return empty{}, err
+	}
+	return empty{}, c.networks.SetExternal(ctx, nw, ep, external)
 }
 
 // networkID checks the id of a network. The error is a badRequest.

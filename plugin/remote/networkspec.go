@@ -92,9 +92,7 @@ func addUserOptions(spec *driver.NetworkSpec, generic any) (unknown []string, _ 
 		return nil, err
 	}
 	spec.Refused = refused.Err()
-	spec.Bridge, spec.MTU, spec.Multicast = parsed.Bridge, parsed.MTU, parsed.Multicast
-	spec.Firewall, spec.Guard, spec.InterfacePrefix = parsed.Firewall, parsed.Guard, parsed.InterfacePrefix
-	spec.Gateway = parsed.Gateway
+	spec.SetOptions(parsed)
 	return refused.Unknown, nil
 }
 

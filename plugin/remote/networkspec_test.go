@@ -99,7 +99,7 @@ func TestNetworkSpec(t *testing.T) {
 			name: "unknown option", req: generic("works.weave.mut", "1400"),
 			err: `unknown option works.weave.mut="1400": ` +
 				`weave takes works.weave.bridge, works.weave.firewall, works.weave.gateway, works.weave.guard, ` +
-				`works.weave.mtu, works.weave.multicast`,
+				`works.weave.host, works.weave.mtu, works.weave.multicast, works.weave.nat`,
 		},
 		{
 			name: "unknown option of Docker's", req: generic("com.docker.network.new", "1"),

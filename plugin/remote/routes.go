@@ -28,6 +28,7 @@ type Networks interface {
 	Join(ctx context.Context, nw driver.NetworkID, ep driver.EndpointID, sandbox string, ports driver.Ports) (
 		driver.Attachment, error)
 	Leave(context.Context, driver.NetworkID, driver.EndpointID) error
+	SetExternal(ctx context.Context, nw driver.NetworkID, ep driver.EndpointID, external bool) error
 	// DockerStarted is called when Docker begins to use the plugin.
 	DockerStarted()
 }
@@ -103,10 +104,6 @@ func (r routes) addHandshake(scope string, started func()) {
 	handle(r, logrus.DebugLevel, "NetworkDriver.EndpointOperInfo", operInfo)
 	handle(r, logrus.DebugLevel, "NetworkDriver.DiscoverNew", accept[network.DiscoveryNotification])
 	handle(r, logrus.DebugLevel, "NetworkDriver.DiscoverDelete", accept[network.DiscoveryNotification])
-	handle(r, logrus.DebugLevel, "NetworkDriver.ProgramExternalConnectivity",
-		accept[network.ProgramExternalConnectivityRequest])
-	handle(r, logrus.DebugLevel, "NetworkDriver.RevokeExternalConnectivity",
-		accept[network.RevokeExternalConnectivityRequest])
 }
 
 // constant adds a call that has no request and always the same answer.
@@ -147,7 +144,8 @@ func gwAllocCheck(_ context.Context, req *gwAllocCheckRequest) (gwAllocCheckResp
 	if _, err := addUserOptions(&spec, req.Options[labelGeneric]); err != nil {
 		return gwAllocCheckResponse{SkipIPv4: true, SkipIPv6: true}, nil
 	}
-	skip := spec.Gateway != driver.GatewayNative && spec.Gateway != driver.GatewayAuto
+	spec.Internal, _ = boolLabel(labelInternal, req.Options[labelInternal])
+	skip := !spec.NeedsGateways()
 	return gwAllocCheckResponse{SkipIPv4: skip, SkipIPv6: skip}, nil
 }
 

@@ -176,9 +176,26 @@ func TestHandshakeNeedsNoState(t *testing.T) {
 			t.Errorf("%s: status %d: %s\nwant %s", call, status, got, want)
 		}
 	}
-	status, got := post(h, "NetworkDriver.GwAllocCheck", `{"Options":{}}`)
-	if status != http.StatusOK || got != `{"SkipIPv4":true,"SkipIPv6":true}` {
-		t.Errorf("GwAllocCheck: status %d: %s", status, got)
+	// Which networks need no address for a gateway.
+	for options, skip := range map[string]bool{
+		``:                                   false,
+		`"com.docker.network.internal":true`: true,
+		`"com.docker.network.generic":{"works.weave.gateway":"auto"}`:                               false,
+		`"com.docker.network.generic":{"works.weave.gateway":"native"}`:                             false,
+		`"com.docker.network.generic":{"works.weave.gateway":"docker"}`:                             true,
+		`"com.docker.network.generic":{"works.weave.gateway":"10.0.0.9"}`:                           true,
+		`"com.docker.network.generic":{"works.weave.gateway":"container:vpn"}`:                      false,
+		`"com.docker.network.generic":{"works.weave.gateway":"nowhere"}`:                            true,
+		`"com.docker.network.generic":{"works.weave.bridge":"lo"}`:                                  true,
+		`"com.docker.network.generic":{"works.weave.bridge":"lo","works.weave.gateway":"10.0.0.9"}`: false,
+		`"com.docker.network.generic":{"works.weave.bridge":"a-new-one"}`:                           false,
+		`"com.docker.network.generic":{"com.docker.network.bridge.enable_icc":"true"}`:              false,
+	} {
+		want := fmt.Sprintf(`{"SkipIPv4":%t,"SkipIPv6":%[1]t}`, skip)
+		status, got := post(h, "NetworkDriver.GwAllocCheck", `{"Options":{`+options+`}}`)
+		if status != http.StatusOK || got != want {
+			t.Errorf("GwAllocCheck %s: status %d: %s, want %s", options, status, got, want)
+		}
 	}
 }
 

@@ -115,7 +115,10 @@ func TestCheckReply(t *testing.T) {
 		},
 		{"NetworkDriver.CreateEndpoint", `{"Interface":{}}`, `{"Interface":null}`},
 		{"NetworkDriver.Join", `{}`, `{"InterfaceName":{"SrcName":"","DstPrefix":""}}`},
-		{"NetworkDriver.Join", `{}`, `{"InterfaceName":{"SrcName":"wvc-1","DstPrefix":"eth"},"Gateway":"10.0.0.1"}`},
+		{
+			"NetworkDriver.Join", `{"Options":{"com.docker.network.portmap":[{"Port":80}]}}`,
+			`{"InterfaceName":{"SrcName":"wvc-1","DstPrefix":"eth"},"Gateway":"10.0.0.1"}`,
+		},
 		{"IpamDriver.RequestAddress", `{}`, `{"Address":"10.0.0.1"}`},
 		{"IpamDriver.RequestPool", `{}`, `{"Pool":"10.0.0.0/8"}`},
 		{"IpamDriver.ReleasePool", `{}`, `{"Error":"no"}`},

@@ -99,6 +99,7 @@ func CheckReply(call, request, reply string) error {
 		PoolID, Pool  string
 		Address       string
 		Err, Error    string
+		Options       map[string]any
 	}
 	if request != "" {
 		if err := json.Unmarshal([]byte(request), &req); err != nil {
@@ -129,8 +130,13 @@ func CheckReply(call, request, reply string) error {
 		if resp.InterfaceName.SrcName == "" || resp.InterfaceName.DstPrefix != "eth" {
 			return fmt.Errorf("interface name %+v", resp.InterfaceName)
 		}
-		if resp.Gateway != "" || resp.GatewayIPv6 != "" || len(resp.StaticRoutes) > 0 {
-			return fmt.Errorf("a gateway or a route: docker_gwbridge would stay away: %s", reply)
+		published, _ := req.Options["com.docker.network.portmap"].([]any)
+		exposed, _ := req.Options["com.docker.network.endpoint.exposedports"].([]any)
+		if len(published)+len(exposed) > 0 && (resp.Gateway != "" || resp.GatewayIPv6 != "") {
+			return fmt.Errorf("a gateway for a container with ports: docker_gwbridge would stay away: %s", reply)
+		}
+		if len(resp.StaticRoutes) > 0 {
+			return fmt.Errorf("routes, which Docker refuses addresses for later: %s", reply)
 		}
 	case call == "IpamDriver.RequestPool" && (resp.PoolID == "" || resp.Pool == ""):
 		return fmt.Errorf("pool %q with id %q", resp.Pool, resp.PoolID)

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+)
+
+// outsideOf are addresses that only the way by the router leads to: its own, in no subnet of the network.
+var outsideOf = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::1/128")}
+
+// connectRouter puts a container into a network whose router it is. It has the addresses outsideOf besides.
+func (r *rig) connectRouter(n int, spec EndpointSpec) (EndpointID, *nstest.NS) {
+	r.t.Helper()
+	spec.Router = true
+	if _, err := r.CreateEndpoint(r.t.Context(), spec); err != nil {
+		r.t.Fatal(err)
+	}
+	inside := nstest.New(r.t)
+	inside.Do(r.t, func() error {
+		lo, err := netlink.LinkByName("lo")
+		for _, a := range outsideOf {
+			err = errors.Join(err, netlink.AddrAdd(lo, gatewayAddress(a)))
+		}
+		return err
+	})
+	r.attachTo(spec.ID, inside, fmt.Sprintf("eth%d", n), Attachment{Link: containerEndName(spec.ID), Prefix: "eth"})
+	return spec.ID, inside
+}
+
+// TestRouterContainer: the network's way out leads to a container, the one that is there now, and nowhere else.
+func TestRouterContainer(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	spec := withGateway(netID)
+	spec.Gateway = "container:vpn"
+	r.createNetwork(spec)
+	if link := mustLink(t, spec.bridgeName()); len(addressesOf(t, link)) != 0 {
+		t.Errorf("the bridge has addresses: %v", addressesOf(t, link))
+	}
+	client := nstest.New(t)
+	id, _ := r.createEndpoint(netID, 1)
+	if _, err := r.Join(t.Context(), netID, id, client.Path(), Published); !errors.Is(err, ErrInvalid) {
+		t.Errorf("Join of a container with ports: %v, want ErrInvalid", err)
+	}
+	r.attachTo(id, client, "eth0", Attachment{
+		Link: containerEndName(id), Prefix: "eth", Gateway: spec.Pools[0].Gateway, GatewayIPv6: spec.Pools[1].Gateway,
+	})
+	client.Do(t, func() error {
+		eth0, err := netlink.LinkByName("eth0")
+		for _, p := range spec.Pools {
+			err = errors.Join(err, netlink.RouteAdd(&netlink.Route{
+				LinkIndex: eth0.Attrs().Index, Gw: p.Gateway.AsSlice(),
+			}))
+		}
+		return err
+	})
+	passes := func(inside *nstest.NS, limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		var errs []error
+		for i, to := range outsideOf {
+			from := nstest.Place{NS: client, Addr: newEndpoint(netID, 1).Addresses[i].Addr()}
+			errs = append(errs, nstest.Traffic(ctx, t, from, nstest.Place{NS: inside, Addr: to.Addr()}))
+		}
+		return errors.Join(errs...)
+	}
+	var gone *nstest.NS
+	for n := 2; n < 4; n++ {
+		router, inside := r.connectRouter(n, newEndpoint(netID, n))
+		eventually(t, "the way out leads to the router", func() bool { return passes(inside, time.Second) == nil })
+		second := newEndpoint(netID, 9)
+		second.Router = true
+		if _, err := r.CreateEndpoint(t.Context(), second); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.Join(t.Context(), netID, second.ID, nstest.New(t).Path(), NoPorts)
+		if !errors.Is(err, ErrConflict) {
+			t.Errorf("a second router: %v, want ErrConflict", err)
+		}
+		r.delete(second.ID)
+		r.delete(router)
+		gone = inside
+	}
+	// Its link is removed after the answer.
+	eventually(t, "nothing leaves without a router", func() bool { return passes(gone, time.Second) != nil })
+}
+
+// TestRouterPublishesPorts: the router itself has Docker's way out, and may have ports.
+func TestRouterPublishesPorts(t *testing.T) {
+	def := withGateway(netID).Definition
+	def.Gateway = "container:vpn"
+	ep := Endpoint{Addresses: newEndpoint(netID, 1).Addresses, Router: true, Sandbox: "/run/x"}
+	if ipv4, ipv6 := def.gatewaysOf(ep); ipv4.IsValid() || ipv6.IsValid() {
+		t.Errorf("the router has gateways %s, %s", ipv4, ipv6)
+	}
+	if got := def.WayOut(ep); got != string(GatewayDocker) {
+		t.Errorf("the router's way out is %q", got)
+	}
+}
+
+// TestChooseGateway: the way out of a network for which nobody has chosen one.
+func TestChooseGateway(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	mustRun(t, "ip link add br0 type bridge")
+	mustRun(t, "ip link add lan type bridge")
+	mustRun(t, "ip link set lan up")
+	mustRun(t, "ip addr add 10.77.0.1/24 dev lan")
+	for name, tt := range map[string]struct {
+		change func(*NetworkSpec)
+		want   Gateway
+		err    error
+	}{
+		"anything":            {func(*NetworkSpec) {}, GatewayAuto, nil},
+		"internal":            {func(s *NetworkSpec) { s.Internal = true }, "", nil},
+		"no gateway":          {func(s *NetworkSpec) { s.Pools = newNetwork(netID).Pools }, GatewayDocker, nil},
+		"no subnet":           {func(s *NetworkSpec) { s.Pools = nil }, GatewayDocker, nil},
+		"a new bridge's name": {func(s *NetworkSpec) { s.Bridge = "br7" }, GatewayAuto, nil},
+		"no NAT":              {func(s *NetworkSpec) { s.NAT = NATNone }, GatewayAuto, nil},
+		"foreign bridge":      {func(s *NetworkSpec) { s.Bridge = "br0" }, GatewayDocker, nil},
+		"foreign, Docker's 28": {
+			func(s *NetworkSpec) { s.Bridge, s.Announced = "br0", true }, "10.40.255.254,fd00:40::1", nil,
+		},
+		"no NAT, no gateway": {
+			func(s *NetworkSpec) { s.NAT, s.Pools = NATNone, newNetwork(netID).Pools }, "", ErrInvalid,
+		},
+		"host apart, foreign": {func(s *NetworkSpec) { s.HostApart, s.Bridge = true, "br0" }, "", ErrInvalid},
+		"host apart, Docker's": {
+			func(s *NetworkSpec) { s.HostApart, s.Gateway = true, GatewayDocker }, "", ErrInvalid,
+		},
+		"a subnet of the LAN's": {func(s *NetworkSpec) {
+			s.Pools = []Pool{{
+				Subnet: netip.MustParsePrefix("10.77.0.0/16"), Gateway: netip.MustParseAddr("10.77.255.254"),
+			}}
+		}, GatewayDocker, nil},
+	} {
+		spec := withGateway(netID)
+		spec.Gateway = ""
+		tt.change(&spec)
+		err := r.CreateNetwork(t.Context(), spec)
+		nw, _ := r.tracked.network(netID)
+		if !errors.Is(err, tt.err) || nw.Gateway != tt.want {
+			t.Errorf("%s: %q, %v, want %q, %v", name, nw.Gateway, err, tt.want, tt.err)
+		}
+		if err == nil {
+			if err := r.CreateNetwork(t.Context(), spec); err != nil { // as Swarm does
+				t.Errorf("%s: the same request again: %v", name, err)
+			}
+		}
+		if err := r.DeleteNetwork(t.Context(), netID); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestExternal: what Docker says of a container's way out is told, and outlives weave.
+func TestExternal(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	spec := withGateway(netID)
+	r.createNetwork(spec)
+	id, _ := r.createEndpoint(netID, 1)
+	wayOut := func() string {
+		ep, _ := r.tracked.endpoint(id)
+		return spec.WayOut(ep)
+	}
+	set := func(external bool) {
+		if err := r.SetExternal(t.Context(), netID, id, external); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(true)
+	if got := wayOut(); got != "" {
+		t.Errorf("in no container: %q", got)
+	}
+	r.attachTo(id, nstest.New(t), "eth0", Attachment{
+		Link: containerEndName(id), Prefix: "eth", Gateway: spec.Pools[0].Gateway, GatewayIPv6: spec.Pools[1].Gateway,
+	})
+	if got := wayOut(); got != "" {
+		t.Errorf("before Docker has made it so: %q", got)
+	}
+	set(true)
+	r.stop()
+	r.start()
+	if got := wayOut(); got != "10.40.255.254,fd00:40::1" {
+		t.Errorf("after a restart: %q", got)
+	}
+	set(false)
+	if got := wayOut(); got != "" {
+		t.Errorf("when another network is the way out: %q", got)
+	}
+	if err := r.Leave(t.Context(), netID, id); err != nil {
+		t.Fatal(err)
+	}
+	if ep, _ := r.tracked.endpoint(id); len(ep.Gateways) != 0 || ep.External {
+		t.Errorf("after Leave: %+v", ep)
+	}
+	if err := r.SetExternal(t.Context(), netID, endpointID(77), true); err != nil {
+		t.Errorf("an unknown endpoint: %v", err)
+	}
+}
