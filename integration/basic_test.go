@@ -250,7 +250,7 @@ func settings(ip string) []string {
 
 func TestHostIsNotOnTheNetwork(t *testing.T) {
 	h := sharedHost(t)
-	weaveNetwork(t, h, "app")
+	weaveNetwork(t, h, "app", "-o", "works.weave.gateway=docker")
 	h.Run(t, "--network", "app", "--name", "web")
 	e := awaitEndpoints(t, h, 1)[0]
 	for _, link := range []string{e.Bridge, e.HostEnd} {

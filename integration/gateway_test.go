@@ -58,7 +58,7 @@ func TestPortsBesideAnOwnGateway(t *testing.T) {
 	gatewayNetwork(t, h, "out", 3)
 	weaveNetwork(t, h, "app")
 	if out, err := h.DockerErr("run", "--rm", "--network", "out", "-p", "8081:80", lab.Image, "true"); err == nil ||
-		!strings.Contains(out+err.Error(), "works.weave.gateway=docker") {
+		!strings.Contains(out+err.Error(), "works.weave.gateway=auto") {
 		t.Errorf("a published port on a network with a gateway of its own: %v, %s", err, out)
 	}
 	h.RunCommand(t, []string{"--network", "app", "--name", "web", "-p", "8081:80"}, "httpd", "-f", "-h", "/www")
@@ -93,4 +93,57 @@ func TestPortsBesideAnOwnGateway(t *testing.T) {
 	h.Docker(t, "network", "connect", "out", "client")
 	h.Docker(t, "network", "disconnect", "app", "client")
 	ping(t, h, "client", outside.Addr().String())
+}
+
+// TestNetworksMTUBesidePorts: what a container with ports sends over docker_gwbridge has the network's MTU, whatever it
+// is connected to later, and IPv6 goes by the network's own gateway.
+func TestNetworksMTUBesidePorts(t *testing.T) {
+	t.Parallel()
+	h := lab.Start(t, lab.Options{Name: "mtu", Underlay: lab.NewUnderlay(t, outside), Address: sharedAddress})
+	p := h.StartPlugin(t)
+	gatewayNetwork(t, h, "small", 8, "-o", "works.weave.gateway=auto", "-o", "works.weave.mtu=1400")
+	h.RunCommand(t, []string{"--network", "small", "--name", "site", "-p", "8083:80"}, "httpd", "-f", "-h", "/www")
+	pid := strings.TrimSpace(h.Docker(t, "inspect", "-f", "{{.State.Pid}}", "site"))
+	defaultRoute := func() string { return h.Exec(t, "nsenter", "-n", "-t", pid, "ip", "route", "show", "default") }
+	limited := func(when string) {
+		t.Helper()
+		lab.Eventually(t, 10*time.Second, "the MTU of the way out "+when, func() error {
+			routes := defaultRoute()
+			if !strings.Contains(routes, "mtu 1400") {
+				return fmt.Errorf("routes:\n%s", routes)
+			}
+			return nil
+		})
+	}
+	limited("at the start")
+	lab.Eventually(t, 10*time.Second, "a way out by IPv6", func() error {
+		routes := h.Docker(t, "exec", "site", "ip", "-6", "route")
+		if !strings.Contains(routes, "default via fd91:0:0:8::1 dev eth0") {
+			return fmt.Errorf("routes:\n%s", routes)
+		}
+		return nil
+	})
+	want(t, h.Weave(t, "ps", "site"), "docker fd91:0:0:8::1")
+	ping(t, h, "site", outside.Addr().String())
+	h.CreateNetwork(t, "dockers")
+	h.Docker(t, "network", "connect", "dockers", "site")
+	if routes := defaultRoute(); strings.Contains(routes, "mtu") {
+		t.Errorf("the way out over a network of Docker's is limited: %s", routes)
+	}
+	h.Docker(t, "network", "disconnect", "dockers", "site")
+	limited("when it has come back")
+	h.Docker(t, "network", "connect", "dockers", "site")
+	p.Kill()
+	h.Docker(t, "network", "disconnect", "dockers", "site")
+	p.Restart(t)
+	limited("when it has come back while weave was away")
+
+	h.Run(t, "--network", "bridge", "--name", "late", "-p", "8084:80")
+	h.Docker(t, "network", "disconnect", "bridge", "late")
+	weaveNetwork(t, h, "large")
+	h.Docker(t, "network", "connect", "large", "late")
+	pid = strings.TrimSpace(h.Docker(t, "inspect", "-f", "{{.State.Pid}}", "late"))
+	h.Docker(t, "network", "connect", "small", "late")
+	limited("of a container that had it before")
+	h.Docker(t, "rm", "-f", "site", "late")
 }

@@ -19,7 +19,8 @@ var ways = []string{"none", "host"}
 func TestRulesOfOthers(t *testing.T) {
 	h := firewalledHost(t, "nft")
 	for _, way := range ways {
-		weaveNetwork(t, h, "by-"+way, "--ipv6", "-o", "works.weave.firewall="+way, "--ipam-driver", "weave")
+		weaveNetwork(t, h, "by-"+way, "--ipv6", "-o", "works.weave.firewall="+way, "--ipam-driver", "weave",
+			"-o", "works.weave.gateway=docker")
 		serve(t, h, "by-"+way)
 	}
 	for _, rule := range []string{
@@ -42,7 +43,7 @@ func TestRuleThatDockerLeft(t *testing.T) {
 		t.Skip("Docker's rules go with its table of nftables")
 	}
 	h := firewalledHost(t, "nft")
-	weaveNetwork(t, h, "first")
+	weaveNetwork(t, h, "first", "-o", "works.weave.gateway=docker")
 	h.Run(t, "--network", "first")
 	if rules := h.Exec(t, "iptables", "-w", "-t", "nat", "-S", "POSTROUTING"); !strings.Contains(rules, "MASQUERADE") {
 		t.Fatalf("no rule that masquerades:\n%s", rules)

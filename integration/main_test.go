@@ -182,7 +182,7 @@ func pingErr(h *lab.Host, container, to string) error {
 
 // attachment is Docker's description of a container's attachment to a network.
 type attachment struct {
-	EndpointID, IPAddress, GlobalIPv6Address, MacAddress string
+	EndpointID, IPAddress, GlobalIPv6Address, MacAddress, Gateway string
 }
 
 // attachmentOf returns Docker's description of a container's attachment to a network.

@@ -47,7 +47,7 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	// Networks by the plugin's full name have the same state. Docker counts only these as uses of the plugin.
 	h.Exec(t, "iptables-legacy", "-N", "DOCKER-USER")
 	h.CreateNetwork(t, "full", "-d", managedName, "--ipam-driver", managedName, "--ipv6",
-		"-o", "works.weave.firewall=host")
+		"-o", "works.weave.firewall=host", "-o", "works.weave.gateway=docker")
 	h.Run(t, "--network", "full", "--name", "three")
 	awaitEndpoints(t, h, 3)
 	if _, err := h.DockerErr("plugin", "disable", managedName); err == nil || !strings.Contains(err.Error(), "in use") {

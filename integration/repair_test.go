@@ -49,7 +49,7 @@ func TestRepairWhileRunning(t *testing.T) {
 		_, err := h.WeaveErr("status")
 		return err
 	})
-	weaveNetwork(t, h, "other") // Docker finds weave again
+	weaveNetwork(t, h, "other", "-o", "works.weave.gateway=docker") // Docker finds weave again
 	h.Run(t, "--network", "other", "--name", "three")
 
 	h.Exec(t, "ip", "link", "del", "docker_gwbridge")

@@ -18,7 +18,7 @@ const wayOut = "docker_gwbridge"
 // A subnet that docker_gwbridge has, or that Docker may give it, is refused, with advice that helps.
 func TestSubnetOfTheWayOut(t *testing.T) {
 	h, _ := startHost(t, "wayout")
-	create := []string{"network", "create", "-d", "weave", "--ipam-driver", "weave", "--subnet"}
+	create := strings.Fields("network create -d weave --ipam-driver weave -o works.weave.gateway=docker --subnet")
 
 	// docker_gwbridge is not there yet.
 	_, err := h.DockerErr(append(create, "172.18.0.0/16", "app")...)
@@ -30,10 +30,18 @@ func TestSubnetOfTheWayOut(t *testing.T) {
 	h.Run(t, "--network", "inner", "--name", "inside")
 	h.Docker(t, "rm", "-f", "inside")
 	h.Docker(t, "network", "rm", "inner")
-	weaveNetwork(t, h, "dockers", "--subnet", "172.18.0.0/16") // Docker itself keeps the two apart
+	dockers := []string{"-o", "works.weave.gateway=docker"}
+	weaveNetwork(t, h, "dockers", append(dockers, "--subnet", "172.18.0.0/16")...) // Docker itself keeps the two apart
 	h.Run(t, "--network", "dockers", "--name", "account")
 	h.Docker(t, "rm", "-f", "account")
 	h.Docker(t, "network", "rm", "dockers", wayOut)
+
+	// To a network with a gateway of its own the host has a route, so that Docker chooses another subnet.
+	weaveNetwork(t, h, "own", "--ipam-driver", "weave", "--subnet", "172.18.0.0/16")
+	h.Run(t, "--network", "own", "--name", "published", "-p", "8080:80")
+	ping(t, h, "published", poolsOf(t, h, wayOut)[0].Gateway)
+	h.Docker(t, "rm", "-f", "published")
+	h.Docker(t, "network", "rm", "own", wayOut)
 
 	// As the error says.
 	_, advice, found := strings.Cut(err.Error(), "that you choose: docker ")
@@ -42,7 +50,7 @@ func TestSubnetOfTheWayOut(t *testing.T) {
 	}
 	command := strings.Fields(strings.ReplaceAll(advice, "SUBNET", "10.250.0.0/24"))
 	h.Docker(t, command[:slices.Index(command, wayOut)+1]...)
-	weaveNetwork(t, h, "app", "--ipam-driver", "weave", "--subnet", "172.18.0.0/16")
+	weaveNetwork(t, h, "app", append(dockers, "--ipam-driver", "weave", "--subnet", "172.18.0.0/16")...)
 	h.Run(t, "--network", "app", "--name", "one")
 	h.Run(t, "--network", "app", "--name", "two")
 	ping(t, h, "one", "two")

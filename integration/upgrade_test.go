@@ -137,7 +137,7 @@ func testSettingsAfterUpgrade(t *testing.T, h *lab.Host) {
 	h.Docker(t, "network", "rm", "later")
 }
 
-// networksOf lists the networks by id, without their names, which weave learns from Docker.
+// networksOf lists the networks by id, without their names, which weave learns from Docker, and their gateways.
 func networksOf(t *testing.T, h *lab.Host) []api.Network {
 	t.Helper()
 	found, err := api.NewClient(h.Path(lab.APISocket)).Networks(t.Context())
@@ -145,7 +145,7 @@ func networksOf(t *testing.T, h *lab.Host) []api.Network {
 		t.Fatal(err)
 	}
 	for i := range found {
-		found[i].Name = ""
+		found[i].Name, found[i].Gateway = "", "" // the earlier version does not tell of gateways
 	}
 	slices.SortFunc(found, func(a, b api.Network) int { return strings.Compare(a.ID, b.ID) })
 	return found
@@ -156,6 +156,7 @@ func stripped(endpoints []api.Endpoint) []api.Endpoint {
 	var out []api.Endpoint
 	for _, e := range endpoints {
 		e.Live, e.Drift, e.NetworkName, e.ContainerName, e.ContainerID = nil, nil, "", "", ""
+		e.Gateway = "" // the earlier version does not tell of it
 		out = append(out, e)
 	}
 	slices.SortFunc(out, func(a, b api.Endpoint) int { return strings.Compare(a.ID, b.ID) })

@@ -13,7 +13,7 @@ import (
 )
 
 // suites are the Debian suites whose versions of Docker are measured.
-var suites = []string{lab.Docker20, lab.Docker26, lab.Docker28}
+var suites = []string{lab.Docker20, lab.Docker26, lab.Docker28, lab.Docker29}
 
 // drivers are the network drivers that are compared.
 var drivers = []string{"weave", "bridge"}
@@ -36,7 +36,13 @@ func onEachDocker(b *testing.B, f func(b *testing.B, e *dockerHost)) {
 // startDockerHost starts a host with the given root directory, with Docker and a plugin.
 func startDockerHost(b *testing.B, root string) *dockerHost {
 	b.Helper()
-	h := lab.Start(b, lab.Options{Name: "docker", Root: root})
+	return startDockerHostWith(b, lab.Options{Name: "docker", Root: root})
+}
+
+// startDockerHostWith is startDockerHost with other options.
+func startDockerHostWith(b *testing.B, o lab.Options) *dockerHost {
+	b.Helper()
+	h := lab.Start(b, o)
 	h.StartPlugin(b, quiet)
 	e := &dockerHost{Host: h, api: unixClient(h.Path(lab.DockerSocket))}
 	var version struct{ Version string }

@@ -6,10 +6,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -86,10 +88,16 @@ func (e *dockerHost) startPair(b *testing.B, network string) (sandboxes [2]strin
 	b.Helper()
 	for i, c := range pair {
 		e.Run(b, "--name", c, "--network", network)
-		key := e.Docker(b, "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", c)
-		sandboxes[i] = strings.Replace(key, "/var/run/", "/run/", 1)
+		sandboxes[i] = e.sandboxOf(b, c)
 	}
 	return sandboxes
+}
+
+// sandboxOf returns the path of a container's sandbox on the host.
+func (e *dockerHost) sandboxOf(b *testing.B, container string) string {
+	b.Helper()
+	key := e.Docker(b, "inspect", "-f", "{{.NetworkSettings.SandboxKey}}", container)
+	return strings.Replace(key, "/var/run/", "/run/", 1)
 }
 
 // addressesOn returns the addresses of the two containers on a network.
@@ -132,6 +140,14 @@ func (e *dockerHost) newPath(b *testing.B, sandboxes [2]string, addresses [2]net
 // udpSocket opens a UDP socket in a network namespace, bound to one address and connected to the other.
 func udpSocket(namespace string, from, to netip.Addr) (fd int, err error) {
 	const port = 5202 // beside iperf3's
+	return socketIn(namespace, func(fd int) error {
+		return errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: from.As4()}),
+			unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: to.As4()}))
+	})
+}
+
+// socketIn opens a UDP socket in a network namespace and sets it up. It waits for a datagram no longer than a second.
+func socketIn(namespace string, setUp func(fd int) error) (fd int, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -147,10 +163,7 @@ func udpSocket(namespace string, from, to netip.Addr) (fd int, err error) {
 		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 			return
 		}
-		if err = unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: from.As4()}); err != nil {
-			return
-		}
-		if err = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: to.As4()}); err != nil {
+		if err = setUp(fd); err != nil {
 			return
 		}
 		timeout := unix.Timeval{Sec: 1}
@@ -189,6 +202,11 @@ func (e *dockerHost) throughput(b *testing.B, p *path) float64 {
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
 	server := e.Command(ctx, "nsenter", "--net="+p.sandboxes[1], "iperf3", "--server", "--one-off", "--forceflush")
+	return e.transfer(b, server, p.sandboxes[0], p.addresses[1])
+}
+
+// transfer starts the server and returns the throughput of a TCP connection from a sandbox to it.
+func (e *dockerHost) transfer(b *testing.B, server *exec.Cmd, sandbox string, to netip.Addr) float64 {
 	listens, err := server.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -206,8 +224,7 @@ func (e *dockerHost) throughput(b *testing.B, p *path) float64 {
 		b.Fatal("iperf3 --server ended")
 	}
 	go func() { _, _ = io.Copy(io.Discard, listens) }() // the rest of its report, until it ends
-	out := e.Exec(b, "nsenter", "--net="+p.sandboxes[0],
-		"iperf3", "--client", p.addresses[1].String(), "--bytes", "512M", "--json")
+	out := e.Exec(b, "nsenter", "--net="+sandbox, "iperf3", "--client", to.String(), "--bytes", "512M", "--json")
 	var report struct {
 		End struct {
 			Received struct {

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os/exec"
 	"strconv"
@@ -54,6 +55,9 @@ func (u *Underlay) Close() { u.holder.kill() }
 
 // Address returns the address of the underlay's bridge, which is outside of every host.
 func (u *Underlay) Address() netip.Addr { return u.address.Addr() }
+
+// Path returns the path of the underlay's network namespace.
+func (u *Underlay) Path() string { return fmt.Sprintf("/proc/%d/ns/net", u.holder.pid) }
 
 // Command returns a command that runs in the underlay's network namespace, outside of every host.
 func (u *Underlay) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
