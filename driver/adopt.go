@@ -21,12 +21,6 @@ import (
 // made for them are taken over as they are, so no traffic is lost; an endpoint without a host end is left out. What is
 // tracked already stays as it is.
 func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []AdoptedEndpoint) error {
-	if err := d.adoptGateway(ctx, &spec); err != nil {
-		return err
-	}
-	if err := d.withDefaults(spec).check(); err != nil {
-		return err
-	}
 	unlock, err := d.locks.lock(ctx, spec.ID)
 	if err != nil {
 		return err
@@ -35,6 +29,12 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 	var errs []error
 	nw, ok := d.tracked.network(spec.ID)
 	if !ok {
+		if err := d.adoptGateway(ctx, &spec, endpoints); err != nil {
+			return err
+		}
+		if err := d.withDefaults(spec).check(); err != nil {
+			return err
+		}
 		spec.Firewall = cmp.Or(spec.Firewall, firewallAsMade(endpoints))
 		if nw, err = d.adoptNetwork(ctx, spec); err != nil {
 			return fmt.Errorf("adopt network %s: %w", spec.ID, err)
@@ -127,11 +127,14 @@ func (d *Driver) adoptMTU(spec *NetworkSpec) error {
 	return nil
 }
 
-// adoptGateway finds out, from the bridge that it was made with, the way out of a network for which nobody has chosen
-// one.
+// adoptGateway finds out, from the bridge that it was made with and what Docker was answered for its endpoints, the way
+// out of a network for which nobody has chosen one.
 // Gateways that Docker does not tell it takes from there, too: before version 28 it lists only those that somebody has
 // typed.
-func (d *Driver) adoptGateway(ctx context.Context, spec *NetworkSpec) error {
+func (d *Driver) adoptGateway(ctx context.Context, spec *NetworkSpec, endpoints []AdoptedEndpoint) error {
+	if spec.Gateway.container() != "" {
+		spec.adoptPoolGateways(endpoints)
+	}
 	if spec.Gateway != "" && !spec.hasGateway() || spec.Internal {
 		return nil
 	}
@@ -164,12 +167,32 @@ func (d *Driver) adoptGateway(ctx context.Context, spec *NetworkSpec) error {
 	if err != nil {
 		return err
 	}
+	toRouters := func(ep AdoptedEndpoint) bool { return len(ep.Gateways) > 0 }
+	if foreign && slices.ContainsFunc(endpoints, toRouters) && len(spec.poolGateways()) > 0 {
+		spec.Gateway = routersGateway(spec.poolGateways())
+		return nil
+	}
 	if link != nil {
 		spec.Gateway, spec.NAT, spec.HostApart = GatewayDocker, NATAll, false
 		return nil
 	}
 	spec.Gateway, err = d.chooseGateway(ctx, *spec)
 	return err
+}
+
+// adoptPoolGateways takes gateways that Docker does not tell from what it was answered for the endpoints.
+func (spec *NetworkSpec) adoptPoolGateways(endpoints []AdoptedEndpoint) {
+	spec.Pools = slices.Clone(spec.Pools)
+	for i := range spec.Pools {
+		p := &spec.Pools[i]
+		for _, ep := range endpoints {
+			for _, gateway := range ep.Gateways {
+				if !p.Gateway.IsValid() && p.Subnet.Contains(gateway) {
+					p.Gateway = gateway
+				}
+			}
+		}
+	}
 }
 
 // adoptEndpoint tracks an endpoint whose host end is there; without one it does nothing.

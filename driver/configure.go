@@ -49,7 +49,6 @@ func newConfigurator(d *Driver) *configurator {
 func (c *configurator) run(ctx context.Context) {
 	defer c.group.Wait()
 	defer c.changes.Close()
-	c.group.Go(func() { c.followWaysOut(ctx) })
 	c.startAll(ctx)
 	for {
 		switch change, err := c.changes.Next(ctx); {
@@ -59,13 +58,14 @@ func (c *configurator) run(ctx context.Context) {
 			c.startAll(ctx)
 		case change.Kind == EndpointUp:
 			c.start(ctx, change.Endpoint)
-			c.noteWayOutOf(ctx, change.Endpoint)
+			c.d.lookAtWaysOut()
 		}
 	}
 }
 
 // startAll configures every endpoint that is up. Doing it again does no harm.
 func (c *configurator) startAll(ctx context.Context) {
+	c.d.lookAtWaysOut()
 	for _, ep := range c.changes.Resync().Endpoints {
 		if ep.State() == Up {
 			c.start(ctx, ep)

@@ -20,6 +20,7 @@ const (
 	bridgePrefixOfDocker = dockerPrefix + "bridge." // those of Docker's bridge driver, which no engine adds by itself
 	optionDockerMTU      = dockerPrefix + "driver.mtu"
 	optionIfacePrefix    = dockerPrefix + "container_iface_prefix"
+	optionMasquerade     = bridgePrefixOfDocker + "enable_ip_masquerade"
 )
 
 // What to do instead of options about the way out.
@@ -60,7 +61,7 @@ var dockerNetworkOptions = []option[NetworkOptions]{
 	{bridgePrefixOfDocker + "default_bridge", flag(false, "only Docker's own network bridge is the default one")},
 	{bridgePrefixOfDocker + "enable_icc", flag(true,
 		"containers on one network reach each other: give those that must not networks of their own")},
-	{bridgePrefixOfDocker + "enable_ip_masquerade", func(out *NetworkOptions, value string) error {
+	{optionMasquerade, func(out *NetworkOptions, value string) error {
 		on, err := parseBool(value)
 		if err == nil && !on {
 			out.NAT = NATNone

@@ -5,116 +5,127 @@ package driver
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/weaveplugin/weave/internal/wait"
 	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
-// wayOutPort is a port of WayOut that is up: the host end of what a container with ports has there.
-type wayOutPort struct {
-	index     int // of the host end
-	namespace int // id of the container's namespace
-	mtu       int // bytes
+const (
+	// limitPause is the time between two looks at the ports of WayOut, so that a container can't cause more.
+	limitPause = 100 * time.Millisecond
+	// limitAttempts is how often it is tried to limit the routes of a container.
+	limitAttempts = 3
+)
+
+// limiter has the routes of containers out of WayOut keep to the MTU of their network, where that is smaller. One
+// container after the other, apart from the configurator: a container whose routes never come keeps up nobody else.
+type limiter struct {
+	d     *Driver
+	tried map[int]int // how often, by the index of the port; limitAttempts when it has been done
 }
 
-// portsBuffer is how many ports of WayOut may wait for the routes out of them to be limited.
-const portsBuffer = 1024
+// limit is what a port of WayOut needs.
+type limit struct {
+	ep   Endpoint // one of its container
+	mtu  int      // bytes
+	port int      // index
+}
 
-// noteWayOut notes that a container has got a way out over WayOut, or got it anew.
-func (d *Driver) noteWayOut(port wayOutPort) {
+// lookAtWaysOut has the limiter look at the ports of WayOut.
+func (d *Driver) lookAtWaysOut() {
 	select {
-	case d.wayOutPorts <- port:
-	default:
-		d.log.Warnf("too many containers at once: that of port %d of %s keeps its MTU", port.index, WayOut)
+	case d.waysOutChanged <- struct{}{}:
+	default: // it is about to look
 	}
 }
 
-// noteWaysOut notes those ports of WayOut, among all links of the host, whose containers are wanted.
-func (d *Driver) noteWaysOut(links []netlink.Link, wanted func(namespace int) bool) {
-	bridge := 0
-	for _, link := range links {
-		if link.Attrs().Name == WayOut {
-			bridge = link.Attrs().Index
-		}
-	}
-	for _, link := range links {
-		a := link.Attrs()
-		if bridge != 0 && a.MasterIndex == bridge && hasCarrier(link) && wanted(a.NetNsID) {
-			d.noteWayOut(wayOutPort{a.Index, a.NetNsID, a.MTU})
-		}
-	}
-}
-
-// noteWayOutOf notes the port of WayOut of an endpoint's container, which has had it before it got the endpoint.
-func (c *configurator) noteWayOutOf(ctx context.Context, ep Endpoint) {
-	nw, ok := c.d.tracked.network(ep.Network)
-	bridge, err := findLink(WayOut)
-	if !ok || nw.Internal || len(ep.Gateways) > 0 || err != nil || bridge == nil || nw.MTU >= bridge.Attrs().MTU {
-		return
-	}
-	hostEnd, err := findLink(ep.HostEnd)
-	if err != nil || hostEnd == nil {
-		return
-	}
-	if links, err := listLinks(ctx); err == nil {
-		c.d.noteWaysOut(links, func(namespace int) bool { return namespace == hostEnd.Attrs().NetNsID })
-	}
-}
-
-// followWaysOut has the routes of containers out of WayOut keep to the MTU of their network, until ctx ends.
-func (c *configurator) followWaysOut(ctx context.Context) {
+// run looks at the ports of WayOut each time something about them or the endpoints has changed, until ctx ends.
+func (l *limiter) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case port := <-c.d.wayOutPorts:
-			c.limit(ctx, port)
+		case <-l.d.waysOutChanged:
+			if err := l.limitAll(ctx); err != nil && ctx.Err() == nil {
+				l.d.log.WithError(err).Warnf("look at the ports of %s", WayOut)
+			}
+			wait.For(ctx, limitPause)
 		}
 	}
 }
 
-// limit has nsproc limit the routes of one container, in the background, if its network has a smaller MTU than WayOut.
-func (c *configurator) limit(ctx context.Context, port wayOutPort) {
-	ep, mtu := c.d.limitOf(port)
-	if mtu == 0 {
-		return
+// limitAll limits what is not limited yet.
+func (l *limiter) limitAll(ctx context.Context) error {
+	bridge, err := findLink(WayOut)
+	if err != nil || bridge == nil || !l.d.hasSmaller(bridge.Attrs().MTU) {
+		return err
 	}
-	c.group.Go(func() {
-		if c.slots.Acquire(ctx, 1) != nil {
-			return
-		}
-		defer c.slots.Release(1)
-		ctx, cancel := context.WithTimeout(ctx, configureTime)
-		defer cancel()
-		log := c.d.logOf(ep).WithField("sandbox", ep.Sandbox).WithField("mtu", mtu)
-		err := c.d.launcher.Limit(ctx, ep.Sandbox, protocol.Limit{Peer: port.index, MTU: mtu})
-		if err != nil {
-			log.WithError(err).Debug("the container's way out keeps its MTU")
-			return
-		}
-		log.Debug("the container's way out has the network's MTU")
-	})
-}
-
-// limitOf returns the smallest MTU of the networks that the container at a port of WayOut is on and has its way out
-// from, with its endpoint there; 0: none is smaller than the port's.
-func (d *Driver) limitOf(port wayOutPort) (ep Endpoint, mtu int) {
-	for _, nw := range d.tracked.Networks() {
-		if nw.Internal || !nw.usesDockers() || nw.MTU >= port.mtu || mtu != 0 && nw.MTU >= mtu {
+	links, err := listLinks(ctx)
+	if err != nil {
+		return err
+	}
+	tried := map[int]int{}
+	for _, limit := range l.d.limits(bridge, links) {
+		tried[limit.port] = l.tried[limit.port]
+		if tried[limit.port] >= limitAttempts {
 			continue
 		}
-		for _, candidate := range d.tracked.endpointsOf(nw.ID) {
-			if candidate.Sandbox == "" || len(candidate.Gateways) > 0 {
-				continue
-			}
-			link, err := findLink(candidate.HostEnd)
-			if err == nil && link != nil && link.Attrs().NetNsID == port.namespace {
-				ep, mtu = candidate, nw.MTU
-			}
+		tried[limit.port]++
+		err := l.d.launcher.Limit(ctx, limit.ep.Sandbox, protocol.Limit{Peer: limit.port, MTU: limit.mtu})
+		log := l.d.logOf(limit.ep).WithField("sandbox", limit.ep.Sandbox).WithField("mtu", limit.mtu)
+		switch {
+		case err == nil:
+			tried[limit.port] = limitAttempts
+			log.Debug("the container's way out has the network's MTU")
+		case tried[limit.port] < limitAttempts:
+			log.WithError(err).Debug("the container's way out has not the network's MTU: trying again")
+			l.d.lookAtWaysOut()
+		case ctx.Err() == nil:
+			log.WithError(err).Warn("the container's way out has not the network's MTU, but docker_gwbridge's")
 		}
 	}
-	return ep, mtu
+	l.tried = tried
+	return nil
+}
+
+// hasSmaller reports whether a network whose containers may have their way out over WayOut has a smaller MTU.
+func (d *Driver) hasSmaller(mtu int) bool {
+	for _, nw := range d.tracked.Networks() {
+		if nw.limits(mtu) {
+			return true
+		}
+	}
+	return false
+}
+
+func (nw Network) limits(mtu int) bool { return !nw.Internal && nw.usesDockers() && nw.MTU < mtu }
+
+// limits returns what the ports of WayOut need: the smallest MTU of the networks that a container has over it.
+func (d *Driver) limits(bridge netlink.Link, links []netlink.Link) map[int]limit {
+	ports, namespaces := map[int]int{}, map[string]int{} // by the namespace of the other end; by name
+	for _, link := range links {
+		a := link.Attrs()
+		namespaces[a.Name] = a.NetNsID
+		if a.MasterIndex == bridge.Attrs().Index && hasCarrier(link) {
+			ports[a.NetNsID] = a.Index
+		}
+	}
+	found := map[int]limit{}
+	for _, ep := range d.tracked.Endpoints() {
+		nw, _ := d.tracked.network(ep.Network)
+		namespace, there := namespaces[ep.HostEnd]
+		port, hasPort := ports[namespace]
+		if ep.State() != Up || len(ep.Gateways) > 0 || !nw.limits(bridge.Attrs().MTU) || !there || !hasPort {
+			continue
+		}
+		if old, ok := found[port]; !ok || nw.MTU < old.mtu {
+			found[port] = limit{ep, nw.MTU, port}
+		}
+	}
+	return found
 }
 
 // besideDockers returns the way out by IPv6 of an endpoint whose container has WayOut for IPv4: that has none by IPv6.

@@ -60,17 +60,17 @@ type Driver struct {
 	step          func(string)
 	links         links
 
-	forwarding  *semaphore.Weighted // held while the firewall's rules are set
-	locks       networkLocks
-	tracked     *tracker
-	left        leftovers
-	removals    removals
-	docker      *dockerRun
-	deleted     deletedEndpoints
-	changed     *changes        // links that somebody may have changed
-	wayOutPorts chan wayOutPort // ports of WayOut that have come up
-	contests    contests
-	history     history
+	forwarding     *semaphore.Weighted // held while the firewall's rules are set
+	locks          networkLocks
+	tracked        *tracker
+	left           leftovers
+	removals       removals
+	docker         *dockerRun
+	deleted        deletedEndpoints
+	changed        *changes      // links that somebody may have changed
+	waysOutChanged chan struct{} // something that the limiter looks at
+	contests       contests
+	history        history
 }
 
 // New checks the options and makes a Driver. Reconcile must have returned before Docker's calls are made.
@@ -107,7 +107,7 @@ func New(o Options) (*Driver, error) {
 		links:      links{step: o.Step, root: root, tc: o.Programs, made: &indexes{byName: map[string]int{}}},
 		forwarding: semaphore.NewWeighted(1),
 		tracked:    newTracker(), docker: new(dockerRun),
-		changed: newChanges(), wayOutPorts: make(chan wayOutPort, portsBuffer),
+		changed: newChanges(), waysOutChanged: make(chan struct{}, 1),
 		contests: contests{list: map[propertyOf]contest{}},
 		history:  history{told: map[NetworkID][]string{}},
 	}, nil
@@ -137,6 +137,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	defer group.Wait()
 	group.Go(func() { newConfigurator(d).run(ctx) })
+	group.Go(func() { (&limiter{d: d}).run(ctx) })
 	group.Go(func() { d.watchLinks(ctx) })
 	group.Go(func() { (&keeper{d, map[NetworkID]time.Time{}}).run(ctx) })
 	err := d.firewall.Run(ctx)

@@ -180,7 +180,9 @@ func (d *Driver) checkRouter(nw Network, ep Endpoint) error {
 		return nil
 	}
 	for _, other := range d.tracked.endpointsOf(nw.ID) {
-		if other.ID != ep.ID && nw.isRouter(other) && other.Sandbox != "" && d.sandboxError(other.Sandbox) == nil {
+		// Up to Docker 27 a sandbox may not be there yet when its container joins.
+		isLiving := d.docker.mayFollow(other.Created) || d.sandboxError(other.Sandbox) == nil
+		if other.ID != ep.ID && nw.isRouter(other) && other.Sandbox != "" && isLiving {
 			return fmt.Errorf("%w: endpoint %s is the router of network %s already (%s=%s, %s=true): "+
 				"disconnect it first", ErrConflict, other.ID, nw.ID, optionGateway, nw.Gateway, optionRouter)
 		}
@@ -209,10 +211,10 @@ func (d *Driver) SetExternal(ctx context.Context, nw NetworkID, id EndpointID, e
 		return nil
 	}
 	ep.External = external
-	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
-		return fmt.Errorf("record the way out of endpoint %s: %w", id, err)
-	}
 	d.tracked.setExternal(id, external)
+	if err := d.writeEndpoint(ctx, ep, Made); err != nil { // no reason for Docker not to start a container
+		d.logOf(ep).WithError(err).Warn("the record does not say which way out the container has")
+	}
 	return nil
 }
 

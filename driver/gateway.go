@@ -144,9 +144,10 @@ func (d *Driver) chooseGateway(ctx context.Context, spec NetworkSpec) (Gateway, 
 	if err != nil {
 		return "", err
 	}
-	// Before Docker 28 nothing tells whether somebody has typed the gateway, or Docker has picked an address.
-	if routers := spec.poolGateways(); foreign && spec.Announced && len(routers) > 0 && spec.NAT == NATAll &&
-		!spec.HostApart {
+	// Before Docker 28, and of Swarm's networks, nothing tells whether somebody has typed the gateway, or Docker has
+	// picked an address.
+	typed := spec.Announced && !spec.Swarm
+	if routers := spec.poolGateways(); foreign && typed && len(routers) > 0 && spec.NAT == NATAll && !spec.HostApart {
 		return routersGateway(slices.CompactFunc(routers, func(a, b netip.Prefix) bool {
 			return a.Addr().Is4() == b.Addr().Is4()
 		})), nil
@@ -265,7 +266,12 @@ func (d *Driver) checkOwnGateway(ctx context.Context, def Definition) error {
 }
 
 // checkRules returns ErrInvalid for gateways of a family that weave writes no rules for: nothing would keep others out.
+// Without rules for IPv6 nothing would keep containers from the link-local address that every such bridge has.
 func (d *Driver) checkRules(def Definition) error {
+	if def.HostApart && def.hasGateway() && !d.firewallMode.Covers(netip.IPv6Unspecified()) {
+		return fmt.Errorf("%w: %s=no needs firewall rules for IPv6, too, and weave serve has --firewall=%s: have "+
+			"weave write them (--firewall=auto), or leave the option out", ErrInvalid, optionHost, d.firewallMode)
+	}
 	for _, gateway := range def.gateways() {
 		if !d.firewallMode.Covers(gateway.Addr()) {
 			return fmt.Errorf("%w: gateway %s needs firewall rules, and weave serve has --firewall=%s: have weave "+

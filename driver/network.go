@@ -57,6 +57,9 @@ func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 func (d *Driver) withDefaults(spec NetworkSpec) NetworkSpec {
 	spec.MTU = cmp.Or(spec.MTU, d.mtu)
 	spec.Guard = cmp.Or(spec.Guard, GuardOn)
+	if spec.Internal { // nothing leaves that could be translated
+		spec.NAT = NATAll
+	}
 	return spec
 }
 

@@ -157,6 +157,13 @@ func ParseNetworkOptions(options map[string]string) (NetworkOptions, Refusals) {
 		refused.Errs, refused.unread = append(refused.Errs, err), append(refused.unread, err)
 	}
 	out.MTU, out.dockerMTU = cmp.Or(out.MTU, out.dockerMTU), 0
+	nat, typedNAT := options[optionNAT]
+	masquerade, typed := options[optionMasquerade]
+	if on, err := parseBool(masquerade); typedNAT && typed && err == nil && on != (out.NAT == NATAll) {
+		err := fmt.Errorf("%w: options %s=%s and %s=%s are about the same: give one of them",
+			ErrInvalid, optionNAT, nat, optionMasquerade, masquerade)
+		refused.Errs, refused.unread = append(refused.Errs, err), append(refused.unread, err)
+	}
 	return out, refused
 }
 

@@ -51,10 +51,14 @@ func TestParseNetworkOptions(t *testing.T) {
 		"both the same": {
 			options: set(optionMTU, "1400", optionDockerMTU, "1400"), want: NetworkOptions{MTU: 1400},
 		},
-		"both different": {options: set(optionMTU, "1400", optionDockerMTU, "1500"), err: "mean the same"},
-		"multicast":      {options: set(optionMulticast, "true"), want: NetworkOptions{Multicast: true}},
-		"multicast off":  {options: set(optionMulticast, "false")},
-		"firewall":       {options: set(optionFirewall, "host"), want: NetworkOptions{Firewall: FirewallHost}},
+		"NAT and masquerade": {
+			options: set(optionNAT, "ipv4", optionMasquerade, "false"), want: NetworkOptions{NAT: NATIPv4},
+		},
+		"NAT or masquerade": {options: set(optionNAT, "yes", optionMasquerade, "false"), err: "about the same"},
+		"both different":    {options: set(optionMTU, "1400", optionDockerMTU, "1500"), err: "mean the same"},
+		"multicast":         {options: set(optionMulticast, "true"), want: NetworkOptions{Multicast: true}},
+		"multicast off":     {options: set(optionMulticast, "false")},
+		"firewall":          {options: set(optionFirewall, "host"), want: NetworkOptions{Firewall: FirewallHost}},
 		"firewall maybe": {
 			options: set(optionFirewall, "off"), err: `option works.weave.firewall: "off": want none or host`,
 		},

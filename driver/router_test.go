@@ -135,6 +135,9 @@ func TestChooseGateway(t *testing.T) {
 		"foreign, Docker's 28": {
 			func(s *NetworkSpec) { s.Bridge, s.Announced = "br0", true }, "10.40.255.254,fd00:40::1", nil,
 		},
+		"foreign, of Swarm's": {
+			func(s *NetworkSpec) { s.Bridge, s.Announced, s.Swarm = "br0", true, true }, GatewayDocker, nil,
+		},
 		"no NAT, no gateway": {
 			func(s *NetworkSpec) { s.NAT, s.Pools = NATNone, newNetwork(netID).Pools }, "", ErrInvalid,
 		},

@@ -19,6 +19,7 @@ type NetworkSpec struct {
 
 	Bridge    string // name that the user chose for the bridge; empty: weave makes one and names it
 	Announced bool   // Docker announces new addresses itself, by ARP and neighbour discovery (from version 28 on)
+	Swarm     bool   // the network may be one of Swarm's, whose manager picks a gateway where nobody has typed one
 
 	// Refused is why a network that is not there yet is not made, nil if it is. One that is there was accepted by an
 	// earlier version: Swarm repeats its request, and containers need it as it is.
@@ -122,6 +123,9 @@ func (spec NetworkSpec) matches(nw Network) bool {
 	asked.Guard = cmp.Or(asked.Guard, nw.Guard)
 	if asked.Gateway = cmp.Or(asked.Gateway, nw.Gateway); asked.Gateway == GatewayDocker && nw.Gateway == "" {
 		asked.Gateway = nw.Gateway
+	}
+	if asked.Gateway == "" || asked.Gateway == GatewayDocker {
+		asked.NAT = nw.NAT // likewise
 	}
 	asked.InterfacePrefix = nw.InterfacePrefix // earlier versions dropped it, and a network's options never change
 	if spec.Gateway = asked.Gateway; spec.bridge() != nw.Bridge {

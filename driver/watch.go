@@ -70,7 +70,7 @@ func (d *Driver) followLinks(ctx context.Context) error {
 		e.noteCarrier(a.Name, hasCarrier(link))
 	}
 	d.changed.noteAll()
-	d.noteWaysOut(existing, func(int) bool { return true })
+	d.lookAtWaysOut()
 	for {
 		messages, from, err := socket.Receive()
 		if err != nil {
@@ -148,20 +148,11 @@ func (e events) link(m syscall.NetlinkMessage) {
 	e.note(index) // under the name that it had
 	var link linkID
 	bridge := 0
-	port := wayOutPort{index: index, namespace: -1}
 	err := eachAttr(m.Data[unix.SizeofIfInfomsg:], func(typ uint16, value []byte) error {
 		switch typ {
 		case unix.IFLA_MASTER:
 			if len(value) == 4 {
 				bridge = indexAt(value)
-			}
-		case unix.IFLA_MTU:
-			if len(value) == 4 {
-				port.mtu = indexAt(value)
-			}
-		case unix.IFLA_LINK_NETNSID:
-			if len(value) == 4 {
-				port.namespace = indexAt(value)
 			}
 		case unix.IFLA_IFNAME:
 			link.name = unix.ByteSliceToString(value)
@@ -182,8 +173,8 @@ func (e events) link(m syscall.NetlinkMessage) {
 	isThere := m.Header.Type == unix.RTM_NEWLINK
 	isUp := isThere && flags&unix.IFF_LOWER_UP != 0
 	e.noteCarrier(link.name, isUp)
-	if isUp && port.namespace >= 0 && e.links[bridge].name == WayOut {
-		e.d.noteWayOut(port)
+	if isUp && e.links[bridge].name == WayOut {
+		e.d.lookAtWaysOut()
 	}
 	if !isThere {
 		delete(e.links, index)

@@ -18,7 +18,8 @@ import (
 // links do not replace each other. A program that names no link sends out of the one with the lowest index.
 const multicastMetric = 1000
 
-// ipv6GatewayMetric is above that of Docker's default route, which has the kernel's default, 1024.
+// ipv6GatewayMetric is added to a link's index for the metric of a default route, likewise. It is above that of
+// Docker's default route, which has the kernel's default, 1024.
 const ipv6GatewayMetric = 2048
 
 var anywhereIPv6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
@@ -48,18 +49,21 @@ func configure(c protocol.Configure) (skipped []string, err error) {
 	}
 	if c.IPv6Gateway.IsValid() {
 		route := netstate.Route{
-			Destination: anywhereIPv6, Gateway: c.IPv6Gateway, Link: link.Index, Metric: ipv6GatewayMetric,
+			Destination: anywhereIPv6, Gateway: c.IPv6Gateway, Link: link.Index, Metric: ipv6GatewayMetric + link.Index,
 		}
 		if err := conn.SetRoute(route); err != nil { // as in a container without IPv6
 			skipped = append(skipped, fmt.Sprintf("route by %s out of %s: %v", c.IPv6Gateway, link.Name, err))
 		}
 	}
+	var added []netip.Addr
 	for _, gateway := range c.Gateways {
-		if err := conn.AddAddress(link.Index, gateway); err != nil {
-			return nil, fmt.Errorf("add address %s of the gateway to %s: %w", gateway, link.Name, err)
+		if err := conn.AddAddress(link.Index, gateway); err != nil { // as in a container without IPv6
+			skipped = append(skipped, fmt.Sprintf("add address %s of the gateway to %s: %v", gateway, link.Name, err))
+			continue
 		}
+		added = append(added, gateway)
 	}
-	if err := announceGateways(link, c.Gateways); err != nil {
+	if err := announceGateways(link, added); err != nil {
 		return nil, err
 	}
 	if c.Announce {

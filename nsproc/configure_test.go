@@ -340,7 +340,15 @@ func TestIPv6Gateway(t *testing.T) {
 		t.Errorf("metrics of default routes: %v", metrics)
 	}
 	ns.Do(t, func() error { return exec.Command("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1").Run() })
-	if skipped, err := l.Configure(t.Context(), ns.Path(), request); err != nil || len(skipped) != 1 {
+	request.Gateways = []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.32.0.1")}
+	if skipped, err := l.Configure(t.Context(), ns.Path(), request); err != nil || len(skipped) != 2 {
 		t.Errorf("without IPv6: skipped %q, error %v", skipped, err)
+	}
+	if s, err = l.List(t.Context(), ns.Path(), protocol.List{}); err != nil {
+		t.Fatal(err)
+	}
+	isAdded := func(l netstate.Link) bool { return slices.Contains(l.Addresses, netip.MustParsePrefix("10.32.0.1/32")) }
+	if !slices.ContainsFunc(s.Links, isAdded) {
+		t.Errorf("without IPv6 the router lacks the IPv4 gateway's address: %+v", s.Links)
 	}
 }

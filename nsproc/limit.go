@@ -43,12 +43,15 @@ func limit(l protocol.Limit) error {
 		return fmt.Errorf("no veth with peer %d here: %w", l.Peer, unix.ENODEV)
 	}
 	link := links[i]
-	for {
+	for deadline := time.Now().Add(routeTime); ; {
 		missing, err := limitRoutes(conn, link, l.MTU)
 		if err != nil || !missing {
 			return err
 		}
-		if err := events.Wait(); err != nil {
+		if err = events.Wait(); err == nil && time.Now().After(deadline) {
+			err = unix.EAGAIN // other routes change all the time
+		}
+		if err != nil {
 			return fmt.Errorf("wait for a default route out of %s: %w", link.Name, err)
 		}
 	}

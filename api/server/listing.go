@@ -130,10 +130,18 @@ func (s *Server) selectEndpoints(q api.Query) (listing, error) {
 		return listing{}, err
 	}
 	l.entries = make([]api.Endpoint, 0, len(endpoints))
+	leaves := map[string]bool{} // sandboxes that have their way out by a gateway of a network of weave's
+	for _, e := range endpoints {
+		leaves[e.Sandbox] = leaves[e.Sandbox] || e.External
+	}
 	for _, e := range endpoints {
 		if len(q.Networks) == 0 || selected[e.Network] {
 			l.tracked[e.ID] = e
-			l.entries = append(l.entries, s.toEndpoint(e, l.networks[e.Network]))
+			entry := s.toEndpoint(e, l.networks[e.Network])
+			if leaves[e.Sandbox] && !e.External {
+				entry.Gateway = ""
+			}
+			l.entries = append(l.entries, entry)
 		}
 	}
 	slices.SortFunc(l.entries, compareEndpoints)

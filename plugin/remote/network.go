@@ -14,12 +14,13 @@ import (
 // networkCalls are Docker's network calls.
 type networkCalls struct {
 	networks Networks
+	scope    string // as in Options
 	log      *logrus.Entry
 }
 
 // addNetworks adds the calls that networks does the work of.
-func (r routes) addNetworks(networks Networks) {
-	c := networkCalls{networks, r.log}
+func (r routes) addNetworks(networks Networks, scope string) {
+	c := networkCalls{networks, scope, r.log}
 	handle(r, logrus.InfoLevel, "NetworkDriver.CreateNetwork", c.createNetwork)
 	handle(r, logrus.InfoLevel, "NetworkDriver.DeleteNetwork", c.deleteNetwork)
 	handle(r, logrus.InfoLevel, "NetworkDriver.CreateEndpoint", c.createEndpoint)
@@ -39,6 +40,7 @@ func (c networkCalls) createNetwork(ctx context.Context, req *network.CreateNetw
 		return empty{}, err
 	}
 	c.warnUnknown(unknown, "network", req.NetworkID)
+	spec.Swarm = c.scope == network.GlobalScope
 	return empty{}, c.networks.CreateNetwork(ctx, spec)
 }
 

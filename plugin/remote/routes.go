@@ -67,7 +67,7 @@ func New(o Options) *http.ServeMux {
 		r.recheck = func() bool { return false }
 	}
 	r.addHandshake(o.Scope, o.Networks.DockerStarted)
-	r.addNetworks(o.Networks)
+	r.addNetworks(o.Networks, o.Scope)
 	r.addPools(o.Pools)
 	return r.mux
 }
