@@ -24,15 +24,11 @@ const (
 // container after the other, apart from the configurator: a container whose routes never come keeps up nobody else.
 type limiter struct {
 	d     *Driver
-	tried map[int]int // how often, by the index of the port; limitAttempts when it has been done
+	tried map[limit]int // how often; limitAttempts when it has been done
 }
 
-// limit is what a port of WayOut needs.
-type limit struct {
-	ep   Endpoint // one of its container
-	mtu  int      // bytes
-	port int      // index
-}
+// limit is the MTU, in bytes, that the routes out of a port of WayOut, by its index, need.
+type limit struct{ port, mtu int }
 
 // lookAtWaysOut has the limiter look at the ports of WayOut.
 func (d *Driver) lookAtWaysOut() {
@@ -67,20 +63,22 @@ func (l *limiter) limitAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tried := map[int]int{}
-	for _, limit := range l.d.limits(bridge, links) {
-		tried[limit.port] = l.tried[limit.port]
-		if tried[limit.port] >= limitAttempts {
+	tried := map[limit]int{}
+	for port, ep := range l.d.limited(bridge, links) {
+		nw, _ := l.d.tracked.network(ep.Network)
+		wanted := limit{port, nw.MTU}
+		tried[wanted] = l.tried[wanted]
+		if tried[wanted] >= limitAttempts || nw.ID == "" {
 			continue
 		}
-		tried[limit.port]++
-		err := l.d.launcher.Limit(ctx, limit.ep.Sandbox, protocol.Limit{Peer: limit.port, MTU: limit.mtu})
-		log := l.d.logOf(limit.ep).WithField("sandbox", limit.ep.Sandbox).WithField("mtu", limit.mtu)
+		tried[wanted]++
+		err := l.d.launcher.Limit(ctx, ep.Sandbox, protocol.Limit{Peer: port, MTU: nw.MTU})
+		log := l.d.logOf(ep).WithField("sandbox", ep.Sandbox).WithField("mtu", nw.MTU)
 		switch {
 		case err == nil:
-			tried[limit.port] = limitAttempts
+			tried[wanted] = limitAttempts
 			log.Debug("the container's way out has the network's MTU")
-		case tried[limit.port] < limitAttempts:
+		case tried[wanted] < limitAttempts:
 			log.WithError(err).Debug("the container's way out has not the network's MTU: trying again")
 			l.d.lookAtWaysOut()
 		case ctx.Err() == nil:
@@ -103,17 +101,21 @@ func (d *Driver) hasSmaller(mtu int) bool {
 
 func (nw Network) limits(mtu int) bool { return !nw.Internal && nw.usesDockers() && nw.MTU < mtu }
 
-// limits returns what the ports of WayOut need: the smallest MTU of the networks that a container has over it.
-func (d *Driver) limits(bridge netlink.Link, links []netlink.Link) map[int]limit {
+// limited returns, by the index of a port of WayOut, that endpoint of its container whose network has the smallest MTU
+// of those that have their way out there.
+func (d *Driver) limited(bridge netlink.Link, links []netlink.Link) map[int]Endpoint {
 	ports, namespaces := map[int]int{}, map[string]int{} // by the namespace of the other end; by name
 	for _, link := range links {
 		a := link.Attrs()
+		if a.NetNsID < 0 { // its other end is in no container
+			continue
+		}
 		namespaces[a.Name] = a.NetNsID
 		if a.MasterIndex == bridge.Attrs().Index && hasCarrier(link) {
 			ports[a.NetNsID] = a.Index
 		}
 	}
-	found := map[int]limit{}
+	found, smallest := map[int]Endpoint{}, map[int]int{}
 	for _, ep := range d.tracked.Endpoints() {
 		nw, _ := d.tracked.network(ep.Network)
 		namespace, there := namespaces[ep.HostEnd]
@@ -121,8 +123,8 @@ func (d *Driver) limits(bridge netlink.Link, links []netlink.Link) map[int]limit
 		if ep.State() != Up || len(ep.Gateways) > 0 || !nw.limits(bridge.Attrs().MTU) || !there || !hasPort {
 			continue
 		}
-		if old, ok := found[port]; !ok || nw.MTU < old.mtu {
-			found[port] = limit{ep, nw.MTU, port}
+		if mtu, ok := smallest[port]; !ok || nw.MTU < mtu {
+			found[port], smallest[port] = ep, nw.MTU
 		}
 	}
 	return found
