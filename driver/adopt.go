@@ -132,29 +132,28 @@ func (d *Driver) adoptMTU(spec *NetworkSpec) error {
 // Gateways that Docker does not tell it takes from there, too: before version 28 it lists only those that somebody has
 // typed.
 func (d *Driver) adoptGateway(ctx context.Context, spec *NetworkSpec, endpoints []AdoptedEndpoint) error {
+	var answered []netip.Addr
+	for _, ep := range endpoints {
+		answered = append(answered, ep.Gateways...)
+	}
 	if spec.Gateway.container() != "" {
-		spec.adoptPoolGateways(endpoints)
+		spec.Pools = fillGateways(spec.Pools, answered)
 	}
 	if spec.Gateway != "" && !spec.hasGateway() || spec.Internal {
 		return nil
 	}
 	asGateway := *spec
 	asGateway.Gateway = cmp.Or(spec.Gateway, GatewayAuto)
-	addresses, err := addressesAt(asGateway.bridge())
+	found, err := addressesAt(asGateway.bridge())
 	if err != nil {
 		return err
 	}
-	for i := range asGateway.Pools {
-		p := &asGateway.Pools[i]
-		for _, a := range addresses {
-			if !p.Gateway.IsValid() && p.Subnet.Contains(a.Addr()) {
-				p.Gateway = a.Addr()
-			}
-		}
+	var addresses []netip.Addr
+	for _, a := range found {
+		addresses = append(addresses, a.Addr())
 	}
-	isIn := func(p Pool) bool {
-		return slices.ContainsFunc(addresses, func(a netip.Prefix) bool { return a.Addr() == p.Gateway })
-	}
+	asGateway.Pools = fillGateways(spec.Pools, addresses)
+	isIn := func(p Pool) bool { return slices.Contains(addresses, p.Gateway) }
 	foreign, err := spec.hasForeignBridge()
 	if err != nil {
 		return err
@@ -167,8 +166,7 @@ func (d *Driver) adoptGateway(ctx context.Context, spec *NetworkSpec, endpoints 
 	if err != nil {
 		return err
 	}
-	toRouters := func(ep AdoptedEndpoint) bool { return len(ep.Gateways) > 0 }
-	if foreign && slices.ContainsFunc(endpoints, toRouters) && len(spec.poolGateways()) > 0 {
+	if foreign && len(answered) > 0 && len(spec.poolGateways()) > 0 {
 		spec.Gateway = routersGateway(spec.poolGateways())
 		return nil
 	}
@@ -180,19 +178,18 @@ func (d *Driver) adoptGateway(ctx context.Context, spec *NetworkSpec, endpoints 
 	return err
 }
 
-// adoptPoolGateways takes gateways that Docker does not tell from what it was answered for the endpoints.
-func (spec *NetworkSpec) adoptPoolGateways(endpoints []AdoptedEndpoint) {
-	spec.Pools = slices.Clone(spec.Pools)
-	for i := range spec.Pools {
-		p := &spec.Pools[i]
-		for _, ep := range endpoints {
-			for _, gateway := range ep.Gateways {
-				if !p.Gateway.IsValid() && p.Subnet.Contains(gateway) {
-					p.Gateway = gateway
-				}
+// fillGateways returns the pools with those of the addresses as gateways that are in a pool without one.
+func fillGateways(pools []Pool, addresses []netip.Addr) []Pool {
+	filled := slices.Clone(pools)
+	for i := range filled {
+		p := &filled[i]
+		for _, a := range addresses {
+			if !p.Gateway.IsValid() && p.Subnet.Contains(a) {
+				p.Gateway = a
 			}
 		}
 	}
+	return filled
 }
 
 // adoptEndpoint tracks an endpoint whose host end is there; without one it does nothing.

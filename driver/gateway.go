@@ -66,10 +66,13 @@ func (g Gateway) routers() ([]netip.Addr, error) {
 	return out, nil
 }
 
-// routersGateway is the way out by these routers, of which there is one of each family at most.
+// routersGateway is the way out by these routers, IPv4 first, or by the first of each family.
 func routersGateway(routers []netip.Prefix) Gateway {
 	var texts []string
-	for _, r := range routers {
+	for i, r := range routers {
+		if i > 0 && r.Addr().Is4() == routers[i-1].Addr().Is4() {
+			continue
+		}
 		texts = append(texts, r.Addr().String())
 	}
 	return Gateway(strings.Join(texts, ","))
@@ -148,9 +151,7 @@ func (d *Driver) chooseGateway(ctx context.Context, spec NetworkSpec) (Gateway, 
 	// picked an address.
 	typed := spec.Announced && !spec.Swarm
 	if routers := spec.poolGateways(); foreign && typed && len(routers) > 0 && spec.NAT == NATAll && !spec.HostApart {
-		return routersGateway(slices.CompactFunc(routers, func(a, b netip.Prefix) bool {
-			return a.Addr().Is4() == b.Addr().Is4()
-		})), nil
+		return routersGateway(routers), nil
 	}
 	own := spec.Definition
 	own.Gateway = GatewayAuto
