@@ -5,6 +5,7 @@ package driver
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -64,16 +65,15 @@ func (l *limiter) limitAll(ctx context.Context) error {
 		return err
 	}
 	tried := map[limit]int{}
-	for port, ep := range l.d.limited(bridge, links) {
-		nw, _ := l.d.tracked.network(ep.Network)
-		wanted := limit{port, nw.MTU}
+	for port, c := range l.d.limited(bridge, links) {
+		wanted := limit{port, c.mtu}
 		tried[wanted] = l.tried[wanted]
-		if tried[wanted] >= limitAttempts || nw.ID == "" {
+		if tried[wanted] >= limitAttempts {
 			continue
 		}
 		tried[wanted]++
-		err := l.d.launcher.Limit(ctx, ep.Sandbox, protocol.Limit{Peer: port, MTU: nw.MTU})
-		log := l.d.logOf(ep).WithField("sandbox", ep.Sandbox).WithField("mtu", nw.MTU)
+		err := l.d.launcher.Limit(ctx, c.ep.Sandbox, protocol.Limit{Peer: port, MTU: c.mtu})
+		log := l.d.logOf(c.ep).WithField("sandbox", c.ep.Sandbox).WithField("mtu", c.mtu)
 		switch {
 		case err == nil:
 			tried[wanted] = limitAttempts
@@ -91,19 +91,20 @@ func (l *limiter) limitAll(ctx context.Context) error {
 
 // hasSmaller reports whether a network whose containers may have their way out over WayOut has a smaller MTU.
 func (d *Driver) hasSmaller(mtu int) bool {
-	for _, nw := range d.tracked.Networks() {
-		if nw.limits(mtu) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.tracked.Networks(), func(nw Network) bool { return nw.limits(mtu) })
 }
 
 func (nw Network) limits(mtu int) bool { return !nw.Internal && nw.usesDockers() && nw.MTU < mtu }
 
+// limitedEnd is an endpoint of a container, and the MTU of its network.
+type limitedEnd struct {
+	ep  Endpoint
+	mtu int // bytes
+}
+
 // limited returns, by the index of a port of WayOut, that endpoint of its container whose network has the smallest MTU
 // of those that have their way out there.
-func (d *Driver) limited(bridge netlink.Link, links []netlink.Link) map[int]Endpoint {
+func (d *Driver) limited(bridge netlink.Link, links []netlink.Link) map[int]limitedEnd {
 	ports, namespaces := map[int]int{}, map[string]int{} // by the namespace of the other end; by name
 	for _, link := range links {
 		a := link.Attrs()
@@ -115,7 +116,7 @@ func (d *Driver) limited(bridge netlink.Link, links []netlink.Link) map[int]Endp
 			ports[a.NetNsID] = a.Index
 		}
 	}
-	found, smallest := map[int]Endpoint{}, map[int]int{}
+	found := map[int]limitedEnd{}
 	for _, ep := range d.tracked.Endpoints() {
 		nw, _ := d.tracked.network(ep.Network)
 		namespace, there := namespaces[ep.HostEnd]
@@ -123,8 +124,8 @@ func (d *Driver) limited(bridge netlink.Link, links []netlink.Link) map[int]Endp
 		if ep.State() != Up || len(ep.Gateways) > 0 || !nw.limits(bridge.Attrs().MTU) || !there || !hasPort {
 			continue
 		}
-		if mtu, ok := smallest[port]; !ok || nw.MTU < mtu {
-			found[port], smallest[port] = ep, nw.MTU
+		if old, ok := found[port]; !ok || nw.MTU < old.mtu {
+			found[port] = limitedEnd{ep, nw.MTU}
 		}
 	}
 	return found

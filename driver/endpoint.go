@@ -180,9 +180,11 @@ func (d *Driver) checkRouter(nw Network, ep Endpoint) error {
 		return nil
 	}
 	for _, other := range d.tracked.endpointsOf(nw.ID) {
+		if other.ID == ep.ID || !nw.isRouter(other) || other.Sandbox == "" {
+			continue
+		}
 		// Up to Docker 27 a sandbox may not be there yet when its container joins.
-		isLiving := d.docker.mayFollow(other.Created) || d.sandboxError(other.Sandbox) == nil
-		if other.ID != ep.ID && nw.isRouter(other) && other.Sandbox != "" && isLiving {
+		if d.docker.mayFollow(other.Created) || d.sandboxError(other.Sandbox) == nil {
 			return fmt.Errorf("%w: endpoint %s is the router of network %s already (%s=%s, %s=true): "+
 				"disconnect it first", ErrConflict, other.ID, nw.ID, optionGateway, nw.Gateway, optionRouter)
 		}

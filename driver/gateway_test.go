@@ -275,19 +275,7 @@ func TestWayOut(t *testing.T) {
 			r.createNetwork(spec)
 			inside, world := nstest.New(t), nstest.New(t)
 			id, _ := r.createEndpoint(netID, 1)
-			r.attachTo(id, inside, "eth0", Attachment{
-				Link: containerEndName(id), Prefix: "eth",
-				Gateway: spec.Pools[0].Gateway, GatewayIPv6: spec.Pools[1].Gateway,
-			})
-			inside.Do(t, func() error {
-				eth0, err := netlink.LinkByName("eth0")
-				for _, p := range spec.Pools {
-					err = errors.Join(err, netlink.RouteAdd(&netlink.Route{
-						LinkIndex: eth0.Attrs().Index, Gw: p.Gateway.AsSlice(),
-					}))
-				}
-				return err
-			})
+			r.attachByGateways(id, inside, spec)
 			mustRun(t, "ip link add uplink type veth peer name far")
 			far := mustLink(t, "far")
 			if err := netlink.LinkSetNsFd(far, world.FD()); err != nil {

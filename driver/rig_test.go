@@ -246,6 +246,23 @@ func (r *rig) attachTo(id EndpointID, sandbox *nstest.NS, name string, want Atta
 	})
 }
 
+// attachByGateways attaches an endpoint whose way out are the gateways of its network, of both families.
+func (r *rig) attachByGateways(id EndpointID, sandbox *nstest.NS, spec NetworkSpec) {
+	r.t.Helper()
+	r.attachTo(id, sandbox, "eth0", Attachment{
+		Link: containerEndName(id), Prefix: "eth", Gateway: spec.Pools[0].Gateway, GatewayIPv6: spec.Pools[1].Gateway,
+	})
+	sandbox.Do(r.t, func() error {
+		eth0, err := netlink.LinkByName("eth0")
+		for _, p := range spec.Pools {
+			err = errors.Join(err, netlink.RouteAdd(&netlink.Route{
+				LinkIndex: eth0.Attrs().Index, Gw: p.Gateway.AsSlice(),
+			}))
+		}
+		return err
+	})
+}
+
 func (r *rig) delete(id EndpointID) {
 	r.t.Helper()
 	ep, _ := r.tracked.endpoint(id)

@@ -54,18 +54,7 @@ func TestRouterContainer(t *testing.T) {
 	if _, err := r.Join(t.Context(), netID, id, client.Path(), Published); !errors.Is(err, ErrInvalid) {
 		t.Errorf("Join of a container with ports: %v, want ErrInvalid", err)
 	}
-	r.attachTo(id, client, "eth0", Attachment{
-		Link: containerEndName(id), Prefix: "eth", Gateway: spec.Pools[0].Gateway, GatewayIPv6: spec.Pools[1].Gateway,
-	})
-	client.Do(t, func() error {
-		eth0, err := netlink.LinkByName("eth0")
-		for _, p := range spec.Pools {
-			err = errors.Join(err, netlink.RouteAdd(&netlink.Route{
-				LinkIndex: eth0.Attrs().Index, Gw: p.Gateway.AsSlice(),
-			}))
-		}
-		return err
-	})
+	r.attachByGateways(id, client, spec)
 	passes := func(inside *nstest.NS, limit time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()
@@ -192,9 +181,7 @@ func TestExternal(t *testing.T) {
 	if got := wayOut(); got != "" {
 		t.Errorf("in no container: %q", got)
 	}
-	r.attachTo(id, nstest.New(t), "eth0", Attachment{
-		Link: containerEndName(id), Prefix: "eth", Gateway: spec.Pools[0].Gateway, GatewayIPv6: spec.Pools[1].Gateway,
-	})
+	r.attachByGateways(id, nstest.New(t), spec)
 	if got := wayOut(); got != "" {
 		t.Errorf("before Docker has made it so: %q", got)
 	}
@@ -216,5 +203,38 @@ func TestExternal(t *testing.T) {
 	}
 	if err := r.SetExternal(t.Context(), netID, endpointID(77), true); err != nil {
 		t.Errorf("an unknown endpoint: %v", err)
+	}
+}
+
+// TestAdoptedOnAForeignBridge: an address that somebody else's bridge has is no gateway of an adopted network, and the
+// router that its containers have been told stays.
+func TestAdoptedOnAForeignBridge(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	mustRun(t, "ip link add br0 type bridge")
+	mustRun(t, "ip addr add 10.40.0.77/16 dev br0")
+	router := netip.MustParseAddr("10.40.255.254")
+	told := []AdoptedEndpoint{{EndpointSpec: newEndpoint(netID, 1), Gateways: []netip.Addr{router}}}
+	for name, tt := range map[string]struct {
+		pools     []Pool
+		endpoints []AdoptedEndpoint
+		want      Gateway
+	}{
+		"no gateway":   {newNetwork(netID).Pools[:1], nil, GatewayDocker},
+		"not answered": {withGateway(netID).Pools[:1], nil, GatewayDocker},
+		"answered":     {withGateway(netID).Pools[:1], told, "10.40.255.254"},
+	} {
+		spec := newNetwork(netID)
+		spec.Bridge, spec.Pools = "br0", tt.pools
+		want := tt.pools[0].Gateway
+		if err := r.adoptGateway(t.Context(), &spec, tt.endpoints); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if spec.Gateway != tt.want || spec.Pools[0].Gateway != want {
+			t.Errorf("%s: %s with gateway %s, want %s with %s",
+				name, spec.Gateway, spec.Pools[0].Gateway, tt.want, want)
+		}
 	}
 }
