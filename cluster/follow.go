@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"errors"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// record is a key with its value, or one that was removed.
+type record struct {
+	key     string
+	value   []byte
+	removed bool
+}
+
+// list returns what is below a prefix, and the revision of etcd at which it was so. It reads in pages, all of the same
+// revision.
+func (c *Cluster) list(ctx context.Context, prefix string) (records []record, revision int64, err error) {
+	end := clientv3.GetPrefixRangeEnd(prefix)
+	for next := prefix; ; {
+		page, err := c.get(ctx, next, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+		if err != nil {
+			return nil, 0, err
+		}
+		if revision == 0 {
+			revision = page.Header.Revision
+		}
+		for _, kv := range page.Kvs {
+			records = append(records, record{key: string(kv.Key), value: kv.Value})
+		}
+		if !page.More {
+			return records, revision, nil
+		}
+		next = records[len(records)-1].key + "\x00"
+	}
+}
+
+func (c *Cluster) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := call(ctx)
+	defer cancel()
+	answer, err := c.client.Get(ctx, key, options...)
+	if err != nil {
+		return nil, callError("read "+key, err)
+	}
+	c.noteContact()
+	return answer, nil
+}
+
+// follow keeps its caller informed of what is below a prefix, until ctx ends: of all that is there, and then of each
+// change. The client resumes a watch by itself after a lost connection; where it can't, since etcd has compacted what
+// happened meanwhile or a member is cut off, everything is read again. So no change is missed.
+func (c *Cluster) follow(ctx context.Context, prefix string, apply func(all bool, records []record)) {
+	c.retry(ctx, "follow "+prefix, func(ctx context.Context, works func()) error {
+		ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+		defer cancel()
+		records, revision, err := c.list(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		works()
+		apply(true, records)
+		for answer := range c.client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+			if err := answer.Err(); err != nil {
+				return callError("watch", err)
+			}
+			apply(false, recordsOf(answer))
+		}
+		return errors.New("the watch has ended")
+	})
+}
+
+func recordsOf(answer clientv3.WatchResponse) []record {
+	var out []record
+	for _, e := range answer.Events {
+		out = append(out, record{string(e.Kv.Key), e.Kv.Value, e.Type == clientv3.EventTypeDelete})
+	}
+	return out
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// errForgotten says that what this host held may be others' by now.
+var errForgotten = errors.New("another host has had this one forgotten, or it was away for the grace period")
+
+// keepHolding keeps the holding lease, and etcd as what this host holds says.
+func (c *Cluster) keepHolding(ctx context.Context) {
+	select { // a machine with a copy of this host's state must not take what it holds for its own
+	case <-c.isRegistered:
+	case <-ctx.Done():
+		return
+	}
+	c.retry(ctx, "hold what this host has of the cluster", func(ctx context.Context, works func()) error {
+		defer c.holding.unsetReady()
+		begun := time.Now()
+		old := c.holding.lastLease()
+		lease, err := c.takeHolding(ctx, old)
+		if err != nil {
+			return err
+		}
+		if err := c.writeHoldings(ctx, lease); err != nil {
+			return err
+		}
+		if lease != old {
+			c.revoke(ctx, old)
+		}
+		if err := c.prolonged(ctx, lease, begun); err != nil {
+			return err
+		}
+		c.holding.setReady()
+		works()
+		ticker := time.NewTicker(min(c.grace/3, time.Minute))
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-c.holding.forgotten:
+				return errForgotten
+			case <-c.holding.work:
+				err = c.finish(ctx)
+			case <-ticker.C:
+				err = errors.Join(c.prolongHolding(ctx, lease), c.finish(ctx))
+			}
+			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+				return err
+			}
+			c.setProblem("keep what this host holds", err)
+		}
+	})
+}
+
+// takeHolding prolongs the holding lease that this host had last, and returns it. One that has run out, since this host
+// was away for longer than the grace period, or whose period is another one, is replaced.
+func (c *Cluster) takeHolding(ctx context.Context, old clientv3.LeaseID) (clientv3.LeaseID, error) {
+	period, err := c.keepAlive(ctx, old)
+	switch {
+	case err == nil && period == c.grace:
+		return old, nil
+	case err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound):
+		return 0, err
+	}
+	lease, err := c.grant(ctx, c.grace)
+	if err != nil {
+		return 0, err
+	}
+	return lease, c.holding.saveLease(ctx, lease)
+}
+
+func (c *Cluster) prolongHolding(ctx context.Context, lease clientv3.LeaseID) error {
+	begun := time.Now()
+	if _, err := c.keepAlive(ctx, lease); err != nil {
+		return err
+	}
+	return c.prolonged(ctx, lease, begun)
+}
+
+// prolonged notes that etcd keeps the holding lease for a grace period from when it was asked.
+func (c *Cluster) prolonged(ctx context.Context, lease clientv3.LeaseID, asked time.Time) error {
+	return c.holding.setUntil(ctx, lease, asked.Add(c.grace), c.grace/10)
+}
+
+// followHold has this host's networks looked at again when the holding lease has run out, and when it runs again: in
+// between they end at this host, see Remotes.
+func (c *Cluster) followHold(ctx context.Context) {
+	const what = "networks between hosts"
+	hadRunOut := false
+	for ctx.Err() == nil {
+		until, prolonged := c.holding.runsOut()
+		hasRunOut := c.holding.hasRunOut()
+		if hasRunOut != hadRunOut {
+			c.changeAll()
+			hadRunOut = hasRunOut
+		}
+		var over <-chan time.Time
+		var problem error
+		switch {
+		case hasRunOut:
+			problem = fmt.Errorf("%w: since %s other hosts may have what this one held, so its networks end here",
+				ErrUnreachable, until.Format(time.DateTime))
+		case !until.IsZero():
+			over = time.After(time.Until(until))
+		}
+		c.setProblem(what, problem)
+		select {
+		case <-ctx.Done():
+		case <-prolonged:
+		case <-over:
+		}
+	}
+}
+
+// keepAlive prolongs a lease, and returns for how long. It is rpctypes.ErrLeaseNotFound if it has run out.
+func (c *Cluster) keepAlive(ctx context.Context, lease clientv3.LeaseID) (time.Duration, error) {
+	if lease == clientv3.NoLease {
+		return 0, rpctypes.ErrLeaseNotFound
+	}
+	ctx, cancel := call(ctx)
+	defer cancel()
+	answer, err := c.client.KeepAliveOnce(ctx, lease)
+	if err != nil {
+		return 0, callError("prolong the lease", err)
+	}
+	c.noteContact()
+	return time.Duration(answer.TTL) * time.Second, nil
+}
+
+// writeHoldings makes etcd have what this host holds: itself, its networks and its blocks. What it can't have any more
+// is a problem, but none for the rest.
+func (c *Cluster) writeHoldings(ctx context.Context, lease clientv3.LeaseID) error {
+	err := c.commitAll(ctx, "write this host", []clientv3.Op{
+		clientv3.OpPut(c.keys.holder(c.id), encode(c.self), clientv3.WithLease(lease)),
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.finish(ctx); errors.Is(err, ErrUnreachable) {
+		return err
+	}
+	networks, _ := c.holding.names()
+	for _, name := range networks {
+		err := c.writeHolding(ctx, name, lease)
+		if errors.Is(err, ErrUnreachable) {
+			return err
+		}
+		c.setProblem("network "+name, err)
+	}
+	return nil
+}
+
+func (c *Cluster) writeHolding(ctx context.Context, name string, lease clientv3.LeaseID) error {
+	unlock, err := c.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	nw, ok := c.holding.network(name)
+	if !ok { // it was left meanwhile
+		return nil
+	}
+	if err := c.rejoin(ctx, nw, lease); err != nil {
+		return err
+	}
+	return c.reclaim(ctx, nw, lease)
+}
+
+// rejoin writes this host's membership of a network that it is on. It is ErrConflict if the network is another one by
+// now: this host was away for so long that it was removed and made again.
+func (c *Cluster) rejoin(ctx context.Context, nw Network, lease clientv3.LeaseID) error {
+	key, vni := c.keys.network(nw.Name), c.keys.vni(nw.VNI)
+	join := clientv3.OpPut(c.keys.member(nw.Name, c.id), "", clientv3.WithLease(lease))
+	for range maxTries {
+		there, revision, err := c.readNetwork(ctx, nw.Name)
+		if err != nil {
+			return err
+		}
+		compare := []clientv3.Cmp{missing(key), missing(vni)}
+		operations := []clientv3.Op{clientv3.OpPut(key, encode(nw)), clientv3.OpPut(vni, nw.Name), join}
+		if revision != 0 {
+			if there.VNI != nw.VNI {
+				return fmt.Errorf("%w: it was removed and made again with %v while this host was away: "+
+					"remove it here and create it again", ErrConflict, there.Subnets)
+			}
+			compare, operations = []clientv3.Cmp{unchanged(key, revision)}, []clientv3.Op{join}
+		}
+		if ok, err := c.commit(ctx, "join again", compare, operations); ok || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: its VNI %d is another network's by now: remove it here and create it again",
+		ErrConflict, nw.VNI)
+}
+
+// finish tells etcd what it could not be told at once: of the networks that this host has left, and of the blocks that
+// it has given back.
+func (c *Cluster) finish(ctx context.Context) error {
+	networks, leaving := c.holding.names()
+	var errs []error
+	for _, name := range networks {
+		errs = append(errs, c.tellDropped(ctx, name))
+	}
+	for _, name := range leaving {
+		errs = append(errs, c.finishLater(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Cluster) finishLater(ctx context.Context, name string) error {
+	unlock, err := c.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !c.holding.isLeaving(name) { // it has left by now, or has joined again
+		return nil
+	}
+	return c.finishLeaving(ctx, name)
+}

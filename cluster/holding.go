@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/weaveplugin/weave/store"
+)
+
+// The records of what this host holds, by the prefixes of their keys.
+const (
+	leaseKey      = "cluster/lease"    // heldLease
+	networkPrefix = "cluster/network/" // + NETWORK: Network
+	blockPrefix   = "cluster/block/"   // + NETWORK/BLOCK: nothing
+	leavingPrefix = "cluster/leaving/" // + NETWORK: nothing; etcd may still have this host as a member
+)
+
+// heldLease is the holding lease. Another host may have what this one holds after Until; zero: it never had anything.
+type heldLease struct {
+	ID    clientv3.LeaseID `json:"id"`
+	Until time.Time        `json:"until,omitzero"` // by this host's clock
+}
+
+// holding is what this host holds under the holding lease, as its store has it.
+type holding struct {
+	store store.Store
+	work  chan struct{} // has a value when there is something to do
+
+	mu        sync.Mutex
+	lease     heldLease
+	prolonged chan struct{} // gets a value when the lease runs longer
+	forgotten chan struct{} // gets a value when etcd has lost the record of this host as a holder
+	ready     chan struct{} // closed while the lease runs and etcd has what the store has
+	networks  map[string]Network
+	blocks    map[string][]netip.Prefix // by network
+	dropped   map[string][]netip.Prefix // by network: given back, but etcd was not told
+	leaving   map[string]bool
+	written   time.Time // lease.Until in the store
+}
+
+func loadHolding(ctx context.Context, s store.Store) (*holding, error) {
+	h := &holding{
+		store: s, work: make(chan struct{}, 1), ready: make(chan struct{}), prolonged: make(chan struct{}, 1),
+		forgotten: make(chan struct{}, 1),
+		networks:  map[string]Network{}, blocks: map[string][]netip.Prefix{}, dropped: map[string][]netip.Prefix{},
+		leaving: map[string]bool{},
+	}
+	leases, err := store.Load[heldLease](ctx, s, leaseKey)
+	if err != nil {
+		return nil, err
+	}
+	h.lease = leases[leaseKey]
+	h.written = h.lease.Until
+	networks, err := store.Load[Network](ctx, s, networkPrefix)
+	if err != nil {
+		return nil, err
+	}
+	for key, nw := range networks {
+		nw.Name = strings.TrimPrefix(key, networkPrefix)
+		h.networks[nw.Name] = nw
+	}
+	leaving, err := s.List(ctx, leavingPrefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range leaving {
+		h.leaving[strings.TrimPrefix(r.Key, leavingPrefix)] = true
+	}
+	blocks, err := s.List(ctx, blockPrefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range blocks {
+		name, text, _ := strings.Cut(strings.TrimPrefix(r.Key, blockPrefix), "/")
+		block, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("record %s: %w: %w", r.Key, store.ErrDamaged, err)
+		}
+		h.blocks[name] = append(h.blocks[name], block)
+	}
+	return h, nil
+}
+
+// await waits until this host may hold something, and returns the lease under which.
+func (h *holding) await(ctx context.Context) (clientv3.LeaseID, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	h.mu.Lock()
+	ready := h.ready
+	h.mu.Unlock()
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: `weave status` says why", ErrUnreachable)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lease.ID, nil
+}
+
+func (h *holding) hurry() {
+	signal(h.work)
+}
+
+// noteForgotten has all that this host holds told to etcd again.
+func (h *holding) noteForgotten() {
+	signal(h.forgotten)
+}
+
+// apply writes a change of the records, then makes it in memory.
+func (h *holding) apply(ctx context.Context, inMemory func(), changes ...store.Change) error {
+	if err := h.store.Apply(ctx, changes...); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	inMemory()
+	return nil
+}
+
+func (h *holding) putNetwork(ctx context.Context, nw Network) error {
+	put, err := store.Put(networkPrefix+nw.Name, nw)
+	if err != nil {
+		return err
+	}
+	return h.apply(ctx, func() {
+		h.networks[nw.Name] = nw
+		delete(h.leaving, nw.Name)
+	}, put, store.Delete(leavingPrefix+nw.Name))
+}
+
+// leaveNetwork forgets a network with its blocks; etcd is still to be told.
+func (h *holding) leaveNetwork(ctx context.Context, name string) error {
+	changes := []store.Change{store.Delete(networkPrefix + name), {Key: leavingPrefix + name, Value: []byte("{}")}}
+	for _, b := range h.blocksOf(name) {
+		changes = append(changes, store.Delete(blockKey(name, b)))
+	}
+	return h.apply(ctx, func() {
+		delete(h.networks, name)
+		delete(h.blocks, name)
+		delete(h.dropped, name)
+		h.leaving[name] = true
+	}, changes...)
+}
+
+func (h *holding) leftNetwork(ctx context.Context, name string) error {
+	return h.apply(ctx, func() { delete(h.leaving, name) }, store.Delete(leavingPrefix+name))
+}
+
+func (h *holding) putBlock(ctx context.Context, network string, block netip.Prefix) error {
+	return h.apply(ctx, func() {
+		if !slices.Contains(h.blocks[network], block) {
+			h.blocks[network] = append(h.blocks[network], block)
+		}
+	}, store.Change{Key: blockKey(network, block), Value: []byte("{}")})
+}
+
+// dropBlock forgets a block; etcd is still to be told.
+func (h *holding) dropBlock(ctx context.Context, network string, block netip.Prefix) error {
+	return h.apply(ctx, func() {
+		if i := slices.Index(h.blocks[network], block); i >= 0 {
+			h.blocks[network] = slices.Delete(h.blocks[network], i, i+1)
+			h.dropped[network] = append(h.dropped[network], block)
+		}
+	}, store.Delete(blockKey(network, block)))
+}
+
+// droppedOf returns the blocks that this host has dropped, of which etcd was not told.
+func (h *holding) droppedOf(network string) []netip.Prefix {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.dropped[network])
+}
+
+// told notes that etcd knows that a block was dropped.
+func (h *holding) told(network string, block netip.Prefix) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dropped[network] = slices.DeleteFunc(h.dropped[network], func(b netip.Prefix) bool { return b == block })
+}
+
+func blockKey(network string, block netip.Prefix) string {
+	return blockPrefix + network + "/" + block.String()
+}
+
+// blocksOf returns the blocks of a network that this host holds, in the order in which it got them.
+func (h *holding) blocksOf(network string) []netip.Prefix {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.blocks[network])
+}
+
+// names returns the networks that this host is on, and those that it is leaving.
+func (h *holding) names() (networks, leaving []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Sorted(maps.Keys(h.networks)), slices.Sorted(maps.Keys(h.leaving))
+}
+
+func (h *holding) network(name string) (Network, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	nw, ok := h.networks[name]
+	return nw, ok
+}
+
+func (h *holding) isLeaving(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.leaving[name]
+}
+
+func (h *holding) lastLease() clientv3.LeaseID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lease.ID
+}
+
+// saveLease keeps a new lease, under which etcd does not have yet what this host holds.
+func (h *holding) saveLease(ctx context.Context, id clientv3.LeaseID) error {
+	h.mu.Lock()
+	lease := heldLease{id, h.lease.Until}
+	h.mu.Unlock()
+	return h.putLease(ctx, lease)
+}
+
+// setUntil notes until when etcd keeps the lease. The record is written only if it is older than step.
+func (h *holding) setUntil(ctx context.Context, id clientv3.LeaseID, until time.Time, step time.Duration) error {
+	h.mu.Lock()
+	lease := heldLease{id, until.Round(0)} // without the monotonic clock, which stops while a machine is suspended
+	h.lease = lease
+	isOld := until.Sub(h.written) >= step
+	h.mu.Unlock()
+	signal(h.prolonged)
+	if !isOld {
+		return nil
+	}
+	return h.putLease(ctx, lease)
+}
+
+func (h *holding) putLease(ctx context.Context, lease heldLease) error {
+	put, err := store.Put(leaseKey, lease)
+	if err != nil {
+		return err
+	}
+	return h.apply(ctx, func() { h.lease, h.written = lease, lease.Until }, put)
+}
+
+// runsOut returns when the lease runs out, and what gets a value when that changes.
+func (h *holding) runsOut() (time.Time, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lease.Until, h.prolonged
+}
+
+// hasRunOut reports whether others may have by now what this host holds.
+func (h *holding) hasRunOut() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.lease.Until.IsZero() && !time.Now().Before(h.lease.Until)
+}
+
+func (h *holding) setReady() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	close(h.ready)
+}
+
+func (h *holding) unsetReady() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.ready:
+		h.ready = make(chan struct{})
+	default:
+	}
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// firstVNI is the lowest VNI that is given to a network: below, people and programs choose their own.
+	firstVNI = 1 << 16
+	lastVNI  = ProbeVNI - 1
+	// ProbeVNI is the largest VNI that there is. No network gets it: probes between hosts have it.
+	ProbeVNI = 1<<24 - 1
+	// maxTries is how often something is tried that another host has done at the same moment.
+	maxTries = 20
+)
+
+// Join makes this host a member of a network, which is made if no host has it yet; want has its name, and its MTU and
+// its subnets as far as they are known. A subnet that the network does not have yet, of another family than those that
+// it has, is added to it. It returns the network as all hosts have it. It is ErrConflict if the network has another
+// subnet or gateway, and ErrUnreachable if etcd does not answer.
+func (c *Cluster) Join(ctx context.Context, want Network) (Network, error) {
+	if err := CheckName(want.Name); err != nil {
+		return Network{}, err
+	}
+	unlock, err := c.lock(ctx, want.Name)
+	if err != nil {
+		return Network{}, err
+	}
+	defer unlock()
+	for range maxTries {
+		nw, err := c.tryJoin(ctx, want)
+		if err != nil || nw != nil {
+			if err != nil {
+				return Network{}, fmt.Errorf("network %s of the cluster: %w", want.Name, err)
+			}
+			return *nw, c.addMembership(ctx, *nw)
+		}
+	}
+	return Network{}, fmt.Errorf("network %s of the cluster: other hosts change it all the time: try again", want.Name)
+}
+
+// tryJoin returns nil if another host was faster.
+func (c *Cluster) tryJoin(ctx context.Context, want Network) (*Network, error) {
+	lease, err := c.holding.await(ctx)
+	if err != nil {
+		return nil, err
+	}
+	join := clientv3.OpPut(c.keys.member(want.Name, c.id), "", clientv3.WithLease(lease))
+	there, revision, err := c.readNetwork(ctx, want.Name)
+	if err != nil {
+		return nil, err
+	}
+	if revision == 0 {
+		return c.tryCreate(ctx, want, join)
+	}
+	key := c.keys.network(want.Name)
+	merged, err := there.merge(want)
+	if err != nil {
+		// Nobody may be on it any more: then it is a record that its last member has left.
+		gone, goneErr := c.removeIfEmpty(ctx, there, revision)
+		if goneErr == nil && gone {
+			return nil, nil
+		}
+		return nil, err
+	}
+	operations := []clientv3.Op{join}
+	if !slices.Equal(merged.Subnets, there.Subnets) || merged.MTU != there.MTU {
+		operations = append(operations, clientv3.OpPut(key, encode(merged)))
+	}
+	ok, err := c.commit(ctx, "join", []clientv3.Cmp{unchanged(key, revision)}, operations)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &merged, nil
+}
+
+// readNetwork reads a network, and the revision at which it was written last; 0: there is no such network.
+func (c *Cluster) readNetwork(ctx context.Context, name string) (nw Network, revision int64, err error) {
+	answer, err := c.get(ctx, c.keys.network(name))
+	if err != nil || len(answer.Kvs) == 0 {
+		return Network{}, 0, err
+	}
+	nw, err = parseNetwork(name, answer.Kvs[0].Value)
+	if err != nil {
+		return Network{}, 0, fmt.Errorf("record of network %s: %w", name, err)
+	}
+	return nw, answer.Kvs[0].ModRevision, nil
+}
+
+// tryCreate makes a network with a VNI that no other has.
+func (c *Cluster) tryCreate(ctx context.Context, want Network, join clientv3.Op) (*Network, error) {
+	want.VNI = firstVNI + rand.Uint32N(lastVNI-firstVNI+1)
+	want.Created = time.Now().UTC().Truncate(time.Millisecond)
+	key, vni := c.keys.network(want.Name), c.keys.vni(want.VNI)
+	ok, err := c.commit(ctx, "create", []clientv3.Cmp{missing(key), missing(vni)},
+		[]clientv3.Op{clientv3.OpPut(key, encode(want)), clientv3.OpPut(vni, want.Name), join})
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &want, nil
+}
+
+// merge returns the network with the subnets of want that it lacks. It is ErrConflict if it has others.
+func (nw Network) merge(want Network) (Network, error) {
+	nw.Subnets = slices.Clone(nw.Subnets)
+	nw.MTU = cmp.Or(nw.MTU, want.MTU)
+	for _, w := range want.Subnets {
+		i := slices.IndexFunc(nw.Subnets, func(s Subnet) bool { return s.Subnet.Addr().Is4() == w.Subnet.Addr().Is4() })
+		if i < 0 {
+			nw.Subnets = append(nw.Subnets, w)
+			continue
+		}
+		have := &nw.Subnets[i]
+		if have.Subnet != w.Subnet || have.Gateway.IsValid() && w.Gateway.IsValid() && have.Gateway != w.Gateway {
+			return Network{}, fmt.Errorf("%w: its subnet is %s, and here it would be %s: give the one that it has",
+				ErrConflict, have, w)
+		}
+		if !have.Gateway.IsValid() {
+			have.Gateway = w.Gateway
+		}
+	}
+	return nw, nil
+}
+
+// removeIfEmpty removes a network without members, and reports whether it has.
+func (c *Cluster) removeIfEmpty(ctx context.Context, nw Network, revision int64) (bool, error) {
+	key := c.keys.network(nw.Name)
+	return c.commit(ctx, "remove", []clientv3.Cmp{unchanged(key, revision), missingBelow(c.keys.members(nw.Name))},
+		[]clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(c.keys.vni(nw.VNI))})
+}
+
+// removeWithoutMembers removes a network that has lost its last member.
+func (c *Cluster) removeWithoutMembers(ctx context.Context, name string) error {
+	nw, revision, err := c.readNetwork(ctx, name)
+	if err == nil && revision != 0 {
+		_, err = c.removeIfEmpty(ctx, nw, revision)
+	}
+	return err
+}
+
+// addMembership remembers that this host is on the network, and follows it.
+func (c *Cluster) addMembership(ctx context.Context, nw Network) error {
+	if err := c.holding.putNetwork(ctx, nw); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.networks[nw.Name]
+	if m == nil {
+		m = newMembership(nw)
+		c.networks[nw.Name] = m
+	}
+	m.network = nw
+	c.followNetwork(m)
+	return nil
+}
+
+// removeMembership forgets a network, and what this host knows of it.
+func (c *Cluster) removeMembership(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.networks[name]
+	if m == nil {
+		return
+	}
+	if m.stop != nil {
+		m.stop()
+	}
+	delete(c.networks, name)
+	for key := range m.remotes {
+		c.view.note(c.endpointRecord(key))
+	}
+	c.changes.note(name)
+}
+
+// Leave ends this host's membership, with the blocks that it holds there. What etcd has of it is removed in the
+// background if etcd does not answer now.
+func (c *Cluster) Leave(ctx context.Context, name string) error {
+	unlock, err := c.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, ok := c.Network(name); !ok {
+		return nil
+	}
+	if err := c.holding.leaveNetwork(ctx, name); err != nil {
+		return err
+	}
+	c.removeMembership(name)
+	if err := c.finishLeaving(ctx, name); err != nil {
+		c.log.WithError(err).Warnf("network %s of the cluster: etcd is told later that this host has left it", name)
+		c.holding.hurry()
+	}
+	return nil
+}
+
+// finishLeaving removes what etcd has of this host's membership, and the network after its last member. The caller
+// holds the network's lock.
+func (c *Cluster) finishLeaving(ctx context.Context, name string) error {
+	// A claim whose answer was lost may still be on its way. It needs the membership, so nothing is claimed after this.
+	leave := []clientv3.Op{clientv3.OpDelete(c.keys.member(name, c.id)), clientv3.OpDelete(c.keys.wanted(name))}
+	if err := c.commitAll(ctx, "leave", leave); err != nil {
+		return err
+	}
+	blocks, _, err := c.list(ctx, c.keys.blocks(name))
+	if err != nil {
+		return err
+	}
+	var operations []clientv3.Op
+	for _, b := range blocks {
+		if string(b.value) == c.id {
+			operations = append(operations, clientv3.OpDelete(b.key))
+		}
+	}
+	if err := c.commitAll(ctx, "give back all", operations); err != nil {
+		return err
+	}
+	if err := c.removeWithoutMembers(ctx, name); err != nil {
+		return err
+	}
+	return c.holding.leftNetwork(ctx, name)
+}
+
+// Network returns a network that this host is on.
+func (c *Cluster) Network(name string) (Network, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.networks[name]
+	if m == nil {
+		return Network{}, false
+	}
+	return m.network, true
+}
+
+// Lookup returns a network of the cluster, whether this host is on it or not; ok is false if there is none.
+func (c *Cluster) Lookup(ctx context.Context, name string) (nw Network, ok bool, err error) {
+	if err := CheckName(name); err != nil {
+		return Network{}, false, err
+	}
+	if nw, ok := c.Network(name); ok {
+		return nw, true, nil
+	}
+	nw, revision, err := c.readNetwork(ctx, name)
+	return nw, revision != 0, err
+}
+
+// Subnets returns the subnets of all networks of the cluster.
+func (c *Cluster) Subnets(ctx context.Context) ([]netip.Prefix, error) {
+	records, _, err := c.list(ctx, c.keys.networks())
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Prefix
+	for _, r := range records {
+		nw, err := parseNetwork(strings.TrimPrefix(r.key, c.keys.networks()), r.value)
+		if err != nil {
+			c.log.WithError(err).Warnf("etcd: %s is left out", r.key)
+		}
+		for _, s := range nw.Subnets {
+			out = append(out, s.Subnet)
+		}
+	}
+	return out, nil
+}
