@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/announce"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 	"github.com/weaveplugin/weave/nsproc/protocol"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
@@ -47,13 +48,8 @@ func configure(c protocol.Configure) (skipped []string, err error) {
 			return nil, fmt.Errorf("route %s out of %s: %w", multicast, link.Name, err)
 		}
 	}
-	if c.IPv6Gateway.IsValid() {
-		route := netstate.Route{
-			Destination: anywhereIPv6, Gateway: c.IPv6Gateway, Link: link.Index, Metric: ipv6GatewayMetric + link.Index,
-		}
-		if err := conn.SetRoute(route); err != nil { // as in a container without IPv6
-			skipped = append(skipped, fmt.Sprintf("route by %s out of %s: %v", c.IPv6Gateway, link.Name, err))
-		}
+	if err := setIPv6Gateway(conn, link, c.IPv6Gateway); err != nil { // as in a container without IPv6
+		skipped = append(skipped, fmt.Sprintf("route by %s out of %s: %v", c.IPv6Gateway, link.Name, err))
 	}
 	var added []netip.Addr
 	for _, gateway := range c.Gateways {
@@ -76,6 +72,17 @@ func configure(c protocol.Configure) (skipped []string, err error) {
 	return skipped, nil
 }
 
+// setIPv6Gateway makes the default route out of the link, or removes it if there is no gateway.
+func setIPv6Gateway(conn *rtnl.Conn, link netstate.Link, gateway netip.Addr) error {
+	route := netstate.Route{
+		Destination: anywhereIPv6, Gateway: gateway, Link: link.Index, Metric: ipv6GatewayMetric + link.Index,
+	}
+	if !gateway.IsValid() {
+		return conn.RemoveRoute(route)
+	}
+	return conn.SetRoute(route)
+}
+
 // containerEnd returns the veth that has the peer and the MAC requested. Another veth may have the same index for its
 // peer, in another namespace.
 func containerEnd(links []netstate.Link, c protocol.Configure) (netstate.Link, error) {
@@ -96,9 +103,9 @@ func containerEnd(links []netstate.Link, c protocol.Configure) (netstate.Link, e
 func announceGateways(link netstate.Link, gateways []netip.Addr) error {
 	var frames [][]byte
 	for _, gateway := range gateways {
-		frames = append(frames, announcement(link.MAC, gateway))
+		frames = append(frames, announce.Frame(link.MAC, gateway))
 	}
-	if err := send(link.Index, frames); err != nil {
+	if err := announce.Send(link.Index, frames); err != nil {
 		return fmt.Errorf("announce gateways on %s: %w", link.Name, err)
 	}
 	return nil
@@ -109,12 +116,12 @@ func announceAll(link netstate.Link, addresses []netip.Prefix) (missing []string
 	var frames [][]byte
 	for _, p := range addresses {
 		if slices.ContainsFunc(link.Addresses, func(q netip.Prefix) bool { return p.Addr() == q.Addr() }) {
-			frames = append(frames, announcement(link.MAC, p.Addr()))
+			frames = append(frames, announce.Frame(link.MAC, p.Addr()))
 		} else {
 			missing = append(missing, fmt.Sprintf("announce %s: not on %s", p.Addr(), link.Name))
 		}
 	}
-	if err := send(link.Index, frames); err != nil {
+	if err := announce.Send(link.Index, frames); err != nil {
 		return nil, fmt.Errorf("announce addresses on %s: %w", link.Name, err)
 	}
 	return missing, nil

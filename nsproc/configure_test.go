@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/announce"
 	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/nsproc/launch"
@@ -85,8 +86,8 @@ func TestAnnounce(t *testing.T) {
 		t.Error("skipped (-want +got)\n", diff)
 	}
 	want := map[string]bool{
-		string(announcement(hwaddr, netip.MustParseAddr("10.32.0.9"))): true,
-		string(announcement(hwaddr, netip.MustParseAddr("fd00::9"))):   true,
+		string(announce.Frame(hwaddr, netip.MustParseAddr("10.32.0.9"))): true,
+		string(announce.Frame(hwaddr, netip.MustParseAddr("fd00::9"))):   true,
 	}
 	for deadline := time.Now().Add(10 * time.Second); len(want) > 0; {
 		if time.Now().After(deadline) {
@@ -185,7 +186,7 @@ func TestFrames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := announcement(mac.MustParse("02:00:00:00:00:0a"), netip.MustParseAddr(tc.address))
+		got := announce.Frame(mac.MustParse("02:00:00:00:00:0a"), netip.MustParseAddr(tc.address))
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s:\ngot  %x\nwant %x", tc.address, got, want)
 		}
@@ -255,7 +256,7 @@ func TestGateways(t *testing.T) {
 	}
 	want := map[string]bool{}
 	for _, gateway := range gateways {
-		want[string(announcement(hwaddr, gateway))] = true
+		want[string(announce.Frame(hwaddr, gateway))] = true
 	}
 	for deadline := time.Now().Add(10 * time.Second); len(want) > 0; {
 		if time.Now().After(deadline) {
@@ -326,25 +327,39 @@ func TestIPv6Gateway(t *testing.T) {
 		}
 	}
 	ns.Do(t, func() error { return exec.Command("ip", "-6", "route", "add", "default", "via", "fd00::2").Run() })
-	s, err := l.List(t.Context(), ns.Path(), protocol.List{Routes: true})
-	if err != nil {
-		t.Fatal(err)
+	metrics := func() map[string]int { // of default routes, by gateway
+		t.Helper()
+		s, err := l.List(t.Context(), ns.Path(), protocol.List{Routes: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]int{}
+		for _, r := range s.Routes {
+			if r.Destination.Bits() == 0 {
+				out[r.Gateway.String()] = r.Metric
+			}
+		}
+		return out
 	}
-	metrics := map[string]int{}
-	for _, r := range s.Routes {
-		if r.Destination.Bits() == 0 {
-			metrics[r.Gateway.String()] = r.Metric
+	if got := metrics(); len(got) != 2 || got["fd00::1"] <= got["fd00::2"] {
+		t.Errorf("metrics of default routes: %v", got)
+	}
+	for range 2 { // the second time it is gone already
+		none := protocol.Configure{Peer: index, MAC: hwaddr}
+		if skipped, err := l.Configure(t.Context(), ns.Path(), none); err != nil || skipped != nil {
+			t.Fatalf("without a gateway: skipped %q, error %v", skipped, err)
 		}
 	}
-	if len(metrics) != 2 || metrics["fd00::1"] <= metrics["fd00::2"] {
-		t.Errorf("metrics of default routes: %v", metrics)
+	if got := metrics(); len(got) != 1 || got["fd00::2"] == 0 {
+		t.Errorf("metrics of default routes: %v, want that of Docker's alone", got)
 	}
 	ns.Do(t, func() error { return exec.Command("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1").Run() })
 	request.Gateways = []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.32.0.1")}
 	if skipped, err := l.Configure(t.Context(), ns.Path(), request); err != nil || len(skipped) != 2 {
 		t.Errorf("without IPv6: skipped %q, error %v", skipped, err)
 	}
-	if s, err = l.List(t.Context(), ns.Path(), protocol.List{}); err != nil {
+	s, err := l.List(t.Context(), ns.Path(), protocol.List{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	isAdded := func(l netstate.Link) bool { return slices.Contains(l.Addresses, netip.MustParsePrefix("10.32.0.1/32")) }

@@ -61,6 +61,12 @@ func answer(r io.Reader) (reply []byte, status int) {
 		}
 		return encode(protocol.Reply{}), 0
 	}
+	if req.Names != nil {
+		if err := names(); err != nil {
+			return refusal("names", err)
+		}
+		return encode(protocol.Reply{}), 0
+	}
 	skipped, err := configure(*req.Configure)
 	if err != nil {
 		return refusal("configure", err)

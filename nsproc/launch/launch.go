@@ -121,8 +121,8 @@ func (l *Launcher) Limit(ctx context.Context, path string, limit protocol.Limit)
 }
 
 // request runs nsproc with req in the sandbox at path and returns what it writes. A reply that has an Error is an
-// error.
-func (l *Launcher) request(ctx context.Context, path string, req protocol.Request) ([]byte, error) {
+// error. Extra are files for nsproc, its descriptors from 4 on.
+func (l *Launcher) request(ctx context.Context, path string, req protocol.Request, extra ...*os.File) ([]byte, error) {
 	req.Version = protocol.Version
 	message, err := json.Marshal(req)
 	if err != nil {
@@ -141,7 +141,7 @@ func (l *Launcher) request(ctx context.Context, path string, req protocol.Reques
 		return nil, err
 	}
 	defer stdin.Close()
-	return l.run(ctx, namespace, stdin)
+	return l.run(ctx, stdin, append([]*os.File{namespace}, extra...))
 }
 
 // pipeWith returns the reading end of a pipe that contains b, of at most protocol.MaxRequest bytes, and nothing more.
@@ -158,9 +158,9 @@ func pipeWith(b []byte) (*os.File, error) {
 	return r, nil
 }
 
-// run runs nsproc and returns its output, standard error included. nsproc gets namespace as descriptor
-// protocol.NamespaceFD, no other descriptor of this process (all are close-on-exec), and nothing of its environment.
-func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, error) {
+// run runs nsproc and returns its output, standard error included. nsproc gets files as its descriptors from
+// protocol.NamespaceFD on, no other descriptor of this process (all are close-on-exec), and nothing of its environment.
+func (l *Launcher) run(ctx context.Context, stdin *os.File, files []*os.File) ([]byte, error) {
 	output, err := newOutput()
 	if err != nil {
 		return nil, err
@@ -170,8 +170,8 @@ func (l *Launcher) run(ctx context.Context, namespace, stdin *os.File) ([]byte, 
 	defer cancel()
 
 	cmd := exec.CommandContext(ctx, l.path)
-	cmd.Env = []string{"GOMAXPROCS=1"}     // it does nothing in parallel
-	cmd.ExtraFiles = []*os.File{namespace} // the first is descriptor 3
+	cmd.Env = []string{"GOMAXPROCS=1"} // it does nothing in parallel
+	cmd.ExtraFiles = files             // the first is descriptor 3
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, output, output
 
 	runErr := cmd.Run()

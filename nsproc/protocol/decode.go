@@ -24,7 +24,7 @@ var ErrVersion = errors.New("install the plugin and nsproc of the same release")
 const listRequest = `{"version":1,"list":{}}`
 
 // ReadRequest reads r to its end, which has to contain one request. Another version (ErrVersion), an unknown field, and
-// anything but exactly one of List, Configure and Limit are errors.
+// anything but exactly one of the requests are errors.
 func ReadRequest(r io.Reader) (*Request, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxRequest+1))
 	switch {
@@ -42,19 +42,29 @@ func ReadRequest(r io.Reader) (*Request, error) {
 	if err := decodeMessage(b, &req, &req.Version, "the plugin", "nsproc"); err != nil {
 		return nil, fmt.Errorf("decode request: %w", err)
 	}
-	switch {
-	case req.List != nil && req.Configure == nil && req.Limit == nil:
-	case req.List == nil && req.Configure != nil && req.Limit == nil:
-		err = req.Configure.Check()
-	case req.List == nil && req.Configure == nil && req.Limit != nil:
-		err = req.Limit.Check()
-	default:
-		err = errors.New("want exactly one of list, configure and limit")
-	}
-	if err != nil {
+	if err := req.check(); err != nil {
 		return nil, fmt.Errorf("decode request: %w", err)
 	}
 	return &req, nil
+}
+
+// check returns an error unless exactly one of the requests is set, and its fields have values that are accepted.
+func (r *Request) check() error {
+	set := 0
+	for _, is := range []bool{r.List != nil, r.Configure != nil, r.Limit != nil, r.Names != nil} {
+		if is {
+			set++
+		}
+	}
+	switch {
+	case set != 1:
+		return errors.New("want exactly one of list, configure, limit and names")
+	case r.Configure != nil:
+		return r.Configure.Check()
+	case r.Limit != nil:
+		return r.Limit.Check()
+	}
+	return nil
 }
 
 // Check returns an error if a field has a value that ReadRequest does not accept.

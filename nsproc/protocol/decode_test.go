@@ -40,6 +40,7 @@ func TestReadRequest(t *testing.T) {
 			Peer: 7, MAC: mac.MustParse("02:00:00:00:00:0a"), Announce: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.1/22"), netip.MustParsePrefix("fd00::1/64")},
 		}}},
+		{"names", `{"version":1,"names":{}}`, &Request{Version: 1, Names: &Names{}}},
 		{"neither list nor configure", `{"version":1}`, nil},
 		{"list and configure", strings.Replace(goodConfigure, `{"version":1,`, `{"version":1,"list":{},`, 1), nil},
 		{"unknown field", `{"version":1,"list":{},"move":{}}`, nil},
@@ -100,6 +101,7 @@ func TestNoRequest(t *testing.T) {
 func FuzzReadRequest(f *testing.F) {
 	f.Add([]byte(`{"version":1,"list":{}}`))
 	f.Add([]byte(goodConfigure))
+	f.Add([]byte(`{"version":1,"names":{}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		req, err := ReadRequest(bytes.NewReader(b))
 		if err != nil {

@@ -20,6 +20,9 @@ const (
 	// NamespaceFD is the descriptor that is open on the sandbox's namespace when nsproc starts. The entry points
 	// (entry_amd64.s, entry_arm64.s) have the number as well.
 	NamespaceFD = 3
+	// SocketsFD is the descriptor, when nsproc starts, of a socket over which it passes others to the plugin; only a
+	// request of Names comes with one.
+	SocketsFD = 4
 	// MaxRequest is the largest size of a request in bytes. A pipe holds that much, so that writing it never blocks.
 	MaxRequest = 4 << 10
 	// MaxReply is the largest size of what nsproc writes, in bytes. A link takes some 1,300.
@@ -30,12 +33,13 @@ const (
 	EntryFailed = 100
 )
 
-// Request is what nsproc reads from its standard input. Exactly one of List, Configure and Limit is set.
+// Request is what nsproc reads from its standard input. Exactly one of its pointers is set.
 type Request struct {
 	Version   int        `json:"version"`
 	List      *List      `json:"list,omitempty"`
 	Configure *Configure `json:"configure,omitempty"`
 	Limit     *Limit     `json:"limit,omitempty"`
+	Names     *Names     `json:"names,omitempty"`
 }
 
 // List requests the sandbox's links with their addresses, and its routes and neighbours if wanted. nsproc answers with
@@ -54,7 +58,7 @@ type Configure struct {
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	// Gateways are addresses that the link gets besides, and announces, since its container is the network's router.
 	Gateways []netip.Addr `json:"gateways,omitempty"`
-	// IPv6Gateway is where a default route out of the link leads, after any that others have made.
+	// IPv6Gateway is where a default route out of the link leads, after any that others have made; zero: it is removed.
 	IPv6Gateway netip.Addr `json:"ipv6Gateway,omitzero"`
 	// Announce sends a gratuitous ARP request or an unsolicited neighbour advertisement for each of the Addresses.
 	Announce bool `json:"announce,omitempty"`
@@ -69,6 +73,21 @@ type Limit struct {
 	Peer int `json:"peer"` // index of the veth's other end
 	MTU  int `json:"mtu"`  // bytes
 }
+
+// Names requests the sockets with which the plugin answers the container's questions for names, and the table that
+// leads them there (package nft). nsproc passes them over SocketsFD, in the order of the constants below. They live as
+// long as the plugin has them open: the table is gone with the last of them.
+type Names struct{}
+
+// The sockets that Names requests, which are all at 127.0.0.11 or lead there.
+const (
+	SocketUDP    = iota // where questions arrive; does not block
+	SocketTCP           // likewise: it listens
+	SocketDocker        // UDP, for questions to Docker's resolver, connected to it; does not block
+	SocketStream        // TCP, likewise, not connected; blocks
+	SocketTable         // netlink, which the table belongs to
+	NamesSockets        // how many there are
+)
 
 // Reply is what nsproc writes to its standard output, except for the answer to List.
 type Reply struct {

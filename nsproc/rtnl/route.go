@@ -134,6 +134,18 @@ func (c *Conn) Routes() ([]netstate.Route, error) {
 
 // SetRoute adds a route to the main table. It replaces a route to the same destination with the same metric.
 func (c *Conn) SetRoute(r netstate.Route) error {
+	return c.change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, routeRequest(r))
+}
+
+// RemoveRoute removes a route from the main table. One that is not there is no error.
+func (c *Conn) RemoveRoute(r netstate.Route) error {
+	if err := c.change(unix.RTM_DELROUTE, 0, routeRequest(r)); !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+func routeRequest(r netstate.Route) []byte {
 	dst := r.Destination.Masked().Addr()
 	request := make([]byte, unix.SizeofRtMsg)
 	request[0], request[1] = familyOf(dst), byte(r.Destination.Bits())
@@ -149,7 +161,7 @@ func (c *Conn) SetRoute(r netstate.Route) error {
 	if r.MTU > 0 {
 		request = appendAttr(request, unix.RTA_METRICS, appendAttr32(nil, unix.RTAX_MTU, uint32(r.MTU)))
 	}
-	return c.change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, request)
+	return request
 }
 
 func familyOf(a netip.Addr) byte {

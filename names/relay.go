@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package names
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/nft"
+	"github.com/weaveplugin/weave/nsproc/protocol"
+)
+
+const (
+	// askTime is how long Docker's resolver, which may ask the outside, has for an answer. Clients wait no longer.
+	askTime = 10 * time.Second
+	// maxWaiting is how many questions of one sandbox may wait for Docker's resolver; more are dropped.
+	maxWaiting = 128
+	// maxConnections is how many connections of one sandbox there may be.
+	maxConnections = 16
+)
+
+// relay answers in one sandbox. Its fields are guarded by the Server's lock.
+type relay struct {
+	sockets launch.NameSockets
+	stream  *os.File           // sockets[protocol.SocketStream]
+	turn    chan struct{}      // has room for whoever uses stream
+	waiting map[uint16]waiting // for Docker's resolver, by the id that weave gave the question
+	streams map[net.Conn]bool
+}
+
+// waiting is a question that Docker's resolver has been asked.
+type waiting struct {
+	from  unix.Sockaddr
+	id    uint16 // that the client gave it
+	until time.Time
+}
+
+// newRelay takes over the sockets.
+func newRelay(sockets launch.NameSockets) (*relay, error) {
+	r := &relay{
+		sockets: sockets, turn: make(chan struct{}, 1), waiting: map[uint16]waiting{}, streams: map[net.Conn]bool{},
+	}
+	fd := sockets[protocol.SocketStream]
+	r.stream = os.NewFile(uintptr(fd), "connection to Docker's resolver")
+	tv := unix.NsecToTimeval(askTime.Nanoseconds())
+	return r, errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv))
+}
+
+// close closes the sockets. What is under way ends; the sandbox's namespace exists until it has.
+func (r *relay) close() {
+	for conn := range r.streams {
+		conn.Close()
+	}
+	_ = unix.Shutdown(r.sockets[protocol.SocketStream], unix.SHUT_RDWR) // an error: it is not connected
+	r.stream.Close()                                                    // when it is not used any more
+	for i, fd := range r.sockets {
+		if i != protocol.SocketStream {
+			unix.Close(fd)
+		}
+	}
+}
+
+// pass asks Docker's resolver a question that came from an address.
+func (r *relay) pass(message []byte, from unix.Sockaddr) {
+	now := time.Now()
+	maps.DeleteFunc(r.waiting, func(_ uint16, w waiting) bool { return now.After(w.until) })
+	if len(r.waiting) >= maxWaiting {
+		return
+	}
+	if len(r.waiting) == 0 {
+		r.reconnect()
+	}
+	id := uint16(rand.Uint32())
+	for ; ; id++ {
+		if _, taken := r.waiting[id]; !taken {
+			break
+		}
+	}
+	r.waiting[id] = waiting{from, binary.BigEndian.Uint16(message), now.Add(askTime)}
+	binary.BigEndian.PutUint16(message, id)
+	if _, err := unix.Write(r.sockets[protocol.SocketDocker], message); err != nil {
+		r.lose()
+	}
+}
+
+// reconnect gives the socket to Docker's resolver another port. Docker translates addresses on the way, and conntrack
+// would lead a port that goes on being used to a resolver that is gone since Docker was started again.
+func (r *relay) reconnect() {
+	fd := r.sockets[protocol.SocketDocker]
+	if err := launch.Disconnect(fd); err == nil {
+		_ = unix.Connect(fd, nft.DockersResolver()) // an error shows when it is written to
+	}
+}
+
+// lose forgets the questions that wait, since Docker's resolver is not there: clients ask again.
+func (r *relay) lose() { clear(r.waiting) }
+
+// deliver hands an answer of Docker's resolver to the client that has asked.
+func (r *relay) deliver(message []byte) {
+	if len(message) < headerSize {
+		return
+	}
+	id := binary.BigEndian.Uint16(message)
+	w, ok := r.waiting[id]
+	if !ok {
+		return
+	}
+	delete(r.waiting, id)
+	binary.BigEndian.PutUint16(message, w.id)
+	r.send(message, w.from)
+}
+
+// send sends an answer by UDP. One that gets lost is asked for again.
+func (r *relay) send(message []byte, to unix.Sockaddr) {
+	_ = unix.Sendto(r.sockets[protocol.SocketUDP], message, 0, to)
+}
+
+// askStream asks Docker's resolver by TCP, one question at a time. It waits for its turn no longer than for an answer.
+func (r *relay) askStream(message []byte) (answer []byte, err error) {
+	select {
+	case r.turn <- struct{}{}:
+	case <-time.After(askTime):
+		return nil, fmt.Errorf("the questions before it take too long: %w", os.ErrDeadlineExceeded)
+	}
+	defer func() { <-r.turn }()
+	raw, err := r.stream.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	controlErr := raw.Control(func(fd uintptr) { // it stays open meanwhile
+		answer, err = exchange(int(fd), message)
+		err = errors.Join(err, launch.Disconnect(int(fd)))
+	})
+	return answer, errors.Join(controlErr, err)
+}
+
+// exchange connects the socket to Docker's resolver and asks it.
+func exchange(fd int, message []byte) ([]byte, error) {
+	if err := unix.Connect(fd, nft.DockersResolver()); err != nil {
+		return nil, fmt.Errorf("connect to Docker's resolver: %w", err)
+	}
+	if err := writeMessage(socket(fd), message); err != nil {
+		return nil, err
+	}
+	return readMessage(socket(fd))
+}
+
+// socket reads and writes a socket that blocks.
+type socket int
+
+func (s socket) Read(b []byte) (int, error) {
+	n, err := unix.Read(int(s), b)
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+func (s socket) Write(b []byte) (int, error) {
+	n, err := unix.Write(int(s), b)
+	if n < len(b) && err == nil {
+		err = io.ErrShortWrite
+	}
+	return max(n, 0), err
+}
+
+// readMessage reads a message with its length before it, as DNS has it over TCP.
+func readMessage(r io.Reader) ([]byte, error) {
+	var size [2]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return nil, err
+	}
+	message := make([]byte, binary.BigEndian.Uint16(size[:]))
+	_, err := io.ReadFull(r, message)
+	return message, err
+}
+
+func writeMessage(w io.Writer, message []byte) error {
+	if len(message) > maxMessage {
+		return fmt.Errorf("a message of %d bytes: %w", len(message), unix.EMSGSIZE)
+	}
+	_, err := w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(message))), message...))
+	return err
+}
