@@ -133,6 +133,25 @@ func (a *allocator) pickNext() (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
+// pickWithin is pickNext for a host that may hand out the addresses of some blocks alone, without one that is reserved.
+// It does not move the cursor.
+func (a *allocator) pickWithin(blocks []netip.Prefix, reserved netip.Addr) (netip.Addr, bool) {
+	for _, b := range blocks {
+		for addr := b.Addr(); b.Contains(addr); addr = addr.Next() {
+			if a.inside(addr) && !a.used(addr) && addr != reserved {
+				return addr, true
+			}
+		}
+	}
+	for e := a.freed.Front(); e != nil; e = e.Next() {
+		addr := e.Value.(freedAddress).address
+		if slices.ContainsFunc(blocks, func(b netip.Prefix) bool { return b.Contains(addr) }) {
+			return addr, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
 // used reports whether the address is held or freed.
 func (a *allocator) used(addr netip.Addr) bool {
 	_, held := a.held[addr]

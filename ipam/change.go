@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/weaveplugin/weave/internal/prefix"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -60,10 +61,11 @@ func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes, inUse []ne
 	if err != nil {
 		return nil, err
 	}
+	p.network = r.Network
 	if err := i.addPool(ctx, p, advance); err != nil {
 		return nil, err
 	}
-	from.next = lastOf(subnet).Next()
+	from.next = prefix.Last(subnet).Next()
 	return p, nil
 }
 
@@ -85,7 +87,7 @@ func (i *IPAM) addNamedPool(ctx context.Context, p *pool, routes []netip.Prefix)
 
 // addPool writes p together with further changes, and adds it.
 func (i *IPAM) addPool(ctx context.Context, p *pool, more ...store.Change) error {
-	r := poolRecord{Created: i.now()}
+	r := poolRecord{Created: i.now(), Network: p.network}
 	put, err := store.Put(p.key(), r)
 	if err != nil {
 		return err
@@ -114,19 +116,25 @@ func (i *IPAM) removePool(ctx context.Context, p *pool) error {
 	return nil
 }
 
-// holdAddress hands out addr to owner, or an address that is free when addr is zero.
-func (i *IPAM) holdAddress(ctx context.Context, p *pool, addr netip.Addr, owner string) (netip.Addr, error) {
-	now := i.now()
+// holdAddress hands out the address that is requested, or any that is free.
+func (i *IPAM) holdAddress(ctx context.Context, p *pool, r addressRequest) (netip.Addr, error) {
+	now, addr, owner := i.now(), r.addr, r.owner
 	if addr.IsValid() {
 		if err := p.check(addr); err != nil {
 			return addr, err
+		}
+		if p.network != "" && !r.gateway && !i.cluster.Holds(p.network, addr) { // it may just have been given back
+			return addr, errNoBlock
 		}
 		if since, held := p.alloc.held[addr]; held && !i.reclaimable(p.space, p.subnet, addr, since) {
 			return addr, fmt.Errorf("%w: name another one, or remove the endpoint that has it first", ErrAddressInUse)
 		}
 	} else {
 		var ok bool
-		i.update(func() { addr, ok = p.pick(now, owner) })
+		i.update(func() { addr, ok = i.pick(p, now, owner) })
+		if !ok && p.network != "" {
+			return addr, errNoBlock
+		}
 		if !ok {
 			return addr, fmt.Errorf("%w: all %d addresses are in use: "+
 				"remove endpoints, or make a network with a larger subnet", ErrPoolExhausted, p.alloc.size)
@@ -174,6 +182,6 @@ func (p *pool) freeing(addr netip.Addr, now time.Time) ([]store.Change, error) {
 	}
 	// As long as every address that the cursor has passed has a record, the records tell where the cursor is. The
 	// evicted address has none any more.
-	cursor, err := store.Put(p.key(), poolRecord{Created: p.created, Cursor: p.alloc.cursor})
+	cursor, err := store.Put(p.key(), p.record())
 	return []store.Change{put, store.Delete(p.addressKey(evicted)), cursor}, err
 }

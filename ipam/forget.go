@@ -5,6 +5,7 @@ package ipam
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,10 +27,19 @@ type Forgotten struct {
 // has to be complete, and that were handed out before the given time. Forget returns what it has released, beside an
 // error too.
 func (i *IPAM) Forget(ctx context.Context, space string, known Known, before time.Time) ([]Forgotten, error) {
+	networks := map[PoolID]string{} // of the cluster
 	out, err := change(ctx, i, func() ([]Forgotten, undo, error) {
+		for _, p := range i.pools {
+			networks[p.id()] = p.network
+		}
 		out, err := i.forget(ctx, space, known, before)
 		return out, nil, err
 	})
+	for _, f := range out {
+		if network := networks[f.Pool]; !f.Address.IsValid() && network != "" {
+			err = errors.Join(err, i.leave(ctx, network))
+		}
+	}
 	if err != nil {
 		return out, fmt.Errorf("release what docker has forgotten: %w", err)
 	}

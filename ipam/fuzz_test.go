@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weaveplugin/weave/internal/prefix"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -32,7 +33,7 @@ func FuzzParsePoolID(f *testing.F) {
 			t.Errorf("id %q reads as %q", id, p.id())
 		}
 		r := p.pickRange
-		if p.subnet != p.subnet.Masked() || r.IsValid() && (r != r.Masked() || !p.subnet.Contains(lastOf(r))) {
+		if p.subnet != p.subnet.Masked() || r.IsValid() && (r != r.Masked() || !p.subnet.Contains(prefix.Last(r))) {
 			t.Errorf("id %q: subnet %s, range %s", id, p.subnet, r)
 		}
 		p.open(poolRecord{})

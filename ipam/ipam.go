@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/weaveplugin/weave/cluster"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -41,6 +42,12 @@ type Options struct {
 	// Optional; without it no address that is held is handed out again.
 	Reclaimable func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
 
+	// Cluster is what hosts share; nil: there is no cluster, and every pool is this host's alone.
+	Cluster *cluster.Cluster
+	// InUseHere reports whether this host has made a network of the cluster. Then it is no business of IPAM's to leave
+	// it. Optional.
+	InUseHere func(network string) bool
+
 	RangeV4    netip.Prefix // where IPv4 subnets are chosen from; zero: DefaultRangeV4
 	SubnetBits int          // length of an IPv4 subnet; zero: DefaultSubnetBits
 	RangeV6    netip.Prefix // where IPv6 subnets are chosen from; zero: a random /48 of unique local addresses
@@ -54,6 +61,9 @@ type IPAM struct {
 	inUse       func(ctx context.Context, space string) []netip.Prefix
 	avoid       func() []netip.Prefix
 	reclaimable func(space string, subnet netip.Prefix, addr netip.Addr, since time.Time) bool
+	cluster     *cluster.Cluster // nil: there is none
+	inUseHere   func(network string) bool
+	scarce      chan PoolID // pools of the cluster that soon have no address left in the blocks of this host
 
 	// writer is held by the one call that changes the state, also while it waits for the disk or for reclaimable, and
 	// after the call was given up: see change. Waiting for it ends with the call's context.
@@ -95,14 +105,17 @@ func New(o Options) (*IPAM, error) {
 	if o.Reclaimable == nil {
 		o.Reclaimable = func(string, netip.Prefix, netip.Addr, time.Time) bool { return false }
 	}
+	if o.InUseHere == nil {
+		o.InUseHere = func(string) bool { return false }
+	}
 	if o.InUse == nil {
 		o.InUse = func(context.Context, string) []netip.Prefix { return nil }
 	}
 	return &IPAM{
 		store: o.Store, log: o.Log, routes: o.Routes, inUse: o.InUse, avoid: o.Avoid, reclaimable: o.Reclaimable,
-		writer: semaphore.NewWeighted(1),
-		v4:     subnetRange{key: rangePrefix + "v4", prefix: o.RangeV4, bits: o.SubnetBits},
-		v6:     subnetRange{key: rangePrefix + "v6", prefix: o.RangeV6, bits: SubnetBitsV6},
+		cluster: o.Cluster, inUseHere: o.InUseHere, scarce: make(chan PoolID, 1), writer: semaphore.NewWeighted(1),
+		v4: subnetRange{key: rangePrefix + "v4", prefix: o.RangeV4, bits: o.SubnetBits},
+		v6: subnetRange{key: rangePrefix + "v6", prefix: o.RangeV6, bits: SubnetBitsV6},
 	}, nil
 }
 
@@ -113,7 +126,11 @@ func (i *IPAM) now() time.Time { return time.Now().UTC().Truncate(time.Milliseco
 // and ErrPoolExhausted. In the global space a pool that is there already is returned again: a new leader of a swarm
 // repeats the requests of the leader before.
 func (i *IPAM) RequestPool(ctx context.Context, r PoolRequest) (Pool, error) {
-	p, err := i.requestPool(ctx, r)
+	request := i.requestPool
+	if r.Network != "" {
+		request = i.requestShared
+	}
+	p, err := request(ctx, r)
 	if err != nil {
 		return Pool{}, fmt.Errorf("request pool %s in %s: %w", r.subject(), r.Space, err)
 	}
@@ -135,6 +152,11 @@ func (i *IPAM) requestPool(ctx context.Context, r PoolRequest) (Pool, error) {
 	var inUse []netip.Prefix
 	if p == nil {
 		inUse = i.inUse(ctx, r.Space)
+		shared, err := i.sharedSubnets(ctx, r)
+		if err != nil {
+			return Pool{}, err
+		}
+		inUse = append(inUse, shared...)
 	}
 	return change(ctx, i, func() (Pool, undo, error) {
 		if p != nil && p.space == GlobalSpace && i.pools[p.id()] != nil {
@@ -156,6 +178,7 @@ func (i *IPAM) requestPool(ctx context.Context, r PoolRequest) (Pool, error) {
 // ReleasePool removes a pool with all its addresses. It is no error if there is no such pool: Docker repeats a release
 // whose answer it did not get.
 func (i *IPAM) ReleasePool(ctx context.Context, id PoolID) error {
+	network := i.sharedNetwork(id)
 	err := i.changeOnly(ctx, func() error {
 		p, ok := i.pools[id]
 		if !ok {
@@ -164,6 +187,9 @@ func (i *IPAM) ReleasePool(ctx context.Context, id PoolID) error {
 		}
 		return i.removePool(ctx, p)
 	})
+	if err == nil && network != "" {
+		err = i.leave(ctx, network)
+	}
 	if err != nil {
 		return fmt.Errorf("release pool %s: %w", id, err)
 	}
@@ -183,7 +209,11 @@ func (i *IPAM) RequestAddress(ctx context.Context, id PoolID, addr netip.Addr) (
 // one that nobody has had for long. An owner who is not known (empty) may be somebody new or one who comes back, and
 // gets an address that was released lately, as allocator.pickFreed says, as Docker's own IPAM would.
 func (i *IPAM) RequestAddressFor(ctx context.Context, id PoolID, addr netip.Addr, owner string) (netip.Prefix, error) {
-	got, err := i.requestAddress(ctx, id, addr, owner)
+	request := i.requestAddress
+	if i.sharedNetwork(id) != "" {
+		request = i.requestSharedAddress
+	}
+	got, err := request(ctx, addressRequest{pool: id, addr: addr, owner: owner})
 	if err != nil {
 		subject := "any"
 		if addr.IsValid() {
@@ -194,24 +224,36 @@ func (i *IPAM) RequestAddressFor(ctx context.Context, id PoolID, addr netip.Addr
 	return got, nil
 }
 
-func (i *IPAM) requestAddress(ctx context.Context, id PoolID, addr netip.Addr, owner string) (netip.Prefix, error) {
-	if addr.IsValid() {
-		if err := checkAddress(addr); err != nil {
+// addressRequest is a request for an address.
+type addressRequest struct {
+	pool    PoolID
+	addr    netip.Addr // zero: any
+	owner   string     // empty: not known
+	gateway bool       // addr is that of the gateway, for which each host of a cluster answers
+}
+
+func (i *IPAM) requestAddress(ctx context.Context, r addressRequest) (netip.Prefix, error) {
+	if r.addr.IsValid() {
+		if err := checkAddress(r.addr); err != nil {
 			return netip.Prefix{}, err
 		}
 	}
-	if len(owner) > maxOwner {
-		owner = ""
+	if len(r.owner) > maxOwner {
+		r.owner = ""
 	}
 	return change(ctx, i, func() (netip.Prefix, undo, error) {
-		p, ok := i.pools[id]
+		p, ok := i.pools[r.pool]
 		if !ok {
 			return netip.Prefix{}, nil, fmt.Errorf("%w: remove the network and create it again", ErrPoolUnknown)
 		}
-		if p.space == GlobalSpace && p.isHeld(addr) {
-			return netip.PrefixFrom(addr, p.subnet.Bits()), nil, nil
+		if p.network != "" && i.cluster == nil {
+			return netip.Prefix{}, nil, fmt.Errorf("%w: it is of network %s of a cluster, and this host is in none: "+
+				"start weave with --cluster", ErrInvalid, p.network)
 		}
-		got, err := i.holdAddress(ctx, p, addr, owner)
+		if p.space == GlobalSpace && p.isHeld(r.addr) {
+			return netip.PrefixFrom(r.addr, p.subnet.Bits()), nil, nil
+		}
+		got, err := i.holdAddress(ctx, p, r)
 		if err != nil {
 			return netip.Prefix{}, nil, err
 		}

@@ -15,6 +15,7 @@ type Pool struct {
 	Space   string
 	Subnet  netip.Prefix
 	Range   netip.Prefix // the part of Subnet that addresses are picked from; zero: all of it
+	Network string       // of the cluster, whose hosts hold the addresses; empty: the pool is this host's alone
 	Used    uint64       // number of addresses that are held
 	Free    uint64       // number of addresses that can still be picked, at most math.MaxUint64
 	Created time.Time
@@ -29,7 +30,7 @@ type Address struct {
 // listed returns the pool as it is now. The caller holds mu or writer.
 func (p *pool) listed() Pool {
 	return Pool{
-		ID: p.id(), Space: p.space, Subnet: p.subnet, Range: p.pickRange,
+		ID: p.id(), Space: p.space, Subnet: p.subnet, Range: p.pickRange, Network: p.network,
 		Used: uint64(len(p.alloc.held)), Free: p.alloc.free(), Created: p.created,
 	}
 }

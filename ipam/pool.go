@@ -18,6 +18,10 @@ type PoolRequest struct {
 	Subnet netip.Prefix // zero: any free subnet
 	Range  netip.Prefix // the part of Subnet that addresses are picked from; zero: all of it
 
+	// Network is the network of the cluster whose addresses the pool hands out, beside other hosts; empty: this host's
+	// alone. A network that there is already has its own subnet.
+	Network string
+
 	// Of any free subnet; both are zero beside a Subnet.
 	IPv6 bool // an IPv6 subnet, not an IPv4 one
 	Bits int  // its length; zero: the default
@@ -39,6 +43,10 @@ func (r PoolRequest) subject() string {
 func (r PoolRequest) named() (*pool, error) {
 	unset := netip.Prefix{}
 	switch {
+	case r.Network != "" && r.Space == GlobalSpace:
+		// What a manager requests the next one requests again, and the host of the first would hold it still.
+		return nil, fmt.Errorf("%w: the addresses of Swarm's networks are its manager's business: name the network of "+
+			"the cluster, %s, to the network driver (-o), not to its IPAM (--ipam-opt)", ErrInvalid, r.Network)
 	case r.Subnet == unset && r.Range != unset:
 		return nil, fmt.Errorf("%w: range %s: name its subnet too", ErrInvalid, r.Range)
 	case r.Subnet == unset:
@@ -50,6 +58,7 @@ func (r PoolRequest) named() (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.network = r.Network
 	if err := checkUsable(p.subnet); err != nil { // only of a new pool: one that an earlier weave has made stays
 		return nil, err
 	}
@@ -61,6 +70,7 @@ type pool struct {
 	space     string
 	subnet    netip.Prefix
 	pickRange netip.Prefix // the part of subnet that addresses are picked from; zero: all of it
+	network   string       // of the cluster; empty: the pool is this host's alone
 	created   time.Time
 	alloc     *allocator
 }
@@ -131,7 +141,7 @@ func (p *pool) open(r poolRecord) {
 		within = p.pickRange
 	}
 	first, last := usable(p.subnet, within)
-	p.created = r.Created
+	p.created, p.network = r.Created, r.Network
 	p.alloc = newAllocator(first, last, r.Cursor)
 }
 
@@ -141,21 +151,29 @@ func (p *pool) isHeld(addr netip.Addr) bool {
 	return held
 }
 
-// pick returns the address to hand out to owner, who may be unknown, or false when all are held. In the global space
-// are a swarm's tasks, none of which comes back: whatever Docker makes in its place is a new one.
+// record returns the pool's record with the allocator's cursor.
+func (p *pool) record() poolRecord {
+	return poolRecord{Created: p.created, Cursor: p.alloc.cursor, Network: p.network}
+}
+
+// pick returns the address to hand out to owner, who may be unknown, or false when all are held.
 func (p *pool) pick(now time.Time, owner string) (netip.Addr, bool) {
-	var addr netip.Addr
-	var ok bool
-	switch {
-	case owner != "":
-		addr, ok = p.alloc.pickOwn(owner)
-	case p.space == LocalSpace:
-		addr, ok = p.alloc.pickFreed(now)
-	}
-	if ok {
+	if addr, ok := p.pickKnown(now, owner); ok {
 		return addr, true
 	}
 	return p.alloc.pickNext()
+}
+
+// pickKnown returns an address that owner, or somebody unknown who may be back, has had. In the global space are a
+// swarm's tasks, none of which comes back: whatever Docker makes in its place is a new one.
+func (p *pool) pickKnown(now time.Time, owner string) (netip.Addr, bool) {
+	switch {
+	case owner != "":
+		return p.alloc.pickOwn(owner)
+	case p.space == LocalSpace:
+		return p.alloc.pickFreed(now)
+	}
+	return netip.Addr{}, false
 }
 
 // check refuses an address that no endpoint can have in this pool. It may lie outside of the pool's range.

@@ -2,34 +2,24 @@
 
 package ipam
 
-import "net/netip"
+import (
+	"net/netip"
 
-// lastOf returns the last address of p.
-func lastOf(p netip.Prefix) netip.Addr {
-	b := p.Addr().As16()
-	host := p.Addr().BitLen() - p.Bits()
-	for i := len(b) - 1; host > 0; i, host = i-1, host-8 {
-		b[i] |= byte(1<<min(host, 8) - 1)
-	}
-	last := netip.AddrFrom16(b)
-	if p.Addr().Is4() {
-		return last.Unmap()
-	}
-	return last
-}
+	"github.com/weaveplugin/weave/internal/prefix"
+)
 
 // usable returns the first and the last address that endpoints can have in the part within of subnet. These are all but
 // the network's own address and the broadcast address of IPv4 (RFC 3021: a /31 has neither), and the subnet-router
 // anycast address of IPv6 (RFC 4291, 2.6.1; RFC 6164: a /127 has none). If there is none, last is less than first.
 func usable(subnet, within netip.Prefix) (first, last netip.Addr) {
-	first, last = within.Addr(), lastOf(within)
+	first, last = within.Addr(), prefix.Last(within)
 	if subnet.Addr().BitLen()-subnet.Bits() <= 1 {
 		return first, last
 	}
 	if first == subnet.Addr() {
 		first = first.Next()
 	}
-	if subnet.Addr().Is4() && last == lastOf(subnet) {
+	if subnet.Addr().Is4() && last == prefix.Last(subnet) {
 		last = last.Prev()
 	}
 	return first, last

@@ -23,7 +23,8 @@ const (
 // poolRecord is a pool. Its space, subnet and range are in the key.
 type poolRecord struct {
 	Created time.Time  `json:"created"`
-	Cursor  netip.Addr `json:"cursor,omitzero"` // the allocator's, as of its last eviction; zero: none so far
+	Cursor  netip.Addr `json:"cursor,omitzero"`   // the allocator's, as of its last eviction; zero: none so far
+	Network string     `json:"network,omitempty"` // of the cluster; empty: the pool is this host's alone
 }
 
 // addressRecord is an address that is held or freed.

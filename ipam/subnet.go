@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/weaveplugin/weave/internal/prefix"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -23,7 +24,7 @@ type subnetRange struct {
 // before the others. Docker relies on this: while it holds a subnet that overlaps one of its own routes, it requests
 // another one, without a limit.
 func (r *subnetRange) advance(p netip.Prefix) (store.Change, error) {
-	record := rangeRecord{Next: lastOf(p).Next()}
+	record := rangeRecord{Next: prefix.Last(p).Next()}
 	if r.random {
 		record.Range = r.prefix
 	}
@@ -60,14 +61,14 @@ func freeSubnetFrom(r netip.Prefix, bits int, from netip.Addr, used []netip.Pref
 	for r.Contains(from) { // no prefix contains the zero Addr, which is after the last address of all
 		p := netip.PrefixFrom(from, bits).Masked()
 		if p.Addr() != from {
-			from = lastOf(p).Next()
+			from = prefix.Last(p).Next()
 			continue
 		}
 		q, found := overlapping(p, used)
 		if !found {
 			return p, true
 		}
-		from = lastOf(wider(p, q)).Next()
+		from = prefix.Last(wider(p, q)).Next()
 	}
 	return netip.Prefix{}, false
 }

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/weaveplugin/weave/internal/prefix"
 )
 
 func TestFreeSubnet(t *testing.T) {
@@ -121,7 +123,7 @@ func TestRandomRangeOfIPv6Stays(t *testing.T) {
 	}
 	f.restart()
 	second := f.pool(v6).Subnet
-	if want := netip.PrefixFrom(lastOf(first).Next(), 64); second != want {
+	if want := netip.PrefixFrom(prefix.Last(first).Next(), 64); second != want {
 		t.Errorf("%s: want %s", second, want)
 	}
 	other := newFixture(t, Options{})
