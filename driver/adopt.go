@@ -21,7 +21,7 @@ import (
 // made for them are taken over as they are, so no traffic is lost; an endpoint without a host end is left out. What is
 // tracked already stays as it is.
 func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []AdoptedEndpoint) error {
-	unlock, err := d.locks.lock(ctx, spec.ID)
+	unlock, err := d.lock(ctx, spec.ID)
 	if err != nil {
 		return err
 	}
@@ -36,6 +36,10 @@ func (d *Driver) Adopt(ctx context.Context, spec NetworkSpec, endpoints []Adopte
 			return err
 		}
 		spec.Firewall = cmp.Or(spec.Firewall, firewallAsMade(endpoints))
+		// When this fails it is tried again, so the host stays a member of the network: nobody else gets its addresses.
+		if spec, err = d.joinCluster(ctx, d.spanSwarm(spec)); err != nil {
+			return fmt.Errorf("adopt network %s: %w", spec.ID, err)
+		}
 		if nw, err = d.adoptNetwork(ctx, spec); err != nil {
 			return fmt.Errorf("adopt network %s: %w", spec.ID, err)
 		}
@@ -153,6 +157,9 @@ func (d *Driver) adoptGateway(ctx context.Context, spec *NetworkSpec, endpoints 
 		addresses = append(addresses, a.Addr())
 	}
 	asGateway.Pools = fillGateways(spec.Pools, addresses)
+	if spec.Gateway != "" { // the bridge may be gone, and a container has it still
+		asGateway.Pools = fillGateways(asGateway.Pools, answered)
+	}
 	isIn := func(p Pool) bool { return slices.Contains(addresses, p.Gateway) }
 	foreign, err := spec.hasForeignBridge()
 	if err != nil {
@@ -171,6 +178,8 @@ func (d *Driver) adoptGateway(ctx context.Context, spec *NetworkSpec, endpoints 
 		return nil
 	}
 	if link != nil {
+		d.log.WithField("network", spec.ID).Warnf("nothing tells the way out of a network that is adopted: it is %s; "+
+			"if it was another one, make the network again", GatewayDocker)
 		spec.Gateway, spec.NAT, spec.HostApart = GatewayDocker, NATAll, false
 		return nil
 	}
@@ -207,7 +216,7 @@ func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) err
 	ep := Endpoint{
 		ID: adopted.ID, Network: adopted.Network, HostEnd: hostEndName(adopted.ID),
 		MAC: adopted.MAC, Addresses: adopted.Addresses, Router: adopted.Router, Sandbox: adopted.Sandbox,
-		Gateways: adopted.Gateways, External: len(adopted.Gateways) > 0,
+		Gateways: adopted.Gateways, External: adopted.External,
 		Created: time.Now().UTC(),
 	}
 	link, err := findLink(ep.HostEnd)

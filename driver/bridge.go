@@ -10,22 +10,25 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/weaveplugin/weave/driver/tc"
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
 // bridge describes a network's bridge.
 type bridge struct {
 	wanted
 	OwnName string // the name that weave gives by itself; the bridge's name may be the user's choice
+	MAC     mac.Address
 }
 
 func (d *Driver) bridgeOf(nw Network) bridge {
-	return bridge{wantedBridge(d.stateID, nw), nw.bridgeName()}
+	return bridge{wantedBridge(d.stateID, nw), nw.bridgeName(), nw.gatewayMAC()}
 }
 
 // wantedBridge is the network's bridge as weave makes it.
 func wantedBridge(stateID string, nw Network) wanted {
 	want := wanted{name: nw.Bridge, kind: "bridge", alias: networkAlias(stateID, nw.ID), mtu: nw.MTU}
-	if want.gateways = nw.gateways(); len(want.gateways) == 0 {
+	want.ipv6 = nw.VNI != 0 && nw.hasIPv6()
+	if want.gateways = nw.bridgeAddresses(); len(want.gateways) == 0 {
 		want.programs = tc.AtBridge()
 	}
 	return want
@@ -54,9 +57,14 @@ func errForeignBridgeGone(name string) error {
 		ErrNotFound, name, name)
 }
 
-// removeNetworkBridge removes the network's bridge if it is weave's own: under the name that it has, and under the one
-// that it was made with.
+// removeNetworkBridge removes the network's VXLAN device, and its bridge if it is weave's own: under the name that it
+// has, and under the one that it was made with.
 func (d *Driver) removeNetworkBridge(nw Network) error {
+	if nw.VNI != 0 {
+		if err := d.links.removeOurs(deviceName(nw.ID), "vxlan", networkAlias(d.stateID, nw.ID)); err != nil {
+			return err
+		}
+	}
 	if nw.Foreign {
 		return nil
 	}
@@ -70,7 +78,7 @@ func (d *Driver) removeNetworkBridge(nw Network) error {
 // ensureBridge makes the bridge, or repairs the one that is there. A link that is no bridge, or that carries somebody
 // else's alias, is ErrConflict.
 func (l links) ensureBridge(ctx context.Context, b bridge) (*hostLink, error) {
-	link, err := l.findBridge(b)
+	link, err := l.findOwn(b.wanted)
 	switch {
 	case err != nil:
 		return nil, err
@@ -93,22 +101,6 @@ func (l links) ensureBridge(ctx context.Context, b bridge) (*hostLink, error) {
 	return link, nil
 }
 
-// findBridge returns the bridge, also if somebody has renamed it, or nil.
-func (l links) findBridge(b bridge) (*hostLink, error) {
-	made := l.made.of(b.name)
-	link, err := findHostLink(b.name)
-	if err == nil && link == nil && made != 0 {
-		link, err = findHostLinkAt(made)
-	}
-	switch {
-	case err != nil || link == nil:
-		return nil, err
-	case link.Attrs().Name != b.name && link.Attrs().Alias != b.alias.String():
-		return nil, nil // another link has the index
-	}
-	return link, checkOurs(link, b.kind, b.alias, made)
-}
-
 // addBridge makes a bridge. A bridge that the user has named gets that name last, after its alias. So even after a
 // crash a bridge with that name and no alias is the user's own.
 func (l links) addBridge(b bridge) (*hostLink, error) {
@@ -119,7 +111,7 @@ func (l links) addBridge(b bridge) (*hostLink, error) {
 	if link == nil {
 		link = &netlink.Bridge{LinkAttrs: linkNamed(b.OwnName)}
 		if len(b.gateways) > 0 {
-			link.Attrs().HardwareAddr = ownMAC()
+			link.Attrs().HardwareAddr = b.MAC[:]
 		}
 		l.step("add bridge")
 		if err := netlink.LinkAdd(link); err != nil {

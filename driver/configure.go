@@ -5,6 +5,7 @@ package driver
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +60,9 @@ func (c *configurator) run(ctx context.Context) {
 		case change.Kind == EndpointUp:
 			c.start(ctx, change.Endpoint)
 			c.d.lookAtWaysOut()
+			c.startOthers(ctx, change.Endpoint.Network)
+		case change.Kind == EndpointLeft:
+			c.startOthers(ctx, change.Endpoint.Network)
 		}
 	}
 }
@@ -68,6 +72,19 @@ func (c *configurator) startAll(ctx context.Context) {
 	c.d.lookAtWaysOut()
 	for _, ep := range c.changes.Resync().Endpoints {
 		if ep.State() == Up {
+			c.start(ctx, ep)
+		}
+	}
+}
+
+// startOthers configures the endpoints that have a way out by IPv6 unless their containers are on this network, whose
+// router is somebody else.
+func (c *configurator) startOthers(ctx context.Context, router NetworkID) {
+	if nw, ok := c.d.tracked.network(router); !ok || !nw.hasRouter() {
+		return
+	}
+	for _, ep := range c.d.tracked.Endpoints() {
+		if nw, ok := c.d.tracked.network(ep.Network); ok && ep.State() == Up && nw.besideDockers(ep).IsValid() {
 			c.start(ctx, ep)
 		}
 	}
@@ -114,6 +131,9 @@ func (c *configurator) work(ctx context.Context, nw Network, ep Endpoint) {
 		switch {
 		case err == nil:
 			log.WithField("took", time.Since(start)).WithField("skipped", skipped).Debug("container end configured")
+			if nw.isRouter(ep) && len(skipped) > 0 {
+				log.Warnf("the network's router lacks what its containers send to: %s", strings.Join(skipped, "; "))
+			}
 		case !c.isThere(ep) || ctx.Err() != nil:
 		case attempt < configureAttempts:
 			log.WithError(err).Debug("container end not configured: trying again")
@@ -151,7 +171,10 @@ func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (
 	}
 	request := protocol.Configure{
 		Peer: link.Attrs().Index, MAC: ep.MAC, Addresses: ep.Addresses,
-		Announce: !nw.Announced, Multicast: nw.Multicast, IPv6Gateway: nw.besideDockers(ep),
+		Announce: !nw.Announced, Multicast: nw.Multicast,
+	}
+	if !c.d.leavesByRouter(ep) {
+		request.IPv6Gateway = nw.besideDockers(ep)
 	}
 	if nw.isRouter(ep) {
 		for _, gateway := range nw.poolGateways() {

@@ -22,7 +22,7 @@ const (
 )
 
 // limiter has the routes of containers out of WayOut keep to the MTU of their network, where that is smaller. One
-// container after the other, apart from the configurator: a container whose routes never come keeps up nobody else.
+// container after the other, apart from the configurator: a container whose routes never come keeps up no announcement.
 type limiter struct {
 	d     *Driver
 	tried map[limit]int // how often; limitAttempts when it has been done
@@ -121,7 +121,8 @@ func (d *Driver) limited(bridge netlink.Link, links []netlink.Link) map[int]limi
 		nw, _ := d.tracked.network(ep.Network)
 		namespace, there := namespaces[ep.HostEnd]
 		port, hasPort := ports[namespace]
-		if ep.State() != Up || len(ep.Gateways) > 0 || !nw.limits(bridge.Attrs().MTU) || !there || !hasPort {
+		byOwn := slices.ContainsFunc(ep.Gateways, netip.Addr.Is4)
+		if ep.State() != Up || byOwn || !nw.limits(bridge.Attrs().MTU) || !there || !hasPort {
 			continue
 		}
 		if old, ok := found[port]; !ok || nw.MTU < old.mtu {
@@ -131,11 +132,24 @@ func (d *Driver) limited(bridge netlink.Link, links []netlink.Link) map[int]limi
 	return found
 }
 
-// besideDockers returns the way out by IPv6 of an endpoint whose container has WayOut for IPv4: that has none by IPv6.
+// leavesByRouter reports whether the endpoint's container is on another network whose router is somebody else. What
+// such a router does not take must not leave another way.
+func (d *Driver) leavesByRouter(ep Endpoint) bool {
+	return slices.ContainsFunc(d.tracked.Endpoints(), func(other Endpoint) bool {
+		nw, ok := d.tracked.network(other.Network)
+		return ok && other.Sandbox == ep.Sandbox && other.ID != ep.ID && nw.hasRouter() && len(other.Gateways) > 0
+	})
+}
+
+// besideDockers returns the way out by IPv6 of an endpoint that Docker does not set: its container has WayOut for IPv4,
+// which has none by IPv6, or the network has a gateway for IPv6 alone, which Docker before 28 passes over.
 func (def Definition) besideDockers(ep Endpoint) netip.Addr {
-	if !def.hasGateway() || ep.Sandbox == "" || len(ep.Gateways) > 0 {
+	if ep.Sandbox == "" || len(ep.Gateways) == 0 && !def.hasGateway() {
 		return netip.Addr{}
 	}
-	_, ipv6 := def.gatewaysOf(ep)
+	ipv4, ipv6 := def.gatewaysOf(ep)
+	if len(ep.Gateways) > 0 && ipv4.IsValid() {
+		return netip.Addr{}
+	}
 	return ipv6
 }

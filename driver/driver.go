@@ -10,13 +10,16 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/weaveplugin/weave/cluster"
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/driver/tc"
+	"github.com/weaveplugin/weave/internal/keylock"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netnsid"
 	"github.com/weaveplugin/weave/store"
@@ -38,6 +41,10 @@ type Options struct {
 	// made with is in use. The caller closes it after the Driver.
 	Kernel *netnsid.Querier
 
+	// Cluster is what hosts share, which Tunnel is needed for; nil: every network is this host's alone.
+	Cluster *cluster.Cluster
+	Tunnel  Tunnel
+
 	// DockersPools returns what Docker takes subnets of its own networks from; nil: nothing that matters.
 	DockersPools func() []netip.Prefix
 
@@ -57,11 +64,14 @@ type Driver struct {
 	log           *logrus.Entry
 	mtu           int
 	dockersPools  func() []netip.Prefix
+	cluster       *cluster.Cluster // nil: there is none
+	tunnel        Tunnel
 	step          func(string)
 	links         links
 
 	forwarding     *semaphore.Weighted // held while the firewall's rules are set
-	locks          networkLocks
+	ruled          atomic.Bool         // they have been set since weave's start
+	locks          keylock.Locks[NetworkID]
 	tracked        *tracker
 	left           leftovers
 	removals       removals
@@ -104,9 +114,9 @@ func New(o Options) (*Driver, error) {
 	return &Driver{
 		store: o.Store, endpointStore: o.Endpoints, stateID: o.StateID, launcher: o.Launcher, kernel: o.Kernel,
 		firewall: fw, log: o.Log, mtu: o.MTU, dockersPools: o.DockersPools, firewallMode: o.Firewall, step: o.Step,
-		links:      links{step: o.Step, root: root, tc: o.Programs, made: &indexes{byName: map[string]int{}}},
-		forwarding: semaphore.NewWeighted(1),
-		tracked:    newTracker(), docker: new(dockerRun),
+		links:   links{step: o.Step, root: root, tc: o.Programs, made: &indexes{byName: map[string]int{}}},
+		cluster: o.Cluster, tunnel: o.Tunnel, forwarding: semaphore.NewWeighted(1),
+		tracked: newTracker(), docker: new(dockerRun),
 		changed: newChanges(), waysOutChanged: make(chan struct{}, 1),
 		contests: contests{list: map[propertyOf]contest{}},
 		history:  history{told: map[NetworkID][]string{}},
@@ -143,6 +153,15 @@ func (d *Driver) Run(ctx context.Context) error {
 	err := d.firewall.Run(ctx)
 	cancel()
 	return err
+}
+
+// lock waits until no other request on the network is at work. The function that it returns lets the next one work.
+func (d *Driver) lock(ctx context.Context, id NetworkID) (unlock func(), err error) {
+	unlock, err = d.locks.Lock(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("wait for other requests on network %s: %w", id, err)
+	}
+	return unlock, nil
 }
 
 // logOf returns the log with the endpoint's fields.

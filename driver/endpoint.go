@@ -28,7 +28,7 @@ func (d *Driver) CreateEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 	if err := spec.check(); err != nil {
 		return Endpoint{}, err
 	}
-	unlock, err := d.locks.lock(ctx, spec.Network)
+	unlock, err := d.lock(ctx, spec.Network)
 	if err != nil {
 		return Endpoint{}, err
 	}
@@ -68,15 +68,30 @@ func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 	if err := d.retireConflicting(ctx, spec, others); err != nil {
 		return Endpoint{}, err
 	}
+	claimed, err := d.claimAddresses(ctx, nw, spec)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	ep, err := d.createClaimed(ctx, nw, spec, claimed)
+	if err != nil {
+		return Endpoint{}, errors.Join(err, d.giveBack(ctx, nw, claimed))
+	}
+	return ep, nil
+}
+
+// createClaimed creates an endpoint whose addresses are this host's to have.
+func (d *Driver) createClaimed(ctx context.Context, nw Network, spec EndpointSpec, claimed []netip.Addr) (
+	Endpoint, error,
+) {
 	if err := d.ensureFreePort(ctx, nw); err != nil {
 		return Endpoint{}, err
 	}
 	ep := Endpoint{
 		ID: spec.ID, Network: spec.Network, HostEnd: hostEndName(spec.ID), MAC: spec.MAC, Addresses: spec.Addresses,
-		Router: spec.Router, Programs: true, Created: time.Now().UTC(),
+		Router: spec.Router, Programs: true, Claimed: claimed, Created: time.Now().UTC(),
 	}
 	if ep.MAC.IsZero() {
-		ep.MAC = newMAC(others)
+		ep.MAC = newMAC(d.tracked.endpointsOf(nw.ID))
 	}
 	return ep, d.makeEndpoint(ctx, nw, ep)
 }
@@ -153,9 +168,14 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 		return Attachment{}, fmt.Errorf("join: %w: endpoint %s is in sandbox %s already", ErrConflict, id, ep.Sandbox)
 	}
 	a := Attachment{Link: containerEndName(id), Prefix: cmp.Or(network.InterfacePrefix, insidePrefix)}
-	if ports == NoPorts || network.replacesDockers() {
+	switch {
+	case ep.Sandbox != "": // the same answer again
+		a.Gateway, a.GatewayIPv6 = byFamily(ep.Gateways)
+	case ports == NoPorts || network.replacesDockers():
 		a.Gateway, a.GatewayIPv6 = network.gatewaysOf(ep)
 	}
+	// Where somebody else is the router, nothing leaves by Docker's gateway, also if the router has no IPv4 address.
+	a.NotByDockers = network.replacesDockers() && !network.isRouter(ep) && !a.Gateway.IsValid()
 	if ep.Sandbox != "" {
 		return a, nil
 	}
@@ -174,22 +194,16 @@ func (d *Driver) Join(ctx context.Context, nw NetworkID, id EndpointID, sandbox 
 	return a, nil
 }
 
-// checkRouter returns ErrConflict if the endpoint would be a second router of a network whose router is a container.
-func (d *Driver) checkRouter(nw Network, ep Endpoint) error {
-	if !nw.isRouter(ep) {
-		return nil
-	}
-	for _, other := range d.tracked.endpointsOf(nw.ID) {
-		if other.ID == ep.ID || !nw.isRouter(other) || other.Sandbox == "" {
-			continue
-		}
-		// Up to Docker 27 a sandbox may not be there yet when its container joins.
-		if d.docker.mayFollow(other.Created) || d.sandboxError(other.Sandbox) == nil {
-			return fmt.Errorf("%w: endpoint %s is the router of network %s already (%s=%s, %s=true): "+
-				"disconnect it first", ErrConflict, other.ID, nw.ID, optionGateway, nw.Gateway, optionRouter)
+// byFamily returns the IPv4 and the IPv6 address among one of each at most.
+func byFamily(addresses []netip.Addr) (ipv4, ipv6 netip.Addr) {
+	for _, a := range addresses {
+		if a.Is4() {
+			ipv4 = a
+		} else {
+			ipv6 = a
 		}
 	}
-	return nil
+	return ipv4, ipv6
 }
 
 // writeJoined records the endpoint's sandbox and gateways; an empty sandbox means that it is in none any more.
@@ -227,7 +241,7 @@ func (d *Driver) lockEndpoint(ctx context.Context, nw NetworkID, id EndpointID) 
 	if err := checkIDs(nw, id); err != nil {
 		return ep, false, nil, err
 	}
-	unlock, err = d.locks.lock(ctx, nw)
+	unlock, err = d.lock(ctx, nw)
 	if err != nil {
 		return ep, false, nil, err
 	}

@@ -195,6 +195,9 @@ func TestRecordStaysIfUndoFails(t *testing.T) {
 			}
 		}
 		r.pause()
+		if err := r.setForwarding(t.Context()); err != nil { // the pause may have broken off a look at the firewall
+			t.Fatal(err)
+		}
 		r.step, r.links.step = step, step
 		err := request(ctx)
 		restore()

@@ -4,6 +4,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -28,14 +29,12 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 	var bridges []firewall.Bridge
 	for bridge, id := range d.left.bridges() {
 		b := firewall.Bridge{Name: bridge, NetworkID: string(id)}
-		if strings.HasPrefix(bridge, gatewayPrefix) {
-			gateways, err := addressesAt(bridge)
-			if err != nil {
-				return err
-			}
-			for _, gateway := range gateways {
-				b.Gateways = append(b.Gateways, firewall.Gateway{Prefix: gateway, Masquerade: true})
-			}
+		gateways, err := leftGateways(bridge)
+		if err != nil {
+			return err
+		}
+		for _, gateway := range gateways {
+			b.Gateways = append(b.Gateways, firewall.Gateway{Prefix: gateway, Masquerade: true})
 		}
 		bridges = append(bridges, b)
 	}
@@ -58,13 +57,39 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 	if err := d.firewall.Set(ctx, bridges); err != nil { // before the host routes: nothing enters a network unasked
 		return err
 	}
+	d.ruled.Store(true)
+	if err := d.keepForwarding(); err != nil { // no fault of the network that is made or removed now
+		d.log.WithError(err).Warn("the ways out of networks are closed")
+	}
+	return nil
+}
+
+// keepForwarding has the host route packets again, if somebody has switched that off while networks have their gateways
+// here. Without rules it must not: anything could enter them.
+func (d *Driver) keepForwarding() error {
+	if !d.ruled.Load() {
+		return nil
+	}
 	var gateways []netip.Prefix
-	for _, b := range bridges {
-		for _, gateway := range b.Gateways {
-			gateways = append(gateways, gateway.Prefix)
+	for _, nw := range d.tracked.Networks() {
+		if nw.Phase == Made && !nw.Foreign {
+			gateways = append(gateways, nw.gateways()...)
 		}
 	}
-	return d.forward(gateways)
+	var errs []error
+	for bridge := range d.left.bridges() {
+		left, err := leftGateways(bridge)
+		gateways, errs = append(gateways, left...), append(errs, err)
+	}
+	return errors.Join(append(errs, d.forward(gateways))...)
+}
+
+// leftGateways returns the gateways at a bridge that is left alone.
+func leftGateways(bridge string) ([]netip.Prefix, error) {
+	if !strings.HasPrefix(bridge, gatewayPrefix) {
+		return nil, nil
+	}
+	return addressesAt(bridge)
 }
 
 func isIPv6(p Pool) bool { return p.Subnet.Addr().Is6() }

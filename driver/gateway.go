@@ -5,6 +5,7 @@ package driver
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -94,6 +95,11 @@ func (def Definition) replacesDockers() bool {
 	return !slices.Contains([]Gateway{"", GatewayDocker, GatewayAuto}, def.Gateway)
 }
 
+// hasRouter reports whether somebody else is the network's router.
+func (def Definition) hasRouter() bool {
+	return def.replacesDockers() && !def.hasGateway() && !def.Internal
+}
+
 // isRouter reports whether a container is the network's way out.
 func (def Definition) isRouter(ep Endpoint) bool { return ep.Router && def.Gateway.container() != "" }
 
@@ -103,6 +109,25 @@ func (def Definition) gateways() []netip.Prefix {
 		return nil
 	}
 	return def.poolGateways()
+}
+
+// bridgeAddresses returns what the network's bridge has for the sake of its gateways: these, and with one of IPv6 a
+// link-local address. With that the kernel asks for containers to which it routes; without one it does not ask at all
+// (ndisc_send_ns of its net/ipv6/ndisc.c), and they are reached only as long as they have asked for the gateway lately.
+func (def Definition) bridgeAddresses() []netip.Prefix {
+	out := def.gateways()
+	if slices.ContainsFunc(out, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		out = append(out, def.linkLocal())
+	}
+	return out
+}
+
+// linkLocal is a link-local address of the network's own: a router among the containers may have fe80::1.
+func (def Definition) linkLocal() netip.Prefix {
+	hash := sha256.Sum256([]byte(def.ID))
+	a := netip.MustParseAddr("fe80::").As16()
+	copy(a[8:], hash[:8])
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
 }
 
 // poolGateways returns the gateways that Docker has given the network, with the lengths of their subnets.
@@ -231,24 +256,6 @@ func (def Definition) checkGateway() error {
 		inSubnet := func(p Pool) bool { return p.Subnet.Contains(router) && p.Subnet.Addr() != router }
 		if !slices.ContainsFunc(def.Pools, inSubnet) {
 			return invalidOption(optionGateway, string(def.Gateway), "the router is in no subnet of the network")
-		}
-	}
-	return nil
-}
-
-// checkRouters returns ErrInvalid if a container could get the address of a router on a bridge that is not weave's. On
-// one of weave's a container may be the router.
-func (spec NetworkSpec) checkRouters() error {
-	foreign, err := spec.hasForeignBridge()
-	if err != nil || !foreign {
-		return err
-	}
-	routers, _ := spec.Gateway.routers()
-	for _, router := range routers {
-		reserves := func(p Pool) bool { return p.Gateway == router || slices.Contains(p.Reserved, router) }
-		if !slices.ContainsFunc(spec.Pools, reserves) {
-			return invalidOption(optionGateway, string(spec.Gateway), fmt.Sprintf(
-				"a container could get the router's address: keep it from them with --gateway %s", router))
 		}
 	}
 	return nil

@@ -106,7 +106,7 @@ func TestGateway(t *testing.T) {
 	spec := withGateway(netID)
 	r.createNetwork(spec)
 	name := spec.bridgeName()
-	want := []string{"10.40.255.254/16", "fd00:40::1/64"}
+	want := []string{"10.40.255.254/16", "fd00:40::1/64", spec.linkLocal().String()}
 	has := func() []string {
 		var out []string
 		if link, err := netlink.LinkByName(name); err == nil {

@@ -3,6 +3,7 @@
 package driver
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,9 +14,12 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/mac"
 )
 
-// addressesAt returns the addresses of a link, with the lengths of their subnets; none if there is no such link.
+// addressesAt returns the addresses of a link, with the lengths of their subnets, but for link-local ones; none if
+// there is no such link.
 func addressesAt(name string) ([]netip.Prefix, error) {
 	link, err := findLink(name)
 	if err != nil || link == nil {
@@ -27,7 +31,9 @@ func addressesAt(name string) ([]netip.Prefix, error) {
 	}
 	var out []netip.Prefix
 	for _, a := range addresses {
-		out = append(out, prefixOf(a.IPNet))
+		if !a.IP.IsLinkLocalUnicast() {
+			out = append(out, prefixOf(a.IPNet))
+		}
 	}
 	return out, nil
 }
@@ -43,11 +49,15 @@ func gatewayAddress(gateway netip.Prefix) *netlink.Addr {
 	return a
 }
 
-// ownMAC is a MAC for a bridge with a gateway. Without one of its own a bridge has the lowest of its ports', and when
-// that port goes, the containers lose their gateway until they ask for it again.
-func ownMAC() net.HardwareAddr {
-	own := newMAC(nil)
-	return own[:]
+// gatewayMAC is a MAC for a bridge with a gateway. Without one of its own a bridge has the lowest of its ports', and
+// when that port goes, the containers lose their gateway until they ask for it again. The gateways of a network of the
+// cluster have one MAC on all hosts: containers hear the ARP requests of other hosts' gateways, which have the address
+// of their own, and would take them for it.
+func (def Definition) gatewayMAC() mac.Address {
+	if def.VNI != 0 {
+		return mac.Address{2, 'w', 'v', byte(def.VNI >> 16), byte(def.VNI >> 8), byte(def.VNI)}
+	}
+	return newMAC(nil)
 }
 
 // forwards are the sysctls by which the host routes packets; true: IPv6.
@@ -55,16 +65,17 @@ var forwards = map[bool]string{false: "net/ipv4/ip_forward", true: "net/ipv6/con
 
 // forward has the host route packets of the families of these gateways, and tells when it did not before.
 func (d *Driver) forward(gateways []netip.Prefix) error {
+	var errs []error
 	for is6, sysctl := range forwards {
 		needed := func(g netip.Prefix) bool { return g.Addr().Is6() == is6 && d.firewallMode.Covers(g.Addr()) }
 		if !slices.ContainsFunc(gateways, needed) {
 			continue
 		}
 		if err := d.switchOn(sysctl); err != nil {
-			return fmt.Errorf("have the host route packets: %w", err)
+			errs = append(errs, fmt.Errorf("have the host route packets: %w", err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // switchOn sets one of forwards, if it is not set. A host that routes IPv6 would not listen to its own routers any

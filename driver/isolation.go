@@ -13,11 +13,16 @@ import (
 // hostIsolation are the sysctls of a bridge that keep the host itself apart from its network: the host accepts no
 // router advertisement, answers no ARP request and receives no packet. Otherwise containers could reach the host's
 // addresses, and give it addresses and a default route. Frames from port to port still pass.
-var hostIsolation = []property{
-	sysctl("net/ipv6/conf/%s/accept_ra", devconfAcceptRA, 0),
-	sysctl("net/ipv6/conf/%s/disable_ipv6", devconfDisableIPv6, 1),
-	sysctl("net/ipv4/conf/%s/arp_ignore", devconfARPIgnore, 8),
-	sysctl("net/ipv4/conf/%s/rp_filter", devconfRPFilter, 1), // drops every packet, since no route leads back
+//
+// A bridge of the cluster has to have IPv6 all the same, or the kernel takes no neighbours for it, by which it answers
+// for the containers of other hosts. It has no address there.
+func hostIsolation(disableIPv6 uint32) []property {
+	return []property{
+		sysctl("net/ipv6/conf/%s/accept_ra", devconfAcceptRA, 0),
+		sysctl("net/ipv6/conf/%s/disable_ipv6", devconfDisableIPv6, disableIPv6),
+		sysctl("net/ipv4/conf/%s/arp_ignore", devconfARPIgnore, 8),
+		sysctl("net/ipv4/conf/%s/rp_filter", devconfRPFilter, 1), // drops every packet, since no route leads back
+	}
 }
 
 // hostAtGateway are the sysctls of a bridge that has the gateway of its network: the host is a member of the network,

@@ -82,6 +82,9 @@ func (k *keeper) lookAtAll(ctx context.Context, by map[string]string) {
 		}
 		return
 	}
+	if err := k.d.keepForwarding(); err != nil {
+		k.d.log.WithError(err).Warn("the ways out of networks are closed")
+	}
 	for _, nw := range k.d.tracked.Networks() {
 		if nw.Phase == Made && !w.inOrder(nw, k.d.tracked.endpointsOf(nw.ID)) {
 			k.repair(ctx, nw.ID, by)
@@ -129,6 +132,9 @@ func (d *Driver) seemInOrder(nw Network, endpoints []Endpoint) bool {
 	}
 	links := map[string]*hostLink{}
 	names := []string{nw.Bridge}
+	if nw.VNI != 0 {
+		names = append(names, deviceName(nw.ID))
+	}
 	for _, ep := range endpoints {
 		names = append(names, ep.HostEnd)
 	}
@@ -154,7 +160,7 @@ func (k *keeper) repair(ctx context.Context, id NetworkID, by map[string]string)
 	defer cancel()
 	waiting, stop := context.WithTimeout(ctx, lockTime)
 	defer stop()
-	unlock, err := k.d.locks.lock(waiting, id)
+	unlock, err := k.d.lock(waiting, id)
 	if err != nil {
 		k.later[id] = time.Now().Add(settleTime)
 		return

@@ -95,6 +95,32 @@ func checkOurs(link netlink.Link, kind string, want alias, made int) error {
 	return nil
 }
 
+// findOwn returns the link that is to be as wanted, also if somebody has renamed it, or nil. It is ErrConflict if the
+// link of that name is not weave's.
+func (l links) findOwn(want wanted) (*hostLink, error) {
+	made := l.made.of(want.name)
+	link, err := findHostLink(want.name)
+	if err == nil && link == nil && made != 0 {
+		link, err = findHostLinkAt(made)
+	}
+	switch {
+	case err != nil || link == nil:
+		return nil, err
+	case link.Attrs().Name != want.name && link.Attrs().Alias != want.alias.String():
+		return nil, nil // another link has the index
+	}
+	return link, checkOurs(link, want.kind, want.alias, made)
+}
+
+// onBridge returns what is wanted of a port with its bridge, if that is there.
+func (w wanted) onBridge(name string) (wanted, error) {
+	bridge, err := findHostLink(name)
+	if isBridge(bridge) {
+		w.bridge = bridge
+	}
+	return w, err
+}
+
 // removeOurs removes the link of that name if checkOurs says that it is weave's. Somebody else's link stays, and a
 // name that no link has is no error. Removing one end of a veth pair removes both, and waits some 15 ms for the
 // kernel's grace period.

@@ -18,6 +18,7 @@ const (
 	gatewayPrefix      = "wvg-" // of bridges that have the gateway of their network
 	hostEndPrefix      = "wve-"
 	containerEndPrefix = "wvc-"
+	devicePrefix       = "wvx-" // of VXLAN devices
 )
 
 // idPattern matches the ids of Docker (64 hexadecimal digits) and of Swarm (25 letters and digits). Links are named
@@ -47,6 +48,7 @@ func (def Definition) bridgeName() string {
 }
 
 func bridgeName(id NetworkID) string        { return linkName(bridgePrefix, string(id)) }
+func deviceName(id NetworkID) string        { return linkName(devicePrefix, string(id)) }
 func hostEndName(id EndpointID) string      { return linkName(hostEndPrefix, string(id)) }
 func containerEndName(id EndpointID) string { return linkName(containerEndPrefix, string(id)) }
 
@@ -58,7 +60,7 @@ func isOwnName(name string) bool {
 	return slices.ContainsFunc(ownPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
-var ownPrefixes = []string{bridgePrefix, gatewayPrefix, hostEndPrefix, containerEndPrefix}
+var ownPrefixes = []string{bridgePrefix, gatewayPrefix, hostEndPrefix, containerEndPrefix, devicePrefix}
 
 // dockerBridge matches the names that Docker gives to bridges of its networks.
 var dockerBridge = regexp.MustCompile(`^(docker0|` + WayOut + `|br-[0-9a-f]{12})$`)

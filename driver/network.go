@@ -5,6 +5,7 @@ package driver
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -15,7 +16,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 	if err := d.withDefaults(spec).check(); err != nil {
 		return err
 	}
-	unlock, err := d.locks.lock(ctx, spec.ID)
+	unlock, err := d.lock(ctx, spec.ID)
 	if err != nil {
 		return err
 	}
@@ -47,8 +48,12 @@ func (d *Driver) CreateNetwork(ctx context.Context, spec NetworkSpec) error {
 	if err := d.checkWayOut(ctx, spec.Definition); err != nil {
 		return fmt.Errorf("create network %s: %w", spec.ID, err)
 	}
-	if err := d.createNetwork(ctx, spec); err != nil {
+	joined, err := d.joinCluster(ctx, d.spanSwarm(spec))
+	if err != nil {
 		return fmt.Errorf("create network %s: %w", spec.ID, err)
+	}
+	if err := d.createNetwork(ctx, joined); err != nil {
+		return fmt.Errorf("create network %s: %w", spec.ID, errors.Join(err, d.leaveCluster(ctx, joined.Definition)))
 	}
 	return nil
 }
@@ -128,6 +133,10 @@ func (d *Driver) newNetwork(spec NetworkSpec, isOurs func(alias) bool) (Network,
 		return nw, fmt.Errorf("%w: option %s=%s: bridge %s was not made by weave, which puts no address on it: give "+
 			"the address of the router there, %[2]s=ADDRESS", ErrInvalid, optionGateway, nw.Gateway, nw.Bridge)
 	}
+	if nw.Foreign && nw.Cluster != "" {
+		return nw, fmt.Errorf("%w: option %s=%s: bridge %s was not made by weave, and a network of the cluster needs "+
+			"one of weave's own: leave out %s", ErrInvalid, OptionNetwork, nw.Cluster, nw.Bridge, optionBridge)
+	}
 	if nw.Foreign {
 		nw.Firewall = FirewallHost
 	}
@@ -145,12 +154,22 @@ func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 		nw.Tagged = d.tags(nw) == nil
 		d.tracked.setNetwork(nw)
 	}
+	if nw.VNI != 0 {
+		if err := d.ensureDevice(nw, nil); err != nil {
+			return err
+		}
+	}
 	if nw.Phase == Going { // its rule is wanted again
 		nw.Phase = Making
 		d.tracked.setNetwork(nw)
 	}
 	if err := d.setForwarding(ctx); err != nil {
 		return fmt.Errorf("let frames pass on bridge %s: %w", nw.Bridge, err)
+	}
+	if !nw.Foreign { // the bridge was weave's once
+		if err := d.forward(nw.gateways()); err != nil {
+			return err
+		}
 	}
 	nw.Phase = Made
 	if err := d.writeNetwork(ctx, nw); err != nil {
@@ -166,7 +185,7 @@ func (d *Driver) DeleteNetwork(ctx context.Context, id NetworkID) error {
 	if err := id.Check(); err != nil {
 		return err
 	}
-	unlock, err := d.locks.lock(ctx, id)
+	unlock, err := d.lock(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -203,7 +222,7 @@ func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
 		return err
 	}
 	d.tracked.removeNetwork(nw.ID)
-	return nil
+	return d.leaveCluster(ctx, nw.Definition)
 }
 
 // removeNetwork removes what the network has in the kernel, then its record. If the first fails the record stays, so

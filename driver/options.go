@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/weaveplugin/weave/cluster"
 )
 
 // Options of `docker network create -o`.
@@ -23,6 +25,10 @@ const (
 	optionMulticast = "works.weave.multicast"
 	optionNAT       = "works.weave.nat"
 )
+
+// OptionNetwork is the option by which a network is one of the cluster: of the network driver (-o), or of weave's IPAM
+// driver (--ipam-opt), whose pools are that network's then.
+const OptionNetwork = "works.weave.network"
 
 // optionRouter is an option of an endpoint: `docker run --network name=NETWORK,driver-opt=works.weave.router=true`.
 const optionRouter = "works.weave.router"
@@ -48,6 +54,7 @@ type NetworkOptions struct {
 	Gateway         Gateway  // empty: not set
 	NAT             NAT
 	HostApart       bool
+	Cluster         string // name of the network of the cluster; empty: not set
 	InterfacePrefix string // of the names that interfaces get in containers; empty: not set
 
 	dockerMTU int // bytes, by Docker's name for the option; 0: not set
@@ -104,6 +111,10 @@ var weaveNetworkOptions = []option[NetworkOptions]{
 	{optionNAT, func(out *NetworkOptions, value string) (err error) {
 		out.NAT, err = parseNAT(value)
 		return err
+	}},
+	{OptionNetwork, func(out *NetworkOptions, value string) error {
+		out.Cluster = value
+		return cluster.CheckName(value)
 	}},
 }
 

@@ -29,6 +29,7 @@ const (
 	giveUpBridge   action = "give up bridge"  // somebody else has made one of that name: it is foreign from now on
 	ensureBridge   action = "ensure bridge"   // it is missing, or not as weave makes it
 	ensureHostEnd  action = "ensure host end" // it is not as weave makes it
+	ensureDevice   action = "ensure VXLAN device"
 )
 
 // step is one thing to do. Which of the fields are set follows from the action.
@@ -36,8 +37,8 @@ type step struct {
 	action   action
 	network  Network   // of all but removeEndpoint and removeLink
 	endpoint Endpoint  // of removeEndpoint and ensureHostEnd
-	link     *hostLink // of removeLink and ensureHostEnd, and of ensureBridge if the bridge is there
-	flaws    []flaw    // of ensureBridge and ensureHostEnd: what is wrong
+	link     *hostLink // of removeLink and ensureHostEnd, and of ensureBridge and ensureDevice if it is there
+	flaws    []flaw    // of ensureBridge, ensureHostEnd and ensureDevice: what is wrong
 	held     []string  // properties that are to be left as they are: see contests
 }
 
@@ -55,6 +56,8 @@ func (s step) subject() string {
 		return "link " + s.link.Attrs().Name
 	case ensureHostEnd:
 		return "host end " + s.endpoint.HostEnd
+	case ensureDevice:
+		return "VXLAN device " + deviceName(s.network.ID)
 	default:
 		return "bridge " + s.network.Bridge
 	}
@@ -87,6 +90,7 @@ type world struct {
 	tags      func(Network) error       // why a network's frames are not to be tagged, whatever its bridge's ports
 	made      func(name string) int     // index that weave's link of that name had, 0 if that is not known
 	alive     func(sandbox string) bool // reports whether a sandbox is there
+	tunnel    Tunnel
 }
 
 // plan returns what has to be done at a start, when nothing else changes what it looks at.
@@ -170,6 +174,7 @@ func (w world) planNetwork(p *plan, nw Network, endpoints []Endpoint) {
 	nw.Tagged = w.tagged(nw, bridge)
 	p.networks = append(p.networks, nw)
 	w.planBridge(p, nw, bridge)
+	w.planDevice(p, nw, bridge)
 	for _, ep := range endpoints {
 		p.endpoints = append(p.endpoints, ep)
 		w.planHostEnd(p, nw, ep, bridge)

@@ -24,7 +24,8 @@ func (d *Driver) Problems(ctx context.Context) []string {
 	if err := d.firewall.Problem(); err != nil {
 		found = append(found, problem{"firewall", err})
 	}
-	found = append(found, d.ruleProblems(d.tracked.Networks())...)
+	networks := d.tracked.Networks()
+	found = slices.Concat(found, d.ruleProblems(networks), d.routerProblems(networks), d.tunnelProblems(networks))
 	out := make([]string, 0, len(found))
 	for _, p := range found {
 		out = append(out, p.String())
@@ -110,7 +111,7 @@ func (d *Driver) leftIncomplete(ctx context.Context, w world) (out []problem, er
 // isLeftIncomplete reports whether a request on the network has failed and left a record incomplete. The record is read
 // again under the network's lock; while somebody holds that, a request is at work and nothing is left.
 func (d *Driver) isLeftIncomplete(ctx context.Context, s store.Store, id NetworkID, key string) (bool, error) {
-	unlock, ok := d.locks.tryLock(id)
+	unlock, ok := d.locks.TryLock(id)
 	if !ok {
 		return false, nil
 	}

@@ -14,18 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/driver/tc"
+	"github.com/weaveplugin/weave/overlay"
 )
 
 // wanted is a link as weave makes it.
 type wanted struct {
 	name   string
-	kind   string // "bridge" or "veth"
+	kind   string // "bridge", "veth" or "vxlan"
 	alias  alias
 	mtu    int
-	bridge *hostLink // of a host end: what it is a port of; nil if that is missing
+	bridge *hostLink // of a host end or a VXLAN device: what it is a port of; nil if that is missing
 
 	programs tc.Attached
-	gateways []netip.Prefix // the addresses of a bridge that is a gateway
+	gateways []netip.Prefix // the addresses of a bridge that is a gateway, see bridgeAddresses
+	ipv6     bool           // of another bridge: it has IPv6, see hostIsolation
+	device   overlay.Device // of a VXLAN device: what can't be changed
 }
 
 // property is one of the things that make a link what weave makes it. A link is made by putting its properties right,
@@ -39,14 +42,23 @@ type property struct {
 // The properties, in the order in which they are put right. What somebody may set who administers the host is not
 // among them: a bridge may be put into a VRF, get further ports, run the spanning tree protocol, or filter VLANs.
 var (
-	bridgeProperties = slices.Concat(
-		[]property{{"name", wrongName, setName}, programs}, hostIsolation, linkProperties(wrongBridgeMTU))
+	bridgeProperties  = apartFromHost(1)
+	clusterProperties = apartFromHost(0)
 	gatewayProperties = slices.Concat(
 		[]property{{"name", wrongName, setName}, programs}, hostAtGateway, linkProperties(wrongBridgeMTU))
 	hostEndProperties = slices.Concat( // the programs before the bridge, so that no frame passes without them
 		[]property{{"name", wrongName, setName}, programs, {"bridge", wrongMaster, setMaster}},
 		portProperties, linkProperties(wrongMTU))
+	deviceProperties = slices.Concat(
+		[]property{{"name", wrongName, setName}, programs, {"bridge", wrongMaster, setMaster}},
+		devicePortProperties(), linkProperties(wrongMTU))
 )
+
+// apartFromHost are the properties of a bridge that the host is no member of.
+func apartFromHost(disableIPv6 uint32) []property {
+	return slices.Concat(
+		[]property{{"name", wrongName, setName}, programs}, hostIsolation(disableIPv6), linkProperties(wrongBridgeMTU))
+}
 
 // addressesProperty is the property that a link has no addresses but those that are the gateways of its network.
 const addressesProperty = "addresses"
@@ -64,10 +76,14 @@ func linkProperties(wrongMTU func(*hostLink, wanted) string) []property {
 
 func (w wanted) properties() []property {
 	switch {
+	case w.kind == "vxlan":
+		return deviceProperties
 	case w.kind != "bridge":
 		return hostEndProperties
 	case len(w.gateways) > 0:
 		return gatewayProperties
+	case w.ipv6:
+		return clusterProperties
 	}
 	return bridgeProperties
 }

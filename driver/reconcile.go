@@ -102,7 +102,7 @@ func (d *Driver) look(ctx context.Context, networks []Network, endpoints []endpo
 // worldOf returns the world with these links.
 func (d *Driver) worldOf(links map[string]*hostLink) world {
 	return world{
-		stateID: d.stateID, links: links, tags: d.tags, made: d.links.made.of,
+		stateID: d.stateID, links: links, tags: d.tags, made: d.links.made.of, tunnel: d.tunnel,
 		alive: func(sandbox string) bool { return d.sandboxError(sandbox) == nil },
 	}
 }
@@ -116,6 +116,9 @@ func (d *Driver) noteLinks(w world, p plan) {
 	}
 	for _, nw := range p.networks {
 		note(wantedBridge(d.stateID, nw))
+		if nw.VNI != 0 {
+			note(wantedDevice(d.stateID, nw, d.tunnel))
+		}
 	}
 	for _, ep := range p.endpoints {
 		note(wantedHostEnd(d.stateID, Network{}, ep))
@@ -134,7 +137,7 @@ func (d *Driver) apply(ctx context.Context, p plan) []outcome {
 	var out []outcome
 	noBridge := map[NetworkID]bool{} // networks whose bridge could not be made
 	for _, s := range p.steps {
-		if s.action == ensureHostEnd && noBridge[s.network.ID] {
+		if (s.action == ensureHostEnd || s.action == ensureDevice) && noBridge[s.network.ID] {
 			continue
 		}
 		err := d.do(ctx, s)
@@ -158,7 +161,7 @@ func reportOf(p plan, outcomes []outcome) Report {
 			r.Removed = append(r.Removed, o.subject())
 		case o.action == keepNetwork:
 			r.Repaired = append(r.Repaired, o.subject())
-		case o.action == ensureBridge || o.action == ensureHostEnd:
+		case o.action == ensureBridge || o.action == ensureHostEnd || o.action == ensureDevice:
 			r.Repaired = append(r.Repaired, problem{o.subject(), o.wrong()}.String())
 		}
 	}
@@ -198,6 +201,8 @@ func (d *Driver) do(ctx context.Context, s step) error {
 		return d.repairBridge(ctx, s)
 	case ensureHostEnd:
 		return d.repairHostEnd(s)
+	case ensureDevice:
+		return d.ensureDevice(s.network, s.leavesOut)
 	}
 	return errors.New("unknown action " + string(s.action)) // a defect
 }
@@ -213,13 +218,9 @@ func (d *Driver) repairBridge(ctx context.Context, s step) error {
 
 // repairHostEnd puts right what is wrong with a host end. Its bridge may just have been made again.
 func (d *Driver) repairHostEnd(s step) error {
-	want := wantedHostEnd(d.stateID, s.network, s.endpoint)
-	bridge, err := findHostLink(s.network.Bridge)
+	want, err := wantedHostEnd(d.stateID, s.network, s.endpoint).onBridge(s.network.Bridge)
 	if err != nil {
 		return err
-	}
-	if isBridge(bridge) {
-		want.bridge = bridge
 	}
 	return d.links.mend(s.link, want, s.leavesOut)
 }

@@ -99,6 +99,11 @@ func await(ctx context.Context, rs []removal) error {
 // Reconcile removes it. The removal is pending before the endpoint is untracked: at no time does the pair look
 // forgotten.
 func (d *Driver) retire(ctx context.Context, ep Endpoint) error {
+	if nw, ok := d.tracked.network(ep.Network); ok {
+		if err := d.giveBack(ctx, nw, ep.Claimed); err != nil {
+			return err
+		}
+	}
 	if err := d.writeEndpoint(ctx, ep, Going); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 // Repair makes the kernel match one tracked network. It may be called at any time.
 func (d *Driver) Repair(ctx context.Context, id NetworkID) (Report, error) {
 	start := time.Now()
-	unlock, err := d.locks.lock(ctx, id)
+	unlock, err := d.lock(ctx, id)
 	if err != nil {
 		return Report{}, err
 	}
@@ -78,13 +78,19 @@ func (d *Driver) applyTo(ctx context.Context, w world, nw Network, p plan) ([]ou
 	return outcomes, d.setForwarding(ctx)
 }
 
-// checkTagged returns an error if a host end of the network has not the programs that it is to have, after the steps of
-// a plan that was made from w.
+// checkTagged returns an error if a port of the network has not the programs that it is to have, after the steps of a
+// plan that was made from w.
 func (w world) checkTagged(nw Network, endpoints []Endpoint) error {
 	for _, ep := range endpoints {
 		want := wantedHostEnd(w.stateID, nw, ep)
 		if link := w.find(want); link != nil && (link.programs == nil || *link.programs != want.programs) {
 			return fmt.Errorf("host end %s lacks its tc programs", ep.HostEnd)
+		}
+	}
+	if nw.VNI != 0 {
+		want := wantedDevice(w.stateID, nw, w.tunnel)
+		if link := w.find(want); link != nil && (link.programs == nil || *link.programs != want.programs) {
+			return fmt.Errorf("VXLAN device %s lacks its tc programs", want.name)
 		}
 	}
 	return nil

@@ -35,6 +35,8 @@ type rig struct {
 	idle      bool   // it does not run in the background: it repairs nothing by itself
 	pause     func() // ends what runs in the background, so that nothing is put right; requests go on
 	stop      func()
+
+	join func(*Options) (leave func()) // makes the host one of a cluster; nil: it is in none
 }
 
 // newRigWith returns a rig whose nsproc is the program at path.
@@ -67,7 +69,7 @@ func newRig(t *testing.T) *rig {
 // start opens the state, reconciles and runs, as the daemon does.
 func (r *rig) start() Report {
 	r.t.Helper()
-	d, done := openDriver(r.t, r.nsproc, r.state, r.endpoints)
+	d, done := openDriver(r.t, r.nsproc, r.state, r.endpoints, r.join)
 	report, err := d.Reconcile(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
@@ -94,7 +96,10 @@ func (r *rig) start() Report {
 	return report
 }
 
-func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done func()) {
+// openDriver makes a driver, in a cluster if join is not nil.
+func openDriver(t testing.TB, nsproc, state, endpoints string, join func(*Options) (leave func())) (
+	d *Driver, done func(),
+) {
 	t.Helper()
 	st, err := store.OpenBolt(t.Context(), state)
 	if err != nil {
@@ -122,14 +127,20 @@ func openDriver(t testing.TB, nsproc, state, endpoints string) (d *Driver, done 
 	if err := programs.Problem(); err != nil {
 		t.Fatal(err)
 	}
-	d, err = New(Options{
+	o := Options{
 		Store: st, Endpoints: endpointStore, StateID: id, Launcher: launcher, Kernel: kernel, Programs: programs,
 		Log: logrus.NewEntry(log), MTU: 1500,
-	})
+	}
+	leave := func() {}
+	if join != nil {
+		leave = join(&o)
+	}
+	d, err = New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d, func() {
+		leave()
 		err := errors.Join(d.Close(), kernel.Close(), programs.Close(), endpointStore.Close(), st.Close())
 		if err != nil {
 			t.Error(err)

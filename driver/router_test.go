@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +58,14 @@ func TestRouterContainer(t *testing.T) {
 		t.Errorf("Join of a container with ports: %v, want ErrInvalid", err)
 	}
 	r.attachByGateways(id, client, spec)
+	noRouter := func() {
+		t.Helper()
+		want := "connect vpn to it with the driver option works.weave.router=true"
+		if got := r.Problems(t.Context()); len(got) != 1 || !strings.Contains(got[0], want) {
+			t.Errorf("problems %q, want that nothing is the router: %q", got, want)
+		}
+	}
+	noRouter()
 	passes := func(inside *nstest.NS, limit time.Duration) error {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()
@@ -79,9 +90,11 @@ func TestRouterContainer(t *testing.T) {
 			t.Errorf("a second router: %v, want ErrConflict", err)
 		}
 		r.delete(second.ID)
+		checkProblems(t, r)
 		r.delete(router)
 		gone = inside
 	}
+	noRouter()
 	// Its link is removed after the answer.
 	eventually(t, "nothing leaves without a router", func() bool { return passes(gone, time.Second) != nil })
 }
@@ -94,9 +107,60 @@ func TestRouterPublishesPorts(t *testing.T) {
 	if ipv4, ipv6 := def.gatewaysOf(ep); ipv4.IsValid() || ipv6.IsValid() {
 		t.Errorf("the router has gateways %s, %s", ipv4, ipv6)
 	}
-	if got := def.WayOut(ep); got != string(GatewayDocker) {
+	if got := def.wayOut(ep); got != string(GatewayDocker) {
 		t.Errorf("the router's way out is %q", got)
 	}
+}
+
+// TestNothingLeavesBesideARouter: a container that leaves by a router has no way out by IPv6 over another network as
+// long as it is on that one.
+func TestNothingLeavesBesideARouter(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	routed, beside := withGateway(networkID(1)), withGateway(networkID(2))
+	routed.Gateway, beside.Gateway = "container:vpn", GatewayAuto
+	beside.Pools = []Pool{
+		{Subnet: netip.MustParsePrefix("10.41.0.0/16"), Gateway: netip.MustParseAddr("10.41.0.1")},
+		{Subnet: netip.MustParsePrefix("fd41::/64"), Gateway: netip.MustParseAddr("fd41::1")},
+	}
+	r.createNetwork(routed)
+	r.createNetwork(beside)
+	inside := nstest.New(t)
+	hasRoute := func(want bool) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("a way out by IPv6 beside the router: %v", want), func() bool {
+			out := ""
+			inside.Do(t, func() error {
+				b, err := exec.Command("ip", "-6", "route", "show", "default").Output()
+				out = string(b)
+				return err
+			})
+			return strings.Contains(out, "via fd41::1") == want
+		})
+	}
+	other := EndpointSpec{ID: endpointID(2), Network: beside.ID, Addresses: []netip.Prefix{
+		netip.MustParsePrefix("10.41.0.2/16"), netip.MustParsePrefix("fd41::2/64"),
+	}}
+	if _, err := r.CreateEndpoint(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Join(t.Context(), beside.ID, other.ID, inside.Path(), Exposed); err != nil {
+		t.Fatal(err)
+	}
+	r.attach(other.ID, inside, "eth0") // the same answer again
+	hasRoute(true)
+	id, _ := r.createEndpoint(routed.ID, 1)
+	r.attachTo(id, inside, "eth1", Attachment{
+		Link: containerEndName(id), Prefix: "eth",
+		Gateway: routed.Pools[0].Gateway, GatewayIPv6: routed.Pools[1].Gateway,
+	})
+	hasRoute(false)
+	if err := r.Leave(t.Context(), routed.ID, id); err != nil {
+		t.Fatal(err)
+	}
+	hasRoute(true)
 }
 
 // TestChooseGateway: the way out of a network for which nobody has chosen one.
@@ -170,7 +234,7 @@ func TestExternal(t *testing.T) {
 	id, _ := r.createEndpoint(netID, 1)
 	wayOut := func() string {
 		ep, _ := r.tracked.endpoint(id)
-		return spec.WayOut(ep)
+		return spec.wayOut(ep)
 	}
 	set := func(external bool) {
 		if err := r.SetExternal(t.Context(), netID, id, external); err != nil {
@@ -236,5 +300,52 @@ func TestAdoptedOnAForeignBridge(t *testing.T) {
 			t.Errorf("%s: %s with gateway %s, want %s with %s",
 				name, spec.Gateway, spec.Pools[0].Gateway, tt.want, want)
 		}
+	}
+}
+
+// TestNothingLeavesByDockers: where somebody else is the router, or the host alone, Docker is told to attach no way out
+// of its own to an endpoint without a gateway for IPv4.
+func TestNothingLeavesByDockers(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	for gateway, want := range map[Gateway]bool{
+		"fd00:40::ffff": true, "10.40.255.1": false, GatewayNative: true, GatewayAuto: false, GatewayDocker: false,
+		"container:vpn": true,
+	} {
+		r := newIdleRig(t)
+		spec := newNetwork(netID)
+		spec.Gateway = gateway
+		if gateway == GatewayNative || gateway == GatewayAuto || gateway.container() != "" {
+			spec.Pools[1].Gateway = netip.MustParseAddr("fd00:40::1") // IPv6 alone
+		}
+		r.createNetwork(spec)
+		id, _ := r.createEndpoint(netID, 1)
+		got, err := r.Join(t.Context(), netID, id, nstest.New(t).Path(), NoPorts)
+		if err != nil || got.NotByDockers != want {
+			t.Errorf("%s: %+v, %v, want NotByDockers %v", gateway, got, err, want)
+		}
+		r.delete(id)
+		if err := r.DeleteNetwork(t.Context(), netID); err != nil {
+			t.Error(err)
+		}
+		r.stop()
+	}
+}
+
+// TestRoutingIsKept: the host routes packets again soon after somebody has switched that off.
+func TestRoutingIsKept(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	r := newRig(t)
+	r.createNetwork(withGateway(netID))
+	for _, sysctl := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
+		mustRun(t, "sysctl -qw "+sysctl+"=0")
+		path := "/proc/sys/" + strings.ReplaceAll(sysctl, ".", "/")
+		eventually(t, sysctl+" is 1 again", func() bool {
+			value, err := os.ReadFile(path)
+			return err == nil && strings.TrimSpace(string(value)) == "1"
+		})
 	}
 }

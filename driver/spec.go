@@ -30,7 +30,7 @@ type NetworkSpec struct {
 func (spec *NetworkSpec) SetOptions(o NetworkOptions) {
 	spec.Bridge, spec.MTU, spec.Multicast, spec.InterfacePrefix = o.Bridge, o.MTU, o.Multicast, o.InterfacePrefix
 	spec.Firewall, spec.Guard = o.Firewall, o.Guard
-	spec.Gateway, spec.NAT, spec.HostApart = o.Gateway, o.NAT, o.HostApart
+	spec.Gateway, spec.NAT, spec.HostApart, spec.Cluster = o.Gateway, o.NAT, o.HostApart, o.Cluster
 }
 
 // bridge is the name of the network's bridge.
@@ -60,9 +60,10 @@ type Attachment struct {
 	Link   string // name of the container end on the host
 	Prefix string // of its name in the sandbox; Docker appends the next free number
 
-	// Where the container's default routes lead; zero: there is none. Without either Docker connects the container with
-	// the outside over docker_gwbridge.
+	// Where the container's default routes lead; zero: there is none. Without one for IPv4 Docker connects the
+	// container with the outside over docker_gwbridge, unless NotByDockers.
 	Gateway, GatewayIPv6 netip.Addr
+	NotByDockers         bool
 }
 
 // AdoptedEndpoint is an endpoint that Docker has and the state does not know.
@@ -70,6 +71,7 @@ type AdoptedEndpoint struct {
 	EndpointSpec
 	Sandbox  string       // Docker's SandboxKey; empty: it is in no container now
 	Gateways []netip.Addr // that an earlier weave has answered, IPv4 first
+	External bool         // Docker has made these the container's way out
 }
 
 // check returns ErrInvalid for a malformed spec.
@@ -121,6 +123,10 @@ func (spec NetworkSpec) matches(nw Network) bool {
 	asked.MTU = cmp.Or(asked.MTU, nw.MTU)
 	asked.Firewall = cmp.Or(asked.Firewall, nw.Firewall)
 	asked.Guard = cmp.Or(asked.Guard, nw.Guard)
+	asked.VNI = nw.VNI // the cluster's choice
+	if asked.Cluster == "" && spec.Swarm && nw.Cluster == string(nw.ID) {
+		asked.Cluster = nw.Cluster // of spanSwarm
+	}
 	if asked.Gateway = cmp.Or(asked.Gateway, nw.Gateway); asked.Gateway == GatewayDocker && nw.Gateway == "" {
 		asked.Gateway = nw.Gateway
 	}

@@ -186,6 +186,18 @@ func (t *tracker) network(id NetworkID) (Network, bool) {
 	return nw, ok
 }
 
+// networkOf returns the network that is the one of the cluster with that name.
+func (t *tracker) networkOf(cluster string) (Network, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, nw := range t.networks {
+		if nw.Cluster == cluster && cluster != "" {
+			return nw, true
+		}
+	}
+	return Network{}, false
+}
+
 // endpoint returns the endpoint of this id.
 func (t *tracker) endpoint(id EndpointID) (Endpoint, bool) {
 	t.mu.RLock()
@@ -203,7 +215,7 @@ func (t *tracker) ofLink(link linkID, stateID string) (id NetworkID, ep Endpoint
 		return ep.Network, ep, true
 	}
 	for _, nw := range t.networks {
-		if nw.Bridge == link.name {
+		if nw.Bridge == link.name || nw.VNI != 0 && deviceName(nw.ID) == link.name {
 			return nw.ID, Endpoint{}, true
 		}
 	}

@@ -207,3 +207,13 @@ func TestConcurrentSubscribers(t *testing.T) {
 	}
 	group.Wait()
 }
+
+func TestNetworkOfTheCluster(t *testing.T) {
+	tr := newTracker()
+	tr.load([]Network{{Definition: Definition{ID: "n1"}}, {Definition: Definition{ID: "n2", Cluster: "app"}}}, nil)
+	for name, want := range map[string]NetworkID{"app": "n2", "other": "", "": ""} {
+		if nw, ok := tr.networkOf(name); nw.ID != want || ok != (want != "") {
+			t.Errorf("network of the cluster %q: %q, %v, want %q", name, nw.ID, ok, want)
+		}
+	}
+}

@@ -37,6 +37,10 @@ type Definition struct {
 	HostApart bool      `json:"hostApart,omitempty"` // containers don't reach the host over their gateway
 	Pools     []Pool    `json:"pools"`               // IPv4 first
 
+	// Cluster is the name of the network of the cluster that this one is a part of; empty: it is this host's alone.
+	Cluster string `json:"cluster,omitempty"`
+	VNI     uint32 `json:"vni,omitempty"` // of a network of the cluster; 0: not known yet
+
 	// InterfacePrefix begins the names of the network's interfaces in containers; empty: eth.
 	InterfacePrefix string `json:"interfacePrefix,omitempty"`
 }
@@ -135,6 +139,7 @@ type Endpoint struct {
 	Sandbox   string         `json:"sandbox,omitempty"`   // Docker's SandboxKey, a path; empty: in no container
 	Gateways  []netip.Addr   `json:"gateways,omitempty"`  // that Docker was told at Join, IPv4 first
 	External  bool           `json:"external,omitempty"`  // Docker has made these the container's way out
+	Claimed   []netip.Addr   `json:"claimed,omitempty"`   // addresses that this host holds for it alone in the cluster
 	Carrier   bool           `json:"-"`                   // the host end has its carrier: the container end is up
 	Created   time.Time      `json:"created"`
 }
@@ -160,10 +165,10 @@ func (ep Endpoint) State() EndpointState {
 	return Joined
 }
 
-// WayOut says where what an endpoint sends to the outside goes: to gateways, IPv4 first, or over Docker's bridge, by
+// wayOut says where what an endpoint sends to the outside goes: to gateways, IPv4 first, or over Docker's bridge, by
 // GatewayDocker, perhaps with a gateway for IPv6. Empty: nowhere over this network, since it is internal, the endpoint
 // is in no container, or the container has its way out from another network.
-func (def Definition) WayOut(ep Endpoint) string {
+func (def Definition) wayOut(ep Endpoint) string {
 	switch {
 	case ep.Sandbox == "" || def.Internal:
 		return ""
@@ -173,7 +178,7 @@ func (def Definition) WayOut(ep Endpoint) string {
 		return string(GatewayDocker) + "," + def.besideDockers(ep).String()
 	case len(ep.Gateways) == 0:
 		return string(GatewayDocker)
-	case !ep.External:
+	case !ep.External && !def.besideDockers(ep).IsValid():
 		return ""
 	}
 	var texts []string

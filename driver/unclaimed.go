@@ -24,6 +24,9 @@ func (w world) claimed() map[string]bool {
 		if w.links[nw.Bridge] == nil {
 			names[nw.bridgeName()] = true
 		}
+		if nw.VNI != 0 {
+			names[deviceName(nw.ID)] = true
+		}
 	}
 	for _, r := range w.endpoints {
 		names[r.HostEnd] = true
@@ -32,10 +35,10 @@ func (w world) claimed() map[string]bool {
 	return names
 }
 
-// planUnclaimed plans for links that carry this state's alias though no record names them. Host ends are removed first,
-// so that no bridge is removed while it has ports. What a container uses stays, as a problem: a host end that has a
-// carrier or whose other end is in another namespace, and a bridge that has ports which no step removes. Their records
-// were lost, or an adoption failed.
+// planUnclaimed plans for links that carry this state's alias though no record names them. Host ends and VXLAN devices
+// are removed first, so that no bridge is removed while it has ports. What a container uses stays, as a problem: a host
+// end that has a carrier or whose other end is in another namespace, and a bridge that has ports which no step removes.
+// Their records were lost, or an adoption failed.
 func (w world) planUnclaimed(p *plan, claimed map[string]bool) {
 	removed := map[string]bool{} // names of links that steps remove
 	for _, s := range p.steps {
@@ -50,6 +53,10 @@ func (w world) planUnclaimed(p *plan, claimed map[string]bool) {
 			continue
 		}
 		removed[name] = true
+		p.steps = append(p.steps, step{action: removeLink, link: link})
+	}
+	for _, link := range w.unclaimed("vxlan", claimed) {
+		removed[link.Attrs().Name] = true
 		p.steps = append(p.steps, step{action: removeLink, link: link})
 	}
 	for _, link := range w.unclaimed("bridge", claimed) {

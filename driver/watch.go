@@ -130,7 +130,11 @@ func (e events) handle(m syscall.NetlinkMessage) {
 		const header = 4        // struct netconfmsg of linux/netconf.h, padded
 		const netconfaIndex = 1 // NETCONFA_IFINDEX; below 0 for what is about no single link
 		_ = eachAttr(m.Data[min(header, len(m.Data)):], func(typ uint16, value []byte) error {
-			if typ == netconfaIndex && len(value) == 4 {
+			switch {
+			case typ != netconfaIndex || len(value) != 4:
+			case indexAt(value) < 0: // whether the host routes packets, among others
+				e.d.changed.noteAll()
+			default:
 				e.note(indexAt(value))
 			}
 			return nil

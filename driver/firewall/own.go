@@ -4,6 +4,7 @@ package firewall
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -190,8 +191,22 @@ func headerSource(v family) (offset, length uint32) {
 type ownRule struct {
 	chain   string
 	exprs   []expr.Any
-	subject string // whose frames it is for; the rule's comment
+	subject string // whose frames it is for
 	number  int    // among those of the subject in the chain
+	comment string // see commentOf
+}
+
+// commentOf tells a rule from others, also from that which another version of weave writes for the same subject.
+func commentOf(v family, subject string, exprs []expr.Any) string {
+	hash := sha256.New()
+	for _, e := range exprs {
+		b, err := expr.Marshal(byte(nftFamilies[v]), e)
+		if err != nil {
+			b = []byte(err.Error()) // the kernel will refuse the rule
+		}
+		hash.Write(b)
+	}
+	return fmt.Sprintf("%s %.4x", subject, hash.Sum(nil))
 }
 
 // String returns what tells the subject from others.
@@ -200,7 +215,8 @@ func (s subject) String() string {
 	case s.masquerade.IsValid():
 		return s.links + " " + s.masquerade.String()
 	case s.sources != nil:
-		return fmt.Sprint(s.links, " ", s.sources)
+		// The subnets themselves may be more text than the kernel keeps with a rule, which is 255 bytes.
+		return fmt.Sprintf("%s sources %.8x", s.links, sha256.Sum256([]byte(fmt.Sprint(s.sources))))
 	case s.apart:
 		return s.links + " apart"
 	case s.accept != Mark{}:
@@ -215,7 +231,7 @@ func ownRules(v family, all []subject) []ownRule {
 	for _, c := range ownChains {
 		for _, s := range all {
 			for i, e := range c.rules(v, s) {
-				rules = append(rules, ownRule{c.name, e, s.String(), i})
+				rules = append(rules, ownRule{c.name, e, s.String(), i, commentOf(v, s.String(), e)})
 			}
 		}
 	}
@@ -262,7 +278,7 @@ func holds(c *nftables.Conn, t *nftables.Table, present bool, wanted []ownRule) 
 	}
 	var got, want [][2]string
 	for _, r := range wanted {
-		want = append(want, [2]string{r.chain, r.subject})
+		want = append(want, [2]string{r.chain, r.comment})
 	}
 	for _, ch := range ownChains {
 		rules, err := c.GetRules(t, &nftables.Chain{Name: ch.name})
@@ -270,8 +286,8 @@ func holds(c *nftables.Conn, t *nftables.Table, present bool, wanted []ownRule) 
 			return false // somebody has removed the chain
 		}
 		for _, r := range rules {
-			subject, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-			got = append(got, [2]string{ch.name, subject})
+			comment, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+			got = append(got, [2]string{ch.name, comment})
 		}
 	}
 	return slices.Equal(got, want)
@@ -292,7 +308,7 @@ func replace(c *nftables.Conn, t *nftables.Table, present bool, rules []ownRule)
 		})
 		for _, r := range rules {
 			if r.chain == ch.name {
-				comment := userdata.AppendString(nil, userdata.TypeComment, r.subject)
+				comment := userdata.AppendString(nil, userdata.TypeComment, r.comment)
 				c.AddRule(&nftables.Rule{Table: t, Chain: of, Exprs: r.exprs, UserData: comment})
 			}
 		}

@@ -22,20 +22,23 @@ const module = "github.com/weaveplugin/weave"
 // layers orders the folders: a package imports packages of its own folder and of lower layers, no others. A package
 // belongs to the longest of these folders that it is in.
 var layers = map[string]int{
-	"integration":       6,
-	"plugin":            5, // the main package, which alone knows all of those below it
-	"plugin/cli":        4,
-	"plugin/daemon":     4,
-	"plugin/dockersync": 4,
-	"plugin/remote":     4,
-	"api/server":        3,
-	"driver":            2,
-	"ipam":              2,
-	"overlay":           1,
-	"store":             1,
-	"nsproc":            1,
-	"internal":          0,
-	"api":               0,
+	"integration":        7,
+	"plugin":             6, // the main package, which alone knows all of those below it
+	"plugin/cli":         5,
+	"plugin/clustersync": 5,
+	"plugin/daemon":      5,
+	"plugin/dockersync":  5,
+	"plugin/remote":      5,
+	"api/server":         4,
+	"driver":             3,
+	"ipam":               3,
+	"overlay":            2,
+	"cluster":            2,
+	"names":              2,
+	"store":              1,
+	"nsproc":             1,
+	"internal":           0,
+	"api":                0,
 }
 
 // standardOnly are those of the layers' folders whose non-test files import the standard library and nothing else.
@@ -46,10 +49,12 @@ var standardOnly = []string{"api"}
 var libraries = map[string][]string{
 	"github.com/vishvananda/netlink": {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
 	"github.com/google/nftables":     {"driver/firewall"},
+	"go.etcd.io/etcd":                {"cluster", "internal/etcdtest"},
 	// Docker's wire types end at the door; the benchmarks speak as Docker does.
 	"github.com/docker/go-plugins-helpers": {"plugin/remote", "integration"},
 	"github.com/vishvananda/netns":         {"nsproc", "internal/nstest"},
 	module + "/internal/nstest":            {"internal/nstest"},
+	module + "/internal/etcdtest":          {"internal/etcdtest"},
 	module + "/plugin/remote/wiretest":     {"plugin/remote/wiretest"},
 	module + "/internal/rules":             {"internal/rules"},
 	module + "/integration":                {"integration"},
