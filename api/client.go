@@ -21,7 +21,7 @@ const (
 	maxAnswer     = 64 << 20                       // bytes; the endpoints of a full bridge take less than 1 MiB
 )
 
-// Client reads weave's listing API. Its methods may be called from several goroutines at once; each returns when its
+// Client is a client of weave's API. Its methods may be called from several goroutines at once; each returns when its
 // context ends, or after 35 seconds. Their errors say what to do next; a refusal by the server is an *Error.
 type Client struct {
 	socket string
@@ -54,6 +54,33 @@ func (c *Client) Endpoints(ctx context.Context, q Query) ([]Endpoint, error) {
 	return get[[]Endpoint](ctx, c, PathEndpoints, q.Values())
 }
 
+// Pools lists the subnets of weave's IPAM, with who holds what, by network and subnet. Where etcd has to be asked it
+// takes 3 seconds at most.
+func (c *Client) Pools(ctx context.Context) ([]Pool, error) {
+	return get[[]Pool](ctx, c, PathPools, nil)
+}
+
+// Hosts lists the hosts of the cluster by name; there are none where weave is in no cluster.
+func (c *Client) Hosts(ctx context.Context) ([]Host, error) {
+	return get[[]Host](ctx, c, PathHosts, nil)
+}
+
+// Forget removes a host that is gone for good from the cluster, by its name, its id or the beginning of its id, and
+// returns it. Only root can do that. A host that is there is refused.
+func (c *Client) Forget(ctx context.Context, host string) (Host, error) {
+	return request[Host](ctx, c, http.MethodDelete, url.URL{Path: PathHosts + "/" + host})
+}
+
+// Cluster returns how weave is in its cluster, from memory alone, which Status is not; nil: it is in none, as one of a
+// version that knew no clusters is, until it is restarted after an upgrade.
+func (c *Client) Cluster(ctx context.Context) (*Cluster, error) {
+	found, err := get[*Cluster](ctx, c, PathCluster, nil)
+	if refusal, ok := errors.AsType[*Error](err); ok && refusal.Code == http.StatusNotFound {
+		return nil, nil
+	}
+	return found, err
+}
+
 // Status returns how weave itself is doing.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, PathStatus, nil)
@@ -61,13 +88,18 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 
 // get requests path with the parameters and decodes the answer.
 func get[T any](ctx context.Context, c *Client, path string, parameters url.Values) (T, error) {
+	return request[T](ctx, c, http.MethodGet, url.URL{Path: path, RawQuery: parameters.Encode()})
+}
+
+// request sends a request for the path and the parameters of u, and decodes the answer.
+func request[T any](ctx context.Context, c *Client, method string, u url.URL) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
 	defer cancel()
 	var v T
-	u := url.URL{Scheme: "http", Host: "weave", Path: path, RawQuery: parameters.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	u.Scheme, u.Host = "http", "weave"
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
-		return v, fmt.Errorf("request %s: %w", path, err)
+		return v, fmt.Errorf("request %s: %w", u.Path, err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

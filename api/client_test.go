@@ -48,6 +48,7 @@ func TestClientReadsRecordedAnswers(t *testing.T) {
 				q := Query{Networks: []string{"app"}, Containers: []string{"web", "/db"}, Live: Kernel}
 				return c.Endpoints(ctx, q)
 			}},
+		"hosts":  {"/v1/hosts", func(ctx context.Context, c *Client) (any, error) { return c.Hosts(ctx) }},
 		"status": {"/v1/status", func(ctx context.Context, c *Client) (any, error) { return c.Status(ctx) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -95,6 +96,20 @@ func TestClientReturnsRefusals(t *testing.T) {
 	want := &Error{Code: http.StatusNotFound, Message: "weave has no such network here"}
 	if refusal, ok := errors.AsType[*Error](err); !ok || *refusal != *want || err.Error() != want.Message {
 		t.Errorf("got %#v, want %#v", err, want)
+	}
+}
+
+// TestEarlierServer: a weave that was not restarted yet after an upgrade may know no clusters.
+func TestEarlierServer(t *testing.T) {
+	c := NewClient(serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte(`{"error":"there is no /v1/cluster"}`)) // what reached the client is looked at
+	})))
+	if found, err := c.Cluster(t.Context()); found != nil || err != nil {
+		t.Errorf("%+v and error %v, want that it is in no cluster", found, err)
+	}
+	if _, err := c.Status(t.Context()); err == nil {
+		t.Error("no error for a status that is not there")
 	}
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package api has the types, the queries and a client of weave's listing API: JSON over HTTP on a Unix socket. The API
-// lists what weave tracks and, if asked to, what the kernel really has; it changes nothing.
+// Package api has the types, the queries and a client of weave's API: JSON over HTTP on a Unix socket. The API lists
+// what weave tracks and, if asked to, what the kernel really has. The one thing that it changes, for root alone, is
+// which hosts the cluster has.
 //
 // The package imports the standard library only, so a program that uses it links nothing else of weave. The server is
 // in the package server below it.
@@ -9,6 +10,7 @@ package api
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -19,6 +21,9 @@ const DefaultSocket = "/run/weave/weave.sock"
 const (
 	PathNetworks  = "/v1/networks"  // []Network
 	PathEndpoints = "/v1/endpoints" // []Endpoint; takes the parameters of Query
+	PathPools     = "/v1/pools"     // []Pool
+	PathHosts     = "/v1/hosts"     // []Host; empty without a cluster. DELETE of /v1/hosts/HOST forgets one
+	PathCluster   = "/v1/cluster"   // Cluster, as the status has it; null without a cluster
 	PathStatus    = "/v1/status"    // Status
 )
 
@@ -47,6 +52,8 @@ type Network struct {
 	Gateway   string    `json:"gateway,omitempty"`   // the way out, as works.weave.gateway has it; empty: there is none
 	NAT       string    `json:"nat,omitempty"`       // what its own gateway translates: ipv4, ipv6, no; empty: all
 	HostApart bool      `json:"hostApart,omitempty"` // containers don't reach the host over their gateway
+	Cluster   string    `json:"cluster,omitempty"`   // name of the network of the cluster; empty: it is local
+	VNI       uint32    `json:"vni,omitempty"`       // that network's in VXLAN packets
 	Subnets   []Subnet  `json:"subnets"`
 	Endpoints int       `json:"endpoints"` // how many there are on this host
 	Created   time.Time `json:"created"`
@@ -71,7 +78,8 @@ const (
 	Up      EndpointState = "up"      // the container end is up in the sandbox
 )
 
-// Endpoint is an endpoint as weave tracks it and, in a live listing, what is really there.
+// Endpoint is an endpoint as weave tracks it and, in a live listing, what is really there. On a host of a cluster those
+// on other hosts are listed, too, of the networks that this host is on.
 type Endpoint struct {
 	ID            string         `json:"id"` // Docker's
 	NetworkID     string         `json:"networkId"`
@@ -84,11 +92,16 @@ type Endpoint struct {
 	// "docker", which is docker_gwbridge or another network of Docker's, with an address for IPv6 if there is one.
 	// Empty: nowhere, or by another network of weave's.
 	Gateway string        `json:"gateway,omitempty"`
-	Bridge  string        `json:"bridge"`
-	HostEnd string        `json:"hostEnd"`           // name of the veth end that is a port of the bridge
+	Bridge  string        `json:"bridge,omitempty"`
+	HostEnd string        `json:"hostEnd,omitempty"` // name of the veth end that is a port of the bridge
 	Sandbox string        `json:"sandbox,omitempty"` // a path; empty before Docker has given one
-	State   EndpointState `json:"state"`
-	Created time.Time     `json:"created"`
+	State   EndpointState `json:"state,omitempty"`
+	Created time.Time     `json:"created,omitzero"`
+
+	// Of one on another host nothing is known of what is there: no Gateway to Created.
+	Host   string `json:"host,omitempty"`   // name of the host that it is on; empty: this one, which is in no cluster
+	Remote bool   `json:"remote,omitempty"` // that is another host
+	Stale  bool   `json:"stale,omitempty"`  // etcd does not answer: it was so at Cluster.LastContact, or before
 
 	Live  *Live   `json:"live,omitempty"` // in a live listing only
 	Drift []Drift `json:"drift,omitzero"` // in a live listing only, where empty means none
@@ -142,6 +155,61 @@ type Drift struct {
 // String returns the text.
 func (d Drift) String() string { return d.Text }
 
+// Pool is a subnet out of which weave's IPAM hands out addresses on this host.
+type Pool struct {
+	Subnet      netip.Prefix `json:"subnet"`
+	Range       netip.Prefix `json:"range,omitzero"`        // the part that addresses are picked from; zero: all
+	Gateway     netip.Addr   `json:"gateway,omitzero"`      // of its network; zero: none
+	Space       string       `json:"space"`                 // IPAM's address space
+	NetworkID   string       `json:"networkId,omitempty"`   // empty: no network of weave's has it
+	NetworkName string       `json:"networkName,omitempty"` // empty while weave has not read it from Docker's API
+	Cluster     string       `json:"cluster,omitempty"`     // network of the cluster that it is of; empty: it is local
+	Holders     []Holder     `json:"holders"`               // by name; this host is always one
+	Error       string       `json:"error,omitempty"`       // why others than this host are not known
+}
+
+// Holder is a host that hands out addresses of a pool: of a local one this host has all.
+type Holder struct {
+	Host      string         `json:"host,omitempty"`   // its name; empty: this host, which is in no cluster
+	HostID    string         `json:"hostId,omitempty"` // of its weave's state; empty likewise
+	Self      bool           `json:"self"`             // it is this host
+	Blocks    []netip.Prefix `json:"blocks"`           // single addresses as prefixes of full length
+	Addresses uint64         `json:"addresses"`        // how many these have, at most 2^64-1
+	Endpoints int            `json:"endpoints"`        // that this host knows of there, with an address of the pool
+}
+
+// Host is a host of the cluster as this one sees it: what it has read of etcd last.
+type Host struct {
+	ID        string     `json:"id"`                 // of its weave's state
+	Name      string     `json:"name"`               // its hostname
+	Address   netip.Addr `json:"address"`            // its VTEP: where it takes VXLAN packets
+	Self      bool       `json:"self"`               // it is this host
+	Present   bool       `json:"present"`            // it has told etcd in time that it is there
+	Since     time.Time  `json:"since"`              // when it registered, by its own clock: when its weave started
+	GoneSince time.Time  `json:"goneSince,omitzero"` // when this host noticed; zero: it is present, or that was before
+	Endpoints int        `json:"endpoints"`          // that this host knows of there, on networks that both are on
+	Tunnel    *Tunnel    `json:"tunnel,omitempty"`   // from here to there and back; nil: it has not been probed
+}
+
+// Tunnel is what probes say of the way between this host and another one that it has networks in common with.
+type Tunnel struct {
+	Since     time.Time `json:"since"`                      // it has been so since then
+	Probed    time.Time `json:"probed"`                     // when this was seen last
+	RoundTrip float64   `json:"roundTripSeconds,omitempty"` // of a small frame there and back; zero: none has come back
+	// Fault is empty if all frames pass. Otherwise it is family, blocked, blocked-out, mtu-out, mtu-in, checksum-out,
+	// checksum-in or loss; there may be others in future. Out is the direction from this host to the other one.
+	Fault string `json:"fault,omitempty"`
+	Text  string `json:"text,omitempty"` // the fault for people, and what to do
+}
+
+// String returns the fault, or how long a frame takes if there is none.
+func (t Tunnel) String() string {
+	if t.Fault != "" {
+		return t.Fault
+	}
+	return "ok " + strconv.FormatFloat(t.RoundTrip*1000, 'f', 1, 64) + "ms"
+}
+
 // Status is how weave itself is doing.
 type Status struct {
 	Version   string         `json:"version"`
@@ -155,6 +223,7 @@ type Status struct {
 	Networks  int            `json:"networks"`
 	Endpoints EndpointCounts `json:"endpoints"`
 	Docker    Docker         `json:"docker"`
+	Cluster   *Cluster       `json:"cluster,omitempty"`   // nil: this host is in none
 	Reconcile *Reconcile     `json:"reconcile,omitempty"` // the last one; nil: none has ended yet
 	Warnings  []string       `json:"warnings"`            // what somebody should look at
 	Repairs   []Repair       `json:"repairs,omitempty"`   // the last ones while weave ran, oldest first
@@ -181,6 +250,18 @@ type Docker struct {
 	Reachable bool     `json:"reachable"`
 	Error     string   `json:"error,omitempty"`   // why not
 	Drivers   []string `json:"drivers,omitempty"` // names of weave in Docker, for docker network create -d
+}
+
+// Cluster is how this host is in a cluster.
+type Cluster struct {
+	Etcd        []string   `json:"etcd"`                 // URLs of its members
+	LastContact time.Time  `json:"lastContact,omitzero"` // when it has answered last; zero: not since weave's start
+	Error       string     `json:"error,omitempty"`      // why it does not answer; empty: it does
+	Address     netip.Addr `json:"address"`              // VTEP of this host
+	Port        uint16     `json:"port"`                 // UDP, for VXLAN packets; the same on all hosts
+	Hosts       int        `json:"hosts"`                // how many are present
+	Probed      int        `json:"probed"`               // to how many of them the tunnel has been probed
+	Faulty      int        `json:"faulty"`               // to how many of these it has a fault
 }
 
 // Reconcile is the outcome of one comparison of the state with the kernel.

@@ -71,7 +71,12 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).
 		Info("reconciled")
 
-	listing := server.Options{Tracker: p.networks, Inspector: inspect.New(p.launcher, p.kernel, log), Log: log}
+	listing := server.Options{
+		Tracker: p.networks, Inspector: inspect.New(p.launcher, p.kernel, log), Pools: p.pools.Pools, Log: log,
+	}
+	if p.cluster != nil {
+		listing.Cluster = p.cluster
+	}
 	if p.docker != nil {
 		listing.Names = p.docker
 	}
@@ -98,6 +103,7 @@ type parts struct {
 	pools    *ipam.IPAM
 	docker   *dockersync.Watcher    // nil: weave does without Docker's API
 	compare  *dockersync.Comparison // nil likewise
+	cluster  *clusterParts          // nil: this host is in no cluster
 }
 
 // newParts makes the parts and loads the pools.
@@ -111,9 +117,10 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		return parts{}, err
 	}
 	programs := tc.Load(ctx)
+	var hosts *clusterParts
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, kernel.Close(), programs.Close())
+			err = errors.Join(err, hosts.Close(), kernel.Close(), programs.Close())
 		}
 	}()
 	p.kernel, p.programs = kernel, programs
@@ -123,23 +130,32 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		if err != nil {
 			return parts{}, err
 		}
-		p.docker = dockersync.NewWatcher(dockersync.WatcherOptions{
+		o := dockersync.WatcherOptions{
 			Socket: cfg.DockerSocket, Drivers: cfg.DriverNames, PluginID: plugin, Log: log,
-		})
+		}
+		if len(cfg.Cluster.Endpoints) > 0 { // other hosts are told of them
+			o.HasAliases = func(network string) bool { return p.networks.OnCluster(driver.NetworkID(network)) }
+		}
+		p.docker = dockersync.NewWatcher(o)
 		dockersPools = p.docker.DefaultPools
 	}
+	if hosts, err = newClusterParts(ctx, cfg.Cluster, files, p.launcher, log); err != nil {
+		return parts{}, err
+	}
+	p.cluster = hosts
 	p.networks, err = driver.New(driver.Options{
 		Store: files.state, Endpoints: files.endpoints, StateID: files.id, Launcher: p.launcher,
 		Kernel: kernel, Programs: programs, DockersPools: dockersPools, Firewall: cfg.Firewall, Accept: cfg.AcceptMark,
-		Log: log, MTU: cfg.MTU,
+		Cluster: p.cluster.state(), Tunnel: p.cluster.hostsTunnel(), Log: log, MTU: cfg.MTU,
 	})
 	if err != nil {
 		return parts{}, err
 	}
 	p.pools, err = ipam.New(ipam.Options{
 		Store: files.state, Log: log, Routes: driver.HostRoutes, Avoid: dockersPools,
-		InUse: p.networks.AddressesInUse, Reclaimable: p.networks.Reclaimable,
-		RangeV4: cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
+		InUse: p.networks.AddressesInUse, Reclaimable: p.networks.Reclaimable, Cluster: p.cluster.state(),
+		InUseHere: p.networks.IsOnCluster,
+		RangeV4:   cfg.Range, RangeV6: cfg.Range6, SubnetBits: cfg.SubnetBits,
 	})
 	if err != nil {
 		return parts{}, err
@@ -147,10 +163,12 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 	if err := p.pools.Load(ctx); err != nil {
 		return parts{}, err
 	}
+	p.cluster.setUp(p, log)
 	if p.docker != nil {
 		p.compare = dockersync.NewComparison(dockersync.ComparisonOptions{
 			Docker: p.docker, Networks: p.networks, Pools: p.pools,
 			Timing: dockersync.NewTiming(cfg.DockerInterval), Log: log,
+			Swarm: cfg.Scope == daemon.ScopeGlobal,
 		})
 	}
 	return p, nil
@@ -158,7 +176,7 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 
 // Close waits for what the parts have under way.
 func (p parts) Close() error {
-	return errors.Join(p.networks.Close(), p.kernel.Close(), p.programs.Close())
+	return errors.Join(p.networks.Close(), p.cluster.Close(), p.kernel.Close(), p.programs.Close())
 }
 
 // reconcile brings what the kernel has in line with the records, and IPAM with the endpoints that are there.
@@ -191,6 +209,10 @@ func (p parts) recheck() bool {
 func (p parts) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.networks.Run(ctx) })
+	group.Go(func() error { return p.pools.Run(ctx) })
+	if p.cluster != nil {
+		group.Go(func() error { return p.cluster.sync.Run(ctx) })
+	}
 	if p.docker != nil {
 		group.Go(func() error {
 			p.docker.Run(ctx)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -44,12 +45,8 @@ func wayOutWarning(known bool, networks []driver.Network, endpoints []driver.End
 	if _, err := net.InterfaceByName(driver.WayOut); err == nil {
 		return ""
 	}
-	needed := map[driver.NetworkID]bool{}
-	for _, nw := range networks {
-		needed[nw.ID] = !nw.Internal
-	}
-	for _, ep := range endpoints {
-		if needed[ep.Network] && ep.Sandbox != "" {
+	for _, way := range driver.WaysOut(networks, endpoints) {
+		if strings.HasPrefix(way, string(driver.GatewayDocker)) {
 			return driver.WayOut + " is gone, over which containers reach the outside and are reached on published " +
 				"ports: restart Docker, which makes it again, and then the containers"
 		}

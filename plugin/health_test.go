@@ -62,7 +62,8 @@ func TestWayOutWarning(t *testing.T) {
 	}
 	outside := driver.Network{Definition: driver.Definition{ID: "a"}}
 	internal := driver.Network{Definition: driver.Definition{ID: "b", Internal: true}}
-	networks := []driver.Network{outside, internal}
+	own := driver.Network{Definition: driver.Definition{ID: "c", Gateway: driver.GatewayNative}}
+	networks := []driver.Network{outside, internal, own}
 	on := func(nw driver.Network, sandbox string) []driver.Endpoint {
 		return []driver.Endpoint{{Network: nw.ID, Sandbox: sandbox}}
 	}
@@ -71,9 +72,12 @@ func TestWayOutWarning(t *testing.T) {
 		endpoints []driver.Endpoint
 		want      bool
 	}{
-		"Docker has not made it":      {false, on(outside, "/run/docker/netns/x"), false},
-		"no container":                {true, on(outside, ""), false},
-		"internal network":            {true, on(internal, "/run/docker/netns/x"), false},
+		"Docker has not made it": {false, on(outside, "/run/docker/netns/x"), false},
+		"no container":           {true, on(outside, ""), false},
+		"internal network":       {true, on(internal, "/run/docker/netns/x"), false},
+		"a gateway of its own":   {true, on(own, "/run/docker/netns/x"), false},
+		"a second network's gateway": {true, append(on(outside, "/run/docker/netns/x"),
+			driver.Endpoint{Network: own.ID, Sandbox: "/run/docker/netns/x", External: true}), false},
 		"a container that is without": {true, on(outside, "/run/docker/netns/x"), true},
 	} {
 		if got := wayOutWarning(tt.known, networks, tt.endpoints); (got != "") != tt.want {

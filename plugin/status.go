@@ -51,7 +51,7 @@ func currentStatus(
 		if err := p.docker.Reachable(); err != nil {
 			s.Docker.Reachable, s.Docker.Error = false, err.Error()
 		}
-		s.Warnings = append(s.Warnings, warnings...)
+		s.Warnings = append(append(s.Warnings, warnings...), p.docker.Problems()...)
 	}
 	for _, warning := range []string{
 		diskWarning(s.Store),
@@ -70,6 +70,11 @@ func currentStatus(
 	if warning := unseenWarning(p.networks.Endpoints(), p.launcher.Sandboxes()); warning != "" {
 		s.Warnings = append(s.Warnings, warning)
 	}
+	if p.cluster != nil {
+		status := p.cluster.Status()
+		s.Cluster = &status
+	}
+	s.Warnings = append(s.Warnings, p.cluster.problems()...)
 	s.Warnings = append(s.Warnings, sockets.Warnings()...)
 	return s
 }

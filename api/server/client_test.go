@@ -26,7 +26,7 @@ func TestWithClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	host, names := twoNetworks()
-	handler := New(Options{Tracker: host, Inspector: host, Names: names, Status: fullStatus})
+	handler := New(Options{Tracker: host, Inspector: host, Names: names, Status: fullStatus, Cluster: twoHosts{}})
 	httpServer := &httptest.Server{Listener: l, Config: &http.Server{Handler: handler}}
 	httpServer.Start()
 	defer httpServer.Close()
@@ -52,7 +52,7 @@ func TestWithClient(t *testing.T) {
 		ID: string(e.ID), NetworkID: string(n.ID), NetworkName: "app", ContainerID: id("cccc1"), ContainerName: "web",
 		MAC: o.Inside.MAC.String(), Addresses: e.Addresses, Gateway: "docker",
 		Bridge: n.Bridge, HostEnd: e.HostEnd, Sandbox: e.Sandbox,
-		State: api.Up, Created: e.Created,
+		State: api.Up, Created: e.Created, Host: "host1",
 		Live: &api.Live{
 			Source: api.Kernel, Bridge: n.Bridge,
 			Name: "eth0", MAC: o.Inside.MAC.String(), Addresses: o.Inside.Addresses, Up: true,
@@ -64,6 +64,22 @@ func TestWithClient(t *testing.T) {
 	}
 	if host.source != api.Nsproc {
 		t.Errorf("observed by %q, want nsproc", host.source)
+	}
+
+	hosts, err := c.Hosts(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(hosts) != 2 || !hosts[0].Self || hosts[1].GoneSince.IsZero() {
+		t.Errorf("hosts %+v: want this one, and one that has gone", hosts)
+	}
+
+	inIt, err := c.Cluster(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&inCluster, inIt, comparePrefixes); diff != "" {
+		t.Errorf("cluster (-want +got):\n%s", diff)
 	}
 
 	status, err := c.Status(ctx)

@@ -84,7 +84,7 @@ func prefixes(texts ...string) []netip.Prefix {
 func web() (driver.Network, driver.Endpoint, inspect.Observation) {
 	n := driver.Network{
 		Definition: driver.Definition{
-			ID: driver.NetworkID(id("aaaa1")), MTU: 1500, Multicast: true,
+			ID: driver.NetworkID(id("aaaa1")), MTU: 1500, Multicast: true, Cluster: "shop", VNI: 65536,
 			Pools: []driver.Pool{
 				{Subnet: netip.MustParsePrefix("10.32.0.0/22"), Space: "local"},
 				{

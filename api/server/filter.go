@@ -55,13 +55,16 @@ func filterContainers(filters []string, list []api.Endpoint) (selected []api.End
 	}
 	containers := map[string]bool{}
 	for _, f := range filters {
-		ids, _ := match(strings.TrimPrefix(f, "/"), candidates) // a name in Docker's API begins with a slash
+		f = strings.TrimPrefix(f, "/") // a name in Docker's API begins with a slash
+		ids, _ := match(f, candidates)
 		unmatched = unmatched || len(ids) == 0
 		for id := range ids {
 			containers[id] = true
 		}
 	}
-	return slices.DeleteFunc(list, func(e api.Endpoint) bool { return !containers[e.ContainerID] }), unmatched
+	return slices.DeleteFunc(list, func(e api.Endpoint) bool {
+		return e.ContainerID == "" || !containers[e.ContainerID]
+	}), unmatched
 }
 
 // candidate is something that a filter may mean.

@@ -85,6 +85,8 @@ func (s *Server) toNetwork(n driver.Network, endpoints int) api.Network {
 		Gateway:   gateway(n.Definition),
 		NAT:       string(n.NAT),
 		HostApart: n.HostApart,
+		Cluster:   n.Cluster,
+		VNI:       n.VNI,
 		Subnets:   subnets,
 		Endpoints: endpoints,
 		Created:   n.Created,
@@ -122,7 +124,8 @@ type listing struct {
 func (s *Server) selectEndpoints(q api.Query) (listing, error) {
 	endpoints := s.options.Tracker.Endpoints() // before the networks, so that each endpoint's network is among them
 	l := listing{tracked: map[driver.EndpointID]driver.Endpoint{}, networks: map[driver.NetworkID]driver.Network{}}
-	for _, n := range s.options.Tracker.Networks() {
+	networks := s.options.Tracker.Networks()
+	for _, n := range networks {
 		l.networks[n.ID] = n
 	}
 	selected, err := s.filterNetworks(q.Networks, l.networks)
@@ -130,18 +133,20 @@ func (s *Server) selectEndpoints(q api.Query) (listing, error) {
 		return listing{}, err
 	}
 	l.entries = make([]api.Endpoint, 0, len(endpoints))
-	leaves := map[string]bool{} // sandboxes that have their way out by a gateway of a network of weave's
-	for _, e := range endpoints {
-		leaves[e.Sandbox] = leaves[e.Sandbox] || e.External
-	}
+	waysOut := driver.WaysOut(networks, endpoints)
 	for _, e := range endpoints {
 		if len(q.Networks) == 0 || selected[e.Network] {
 			l.tracked[e.ID] = e
 			entry := s.toEndpoint(e, l.networks[e.Network])
-			if leaves[e.Sandbox] && !e.External {
-				entry.Gateway = ""
-			}
+			entry.Gateway = waysOut[e.ID]
 			l.entries = append(l.entries, entry)
+		}
+	}
+	if !q.Local && q.Live == "" {
+		for id, n := range l.networks {
+			if len(q.Networks) == 0 || selected[id] {
+				l.entries = append(l.entries, s.listRemotes(n)...)
+			}
 		}
 	}
 	slices.SortFunc(l.entries, compareEndpoints)
@@ -165,12 +170,12 @@ func (s *Server) toEndpoint(e driver.Endpoint, n driver.Network) api.Endpoint {
 		ContainerName: containerName,
 		MAC:           e.MAC.String(),
 		Addresses:     orEmpty(e.Addresses),
-		Gateway:       n.WayOut(e),
 		Bridge:        n.Bridge,
 		HostEnd:       e.HostEnd,
 		Sandbox:       e.Sandbox,
 		State:         stateOf(e),
 		Created:       e.Created,
+		Host:          s.selfName(),
 	}
 }
 

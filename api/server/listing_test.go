@@ -45,7 +45,7 @@ func TestFilters(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			code, body := get(t, newServer(), "/v1/endpoints?"+tt.query)
+			code, body := get(t, newServer(nil), "/v1/endpoints?"+tt.query)
 			if code != http.StatusOK {
 				t.Fatalf("status %d: %s", code, body)
 			}

@@ -19,7 +19,7 @@ const (
 // parseQuery parses the parameters of a listing of endpoints. Its errors name the parameter, the value and what is
 // accepted.
 func parseQuery(raw string) (api.Query, error) {
-	values, err := parseParameters(raw, api.ParamNetwork, api.ParamContainer, api.ParamLive)
+	values, err := parseParameters(raw, api.ParamNetwork, api.ParamContainer, api.ParamLive, api.ParamLocal)
 	if err != nil {
 		return api.Query{}, err
 	}
@@ -32,6 +32,11 @@ func parseQuery(raw string) (api.Query, error) {
 	if live, ok := values[api.ParamLive]; ok {
 		if q.Live, err = parseLive(live); err != nil {
 			return api.Query{}, err
+		}
+	}
+	if local, ok := values[api.ParamLocal]; ok {
+		if q.Local = len(local) == 1 && local[0] == "1"; !q.Local {
+			return api.Query{}, fmt.Errorf("parameter %s: %.80q: want 1", api.ParamLocal, local)
 		}
 	}
 	return q, nil

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server serves weave's listing API, whose types, paths and client are in the package api.
+// Package server serves weave's API, whose types, paths and client are in the package api.
 //
 // It runs in the host's network namespace. What is inside a container's it learns from an Inspector.
 package server
@@ -12,12 +12,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
+	"github.com/weaveplugin/weave/internal/peer"
+	"github.com/weaveplugin/weave/ipam"
 )
 
 // Tracker knows which networks and endpoints weave has. driver.Driver is one.
@@ -46,6 +50,8 @@ type Options struct {
 	Inspector Inspector                        // required
 	Names     Names                            // optional: without it networks and containers have no names
 	Status    func(context.Context) api.Status // all but Networks and Endpoints, which the Server counts; optional
+	Pools     func() []ipam.Pool               // of weave's IPAM; optional: without it there are none
+	Cluster   Cluster                          // optional: nil if this host is in none
 	Log       *logrus.Entry                    // optional
 }
 
@@ -63,13 +69,20 @@ func New(o Options) *Server {
 	if o.Status == nil {
 		o.Status = func(context.Context) api.Status { return api.Status{} }
 	}
+	if o.Pools == nil {
+		o.Pools = func() []ipam.Pool { return nil }
+	}
 	s := &Server{options: o, mux: http.NewServeMux()}
 	s.mux.Handle(api.PathNetworks, s.get(s.networks))
 	s.mux.Handle(api.PathEndpoints, s.get(s.endpoints))
+	s.mux.Handle(api.PathPools, s.get(s.pools))
+	s.mux.Handle(api.PathHosts, s.get(s.hosts))
+	s.mux.Handle(api.PathHosts+"/{host}", s.change(http.MethodDelete, s.forget))
+	s.mux.Handle(api.PathCluster, s.get(s.cluster))
 	s.mux.Handle(api.PathStatus, s.get(s.status))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		Refuse(w, errorf(http.StatusNotFound, "path %q: unknown; want %s, %s or %s",
-			r.URL.Path, api.PathNetworks, api.PathEndpoints, api.PathStatus))
+		Refuse(w, errorf(http.StatusNotFound, "path %q: unknown; want %s, %s, %s, %s, %s or %s", r.URL.Path,
+			api.PathNetworks, api.PathEndpoints, api.PathPools, api.PathHosts, api.PathCluster, api.PathStatus))
 	})
 	return s
 }
@@ -79,10 +92,25 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 
 // get returns a handler for GET requests, which answers with what list returns.
 func (s *Server) get(list func(context.Context, *http.Request) (any, error)) http.Handler {
+	return s.handle([]string{http.MethodGet, http.MethodHead}, list)
+}
+
+// change returns a handler for requests by which root changes something; whoever may read may not do that.
+func (s *Server) change(method string, do func(context.Context, *http.Request) (any, error)) http.Handler {
+	return s.handle([]string{method}, func(ctx context.Context, r *http.Request) (any, error) {
+		if !peer.IsRoot(r) {
+			return nil, errorf(http.StatusForbidden, "only root may do this: run it as root, for example with sudo")
+		}
+		return do(ctx, r)
+	})
+}
+
+// handle returns a handler for requests with one of the methods, which answers with what list returns.
+func (s *Server) handle(methods []string, list func(context.Context, *http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			Refuse(w, errorf(http.StatusMethodNotAllowed, "method %s: want GET", r.Method))
+		if !slices.Contains(methods, r.Method) {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			Refuse(w, errorf(http.StatusMethodNotAllowed, "method %s: want %s", r.Method, methods[0]))
 			return
 		}
 		if r.ContentLength != 0 {
@@ -97,7 +125,7 @@ func (s *Server) get(list func(context.Context, *http.Request) (any, error)) htt
 			return
 		}
 		if err := write(w, http.StatusOK, v); err != nil && s.options.Log != nil {
-			s.options.Log.WithError(err).Debug("answer a request of the listing API")
+			s.options.Log.WithError(err).Debug("answer a request of the API")
 		}
 	})
 }

@@ -26,7 +26,8 @@ func fullStatus(context.Context) api.Status {
 	return api.Status{
 		Version: "1.0.0", Commit: "abcdef", StateID: "0123456789abcdef", PID: 42, Started: day, Uptime: 90.5,
 		Store: "/var/lib/weave/weave.db", Ranges: prefixes("10.32.0.0/12", "fd00::/48"),
-		Docker: api.Docker{Error: "get /_ping of docker's API: connection refused"},
+		Docker:  api.Docker{Error: "get /_ping of docker's API: connection refused"},
+		Cluster: &inCluster,
 		Reconcile: &api.Reconcile{
 			Ended: day, Took: 0.012,
 			Actions: []string{"recreated bridge wv-aaaa10000000"}, Error: "bridge br-db: missing",
@@ -35,10 +36,12 @@ func fullStatus(context.Context) api.Status {
 	}
 }
 
-// newServer returns a Server of the host that twoNetworks returns.
-func newServer() *Server {
+// newServer returns a Server of the host that twoNetworks returns, in a cluster or not.
+func newServer(c Cluster) *Server {
 	host, names := twoNetworks()
-	return New(Options{Tracker: host, Inspector: host, Names: names, Status: fullStatus})
+	return New(Options{
+		Tracker: host, Inspector: host, Names: names, Status: fullStatus, Pools: somePools, Cluster: c,
+	})
 }
 
 // get sends a GET and returns status and body.
@@ -54,14 +57,21 @@ func get(t testing.TB, h http.Handler, target string) (int, string) {
 
 // TestVersion1IsFrozen compares whole answers with those of the first release: a difference breaks somebody's script.
 func TestVersion1IsFrozen(t *testing.T) {
-	for name, target := range map[string]string{
-		"networks":  "/v1/networks",
-		"endpoints": "/v1/endpoints",
-		"live":      "/v1/endpoints?network=app&live=kernel",
-		"status":    "/v1/status",
+	for name, tt := range map[string]struct {
+		cluster Cluster
+		target  string
+	}{
+		"networks":  {nil, "/v1/networks"},
+		"endpoints": {nil, "/v1/endpoints"},
+		"live":      {nil, "/v1/endpoints?network=app&live=kernel"},
+		"remote":    {twoHosts{}, "/v1/endpoints?container=web"},
+		"pools":     {twoHosts{}, "/v1/pools"},
+		"hosts":     {twoHosts{}, "/v1/hosts"},
+		"cluster":   {twoHosts{}, "/v1/cluster"},
+		"status":    {nil, "/v1/status"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			code, body := get(t, newServer(), target)
+			code, body := get(t, newServer(tt.cluster), tt.target)
 			if code != http.StatusOK {
 				t.Fatalf("status %d: %s", code, body)
 			}
@@ -71,11 +81,13 @@ func TestVersion1IsFrozen(t *testing.T) {
 	t.Run("empty", func(t *testing.T) {
 		s := New(Options{Tracker: &fakeHost{}, Inspector: &fakeHost{}})
 		var all strings.Builder
-		for _, target := range []string{"/v1/networks", "/v1/endpoints", "/v1/endpoints?live=1"} {
+		for _, target := range []string{
+			"/v1/networks", "/v1/endpoints", "/v1/endpoints?live=1", "/v1/pools", "/v1/hosts", "/v1/cluster",
+		} {
 			code, body := get(t, s, target)
 			fmt.Fprintf(&all, "%d %s", code, body)
 		}
-		if diff := cmp.Diff("200 []\n200 []\n200 []\n", all.String()); diff != "" {
+		if diff := cmp.Diff("200 []\n200 []\n200 []\n200 []\n200 []\n200 null\n", all.String()); diff != "" {
 			t.Errorf("listings of nothing (-want +got):\n%s", diff)
 		}
 	})
@@ -107,6 +119,7 @@ func golden(t *testing.T, name, body string) {
 }
 
 func TestRefusals(t *testing.T) {
+	const paths = "/v1/networks, /v1/endpoints, /v1/pools, /v1/hosts, /v1/cluster or /v1/status"
 	tests := []struct {
 		target string
 		code   int
@@ -130,16 +143,24 @@ func TestRefusals(t *testing.T) {
 		{"/v1/endpoints?live=maybe", 400, `parameter live: ["maybe"]: want one of 1, kernel, nsproc`},
 		{"/v1/endpoints?live=", 400, `parameter live: [""]: want one of 1, kernel, nsproc`},
 		{"/v1/endpoints?live=1&live=1", 400, `parameter live: ["1" "1"]: want one of 1, kernel, nsproc`},
-		{"/v1/endpoints?contianer=web", 400, `parameter "contianer": "web": unknown; want network, container, live`},
+		{"/v1/endpoints?contianer=web", 400,
+			`parameter "contianer": "web": unknown; want network, container, live, local`},
+		{"/v1/endpoints?local=", 400, `parameter local: [""]: want 1`},
+		{"/v1/endpoints?local=1&local=1", 400, `parameter local: ["1" "1"]: want 1`},
 		{"/v1/endpoints?network=%zz", 400, `parameters "network=%zz": invalid URL escape "%zz"`},
 		{"/v1/networks?network=db", 400, `parameter "network": "db": unknown; want no parameter`},
 		{"/v1/status?x", 400, `parameter "x": "": unknown; want no parameter`},
-		{"/v2/networks", 404, `path "/v2/networks": unknown; want /v1/networks, /v1/endpoints or /v1/status`},
-		{"/", 404, `path "/": unknown; want /v1/networks, /v1/endpoints or /v1/status`},
+		{"/v1/hosts?x", 400, `parameter "x": "": unknown; want no parameter`},
+		{"/v1/pools?x", 400, `parameter "x": "": unknown; want no parameter`},
+		{"/v1/cluster?x", 400, `parameter "x": "": unknown; want no parameter`},
+		{"/v2/networks", 404,
+			`path "/v2/networks": unknown; want ` + paths},
+		{"/", 404,
+			`path "/": unknown; want ` + paths},
 	}
 	for _, tt := range tests {
 		t.Run(tt.want, func(t *testing.T) {
-			code, body := get(t, newServer(), tt.target)
+			code, body := get(t, newServer(nil), tt.target)
 			var got map[string]string
 			if err := json.Unmarshal([]byte(body), &got); err != nil {
 				t.Fatal(err)
@@ -192,7 +213,7 @@ func TestOnlyGETWithoutBody(t *testing.T) {
 		{http.MethodDelete, "", 405},
 	} {
 		w := httptest.NewRecorder()
-		newServer().ServeHTTP(w, httptest.NewRequest(tt.method, api.PathNetworks, strings.NewReader(tt.body)))
+		newServer(nil).ServeHTTP(w, httptest.NewRequest(tt.method, api.PathNetworks, strings.NewReader(tt.body)))
 		if w.Code != tt.want {
 			t.Errorf("%s with body %q: status %d, want %d: %s", tt.method, tt.body, w.Code, tt.want, w.Body)
 		}

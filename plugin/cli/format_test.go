@@ -18,6 +18,7 @@ import (
 func TestEveryFieldHasAHead(t *testing.T) {
 	checkHeads(t, reflect.TypeFor[api.Endpoint](), psHeads)
 	checkHeads(t, reflect.TypeFor[api.Network](), networkHeads)
+	checkHeads(t, reflect.TypeFor[api.Host](), hostHeads)
 }
 
 func checkHeads(t *testing.T, of reflect.Type, heads map[string]any) {
@@ -97,7 +98,7 @@ func FuzzFormat(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, format string) {
 		rows := []api.Endpoint{{ID: "e1"}, {ID: "e2", Live: &api.Live{}, Drift: []api.Drift{{}}}}
-		l := listing[api.Endpoint]{rows, psColumns(false, true), psHeads}
+		l := listing[api.Endpoint]{rows, psColumns(false, true, true), psHeads}
 		_ = l.print(io.Discard, format) // it may be an error
 	})
 }

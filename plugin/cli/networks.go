@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,14 +27,17 @@ func newNetworksCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return listing[api.Network]{networks, networkColumns(noTrunc), networkHeads}.print(cmd.OutOrStdout(), *format)
+		shared := slices.ContainsFunc(networks, func(n api.Network) bool { return n.Cluster != "" })
+		l := listing[api.Network]{networks, networkColumns(noTrunc, shared), networkHeads}
+		return l.print(cmd.OutOrStdout(), *format)
 	}
 	return cmd
 }
 
-func networkColumns(noTrunc bool) []column[api.Network] {
+// networkColumns returns the columns of the table; shared says that one of the networks is of the cluster.
+func networkColumns(noTrunc, shared bool) []column[api.Network] {
 	short := shortener(noTrunc)
-	return []column[api.Network]{
+	columns := []column[api.Network]{
 		{"NETWORK", func(n api.Network) string { return short(n.ID) }},
 		{"NAME", func(n api.Network) string { return n.Name }},
 		{"SUBNET", func(n api.Network) string { return spaced(n.Subnets) }},
@@ -41,8 +45,11 @@ func networkColumns(noTrunc bool) []column[api.Network] {
 		{"BRIDGE", func(n api.Network) string { return n.Bridge }},
 		{"MTU", func(n api.Network) string { return strconv.Itoa(n.MTU) }},
 		{"ENDPOINTS", func(n api.Network) string { return strconv.Itoa(n.Endpoints) }},
-		{"NOTES", notes},
 	}
+	if shared {
+		columns = append(columns, column[api.Network]{"CLUSTER", func(n api.Network) string { return n.Cluster }})
+	}
+	return append(columns, column[api.Network]{"NOTES", notes})
 }
 
 // notes returns what is special about a network.
@@ -82,6 +89,8 @@ var networkHeads = map[string]any{
 	"Gateway":   "GATEWAY",
 	"NAT":       "NAT",
 	"HostApart": "HOST APART",
+	"Cluster":   "CLUSTER",
+	"VNI":       "VNI",
 	"Subnets":   []string{"SUBNET"},
 	"Endpoints": "ENDPOINTS",
 	"Created":   "CREATED",

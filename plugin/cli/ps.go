@@ -5,6 +5,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,12 +17,14 @@ import (
 func newPsCommand() *cobra.Command {
 	var networks []string
 	var live string
-	var noTrunc, quiet bool
+	var local, noTrunc, quiet bool
 	cmd := &cobra.Command{
 		Use:   "ps [CONTAINER...]",
 		Short: "List containers on weave networks with their addresses",
 		Long: "List the endpoints of containers on weave networks, one a line; of the given containers only, if any\n" +
 			"is given, by name or by id. A container that weave does not know is not listed, and is no error.\n\n" +
+			"On a host of a cluster those on other hosts are listed, too, of the networks that this host is on; but\n" +
+			"not with --local, --live, --quiet or --format weave, which are about the containers of this host.\n\n" +
 			"With --live the kernel is asked what is really there, and each difference from what weave tracks is\n" +
 			"shown. The exit status says whether the listing could be made, not whether there are differences.",
 		Example: "  weave ps\n" +
@@ -34,6 +37,7 @@ func newPsCommand() *cobra.Command {
 	cmd.Flags().StringVar(&live, "live", "",
 		"show what is really there, too: ask the kernel, or nsproc in each container (--live=nsproc)")
 	cmd.Flags().Lookup("live").NoOptDefVal = string(api.Kernel)
+	cmd.Flags().BoolVar(&local, "local", false, "list endpoints on this host only")
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "print ids in full")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the ids of containers only, each once")
 	format := addFormatFlag(cmd, "weave (as Weave Net printed it), ")
@@ -51,10 +55,25 @@ func newPsCommand() *cobra.Command {
 			return fmt.Errorf("container %q: want --live=%[1]s, with the equals sign; "+
 				"for a container of that name, its id", containers[0])
 		}
+		// What reads ids of containers, or what Weave Net printed, has a use for those of this host.
+		local = local || quiet || *format == formatWeave
 		q := api.Query{Networks: networks, Containers: containers, Live: source}
+		if local {
+			c, err := newClient(cmd).Cluster(cmd.Context())
+			if err != nil {
+				return err
+			}
+			q.Local = c != nil // a weave of an earlier version, which is in none, would refuse to be told
+		}
 		endpoints, err := newClient(cmd).Endpoints(cmd.Context(), q)
 		if err != nil {
 			return err
+		}
+		var hosts bool
+		if !local && source == "" {
+			if hosts, err = checkEtcd(cmd); err != nil {
+				return err
+			}
 		}
 		w := cmd.OutOrStdout()
 		switch {
@@ -63,7 +82,7 @@ func newPsCommand() *cobra.Command {
 		case *format == formatWeave:
 			return printWeaveNet(w, endpoints)
 		}
-		return listing[api.Endpoint]{endpoints, psColumns(noTrunc, source != ""), psHeads}.print(w, *format)
+		return listing[api.Endpoint]{endpoints, psColumns(noTrunc, source != "", hosts), psHeads}.print(w, *format)
 	}
 	return cmd
 }
@@ -80,7 +99,8 @@ func isSource(value string) bool {
 	return value == string(api.Kernel) || value == string(api.Nsproc)
 }
 
-func psColumns(noTrunc, live bool) []column[api.Endpoint] {
+// psColumns returns the columns of the table; live and hosts say which of those are there that not each table has.
+func psColumns(noTrunc, live, hosts bool) []column[api.Endpoint] {
 	short := shortener(noTrunc)
 	columns := []column[api.Endpoint]{
 		{"CONTAINER", func(e api.Endpoint) string { return short(e.ContainerID) }},
@@ -96,6 +116,10 @@ func psColumns(noTrunc, live bool) []column[api.Endpoint] {
 		{"MAC", func(e api.Endpoint) string { return e.MAC }},
 		{"STATE", func(e api.Endpoint) string { return string(e.State) }},
 		{"HOST END", func(e api.Endpoint) string { return e.HostEnd }},
+	}
+	if hosts {
+		host := column[api.Endpoint]{"HOST", func(e api.Endpoint) string { return e.Host }}
+		columns = slices.Insert(columns, 3, host) // before ADDRESS
 	}
 	if live {
 		columns = append(columns, column[api.Endpoint]{"LIVE", liveCell})
@@ -137,6 +161,9 @@ var psHeads = map[string]any{
 	"Sandbox":       "SANDBOX",
 	"State":         "STATE",
 	"Created":       "CREATED",
+	"Host":          "HOST",
+	"Remote":        "REMOTE",
+	"Stale":         "STALE",
 	"Drift":         []string{"DRIFT"},
 	"Live": map[string]any{
 		"Source":    "SOURCE",

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is weave's command line: it lists through weave's API what is there, as `weave` or as `docker weave`.
+// Package cli is weave's command line: it lists through weave's API what is there, as `weave` or as `docker weave`. Of
+// the cluster it can have a host forgotten.
 //
 // It runs in the namespaces of its caller and enters no other.
 package cli
@@ -50,7 +51,10 @@ func newRootCommand(build Build, more []*cobra.Command) *cobra.Command {
 	}
 	root.PersistentFlags().String("socket", cmp.Or(os.Getenv("WEAVE_SOCKET"), api.DefaultSocket),
 		"`path` of the socket where weave answers these commands [$WEAVE_SOCKET]")
-	root.AddCommand(newPsCommand(), newNetworksCommand(), newStatusCommand(), newVersionCommand(build))
+	root.AddCommand(newPsCommand(), newNetworksCommand(), newIPAMCommand(), newHostsCommand(), newForgetCommand(),
+		newNetworkCommand())
+	root.AddCommand(newStatusCommand())
+	root.AddCommand(newVersionCommand(build))
 	root.AddCommand(more...)
 	for _, cmd := range root.Commands() {
 		if cmd.ValidArgsFunction == nil {

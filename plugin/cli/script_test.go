@@ -24,6 +24,7 @@ import (
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/ipam"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
@@ -44,19 +45,39 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           filepath.Join("testdata", "script"),
 		UpdateScripts: *updateScripts,
-		Setup:         serveTown,
+		Setup:         serveTowns,
 	})
 }
 
-// serveTown serves the API at weave.sock in the script's directory.
-func serveTown(env *testscript.Env) error {
-	socket := filepath.Join(env.WorkDir, "weave.sock")
-	l, err := net.Listen("unix", socket)
+// serveTowns serves the API at weave.sock in the script's directory, that of a host of a cluster at cluster.sock, and
+// that of such a host whose etcd does not answer at cutoff.sock.
+func serveTowns(env *testscript.Env) error {
+	env.Setenv("WEAVE_SOCKET", filepath.Join(env.WorkDir, "weave.sock"))
+	inCluster := apiserver.Options{
+		Tracker: clusterTown{}, Inspector: town{}, Names: townNames{}, Status: clusterStatus, Cluster: townCluster{},
+		Pools: townPools("shop"),
+	}
+	away := inCluster
+	away.Cluster = cutOff{}
+	return errors.Join(
+		serve(env, "weave.sock", apiserver.Options{
+			Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus, Pools: townPools(""),
+		}),
+		serve(env, "cluster.sock", inCluster),
+		serve(env, "cutoff.sock", away),
+	)
+}
+
+// serve serves the API at a socket in the script's directory until the script has ended.
+func serve(env *testscript.Env, socket string, o apiserver.Options) error {
+	l, err := net.Listen("unix", filepath.Join(env.WorkDir, socket))
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: apiserver.New(apiserver.Options{
-		Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus,
+	handler := apiserver.New(o)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.RemoteAddr = "uid 0" // root, who may change something, whoever runs the tests
+		handler.ServeHTTP(w, r)
 	})}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
@@ -68,7 +89,6 @@ func serveTown(env *testscript.Env) error {
 			env.T().Fatal(err)
 		}
 	})
-	env.Setenv("WEAVE_SOCKET", socket)
 	return nil
 }
 
@@ -118,6 +138,19 @@ func (town) Endpoints() []driver.Endpoint {
 		endpoint(2, "aaaa1", driver.Up, "10.32.0.3/22"),
 		endpoint(3, "aaaa1", driver.Created, "10.32.0.4/22"),
 		endpoint(4, "aaaa2", driver.Up, "10.32.8.2/24"),
+	}
+}
+
+// townPools returns the pools of weave's IPAM; those of the first network are of a network of the cluster if it is
+// named.
+func townPools(network string) func() []ipam.Pool {
+	return func() []ipam.Pool {
+		return []ipam.Pool{
+			{Subnet: netip.MustParsePrefix("10.32.0.0/22"), Network: network},
+			{Subnet: netip.MustParsePrefix("fd00:1::/64"), Network: network},
+			{Subnet: netip.MustParsePrefix("10.32.8.0/24")},
+			{Subnet: netip.MustParsePrefix("10.99.0.0/24"), Range: netip.MustParsePrefix("10.99.0.64/26")},
+		}
 	}
 }
 

@@ -69,6 +69,12 @@ func printStatus(w io.Writer, s api.Status) error {
 	if len(s.Docker.Drivers) > 0 {
 		line("Drivers:", "%s", strings.Join(s.Docker.Drivers, ", "))
 	}
+	if c := s.Cluster; c != nil {
+		line("Cluster:", "%s", etcdAnswers(c))
+		line("Etcd:", "%s", strings.Join(c.Etcd, ", "))
+		line("VXLAN:", "at %s, UDP port %d", c.Address, c.Port)
+		line("Hosts:", "%d present; tunnels to %d probed, %d faulty", c.Hosts, c.Probed, c.Faulty)
+	}
 	line("Reconciled:", "%s", reconciled(s.Reconcile))
 	if r := s.Reconcile; r != nil {
 		items(line, r.Actions)
@@ -84,6 +90,18 @@ func printStatus(w io.Writer, s api.Status) error {
 		items(line, s.Warnings)
 	}
 	return table.Flush()
+}
+
+// etcdAnswers tells whether what the hosts of a cluster share can be read and written.
+func etcdAnswers(c *api.Cluster) string {
+	last := "not since weave's start"
+	if !c.LastContact.IsZero() {
+		last = "last at " + c.LastContact.Format(time.RFC3339)
+	}
+	if c.Error == "" {
+		return "etcd answers, " + last
+	}
+	return fmt.Sprintf("etcd does not answer (%s), what is known of other hosts may be old: %s", last, c.Error)
 }
 
 // maxRepairs is how many of the last repairs are printed; --format json has those that weave remembers.

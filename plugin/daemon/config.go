@@ -38,9 +38,10 @@ type Config struct {
 	Range6         netip.Prefix  // where IPv6 subnets are taken from; zero: a ULA prefix of weave's own making
 	SubnetBits     int           // prefix length of an IPv4 subnet out of Range
 	MTU            int           // bytes; of networks that don't say
-	Scope          string        // "local" or "global": where Docker keeps networks
+	Scope          string        // "local" or ScopeGlobal: where Docker keeps networks
 	Firewall       firewall.Mode // for which protocols weave writes firewall rules
 	AcceptMark     firewall.Mark // of packets that may enter networks with gateways of their own; zero: none
+	Cluster        ClusterConfig
 	LogLevel       logrus.Level
 	LogFormat      string // "text" or "json"
 }
@@ -74,12 +75,18 @@ const (
 	maxSocketPath     = 105 // bytes: an address holds 108, less the final zero and the two bytes that listen adds
 )
 
+// ScopeGlobal is the scope of networks that Docker keeps in its swarm.
+const ScopeGlobal = "global"
+
 const wantPath = "an absolute path"
 
 var wantSocket = fmt.Sprintf("an absolute path of at most %d bytes", maxSocketPath)
 
 // settings are all that there are, in the order of the help.
-var settings = []setting{
+var settings = slices.Concat(hostSettings, clusterSettings, logSettings)
+
+// hostSettings are those about this host.
+var hostSettings = []setting{
 	{
 		flag: "plugin-socket", fallback: dockerPluginSocket,
 		usage: "`path` of the socket that Docker calls; several with commas between",
@@ -159,7 +166,7 @@ var settings = []setting{
 		flag: "scope", fallback: "local",
 		usage: "where Docker keeps networks: local or global",
 		want:  "local or global",
-		parse: func(c *Config, v string) bool { return parseWord(&c.Scope, v, "local", "global") },
+		parse: func(c *Config, v string) bool { return parseWord(&c.Scope, v, "local", ScopeGlobal) },
 	}, {
 		flag: "firewall", fallback: string(firewall.Auto),
 		usage: "write firewall rules for IPv4 and IPv6 (auto), for one of them, or none: auto, ipv4, ipv6 or off",
@@ -174,7 +181,11 @@ var settings = []setting{
 			c.AcceptMark, err = firewall.ParseMark(v)
 			return err == nil
 		},
-	}, {
+	},
+}
+
+var logSettings = []setting{
+	{
 		flag: "log-level", fallback: "info",
 		usage: "log messages from this level on: error, warning, info or debug",
 		want:  "error, warning, info or debug",
@@ -232,6 +243,9 @@ func newConfig(flags *pflag.FlagSet, getenv func(string) string) (Config, error)
 	if c.Range.Bits() > c.SubnetBits {
 		return c, fmt.Errorf("%s %s: want one that holds subnets of %s %d",
 			names["range"], c.Range, names["subnet-bits"], c.SubnetBits)
+	}
+	if err := c.Cluster.check(); err != nil {
+		return c, err
 	}
 	if slices.Contains(c.PluginSockets, c.APISocket) {
 		return c, fmt.Errorf("%s %q: want another path than %s's",

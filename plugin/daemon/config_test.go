@@ -39,7 +39,7 @@ func executable(t *testing.T) string {
 	return path
 }
 
-var comparePrefix = cmpopts.EquateComparable(netip.Prefix{})
+var comparePrefix = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
 
 func TestDefaultConfig(t *testing.T) {
 	got, err := parseConfig(t, nil, nil)
@@ -61,6 +61,7 @@ func TestDefaultConfig(t *testing.T) {
 		MTU:            1500,
 		Scope:          "local",
 		Firewall:       firewall.Auto,
+		Cluster:        ClusterConfig{Prefix: "weave/", Port: 6784, Lease: 30 * time.Second, Grace: 24 * time.Hour},
 		LogLevel:       logrus.InfoLevel,
 		LogFormat:      "text",
 	}
@@ -130,6 +131,25 @@ func TestBadSettingIsRefused(t *testing.T) {
 		{"--mtu=65536", `--mtu "65536": want`},
 		{"--scope=swarm", `--scope "swarm": want local or global`},
 		{"--firewall=on", `--firewall "on": want auto, ipv4, ipv6 or off`},
+		{"--accept-fwmark=lan", `--accept-fwmark "lan": want a mark such as 0x1`},
+		{"--cluster=10.0.0.1:2379", `--cluster "10.0.0.1:2379": want etcd://HOST:PORT`},
+		{"--cluster=etcd://", `--cluster "etcd://": want`},
+		{"--cluster=etcd://user@host", `want etcd://HOST:PORT`},
+		{"--cluster=etcd://a:0", `want etcd://HOST:PORT`},
+		{"--cluster=etcd://a:65536", `want etcd://HOST:PORT`},
+		{"--cluster=etcd://a:client", `want etcd://HOST:PORT`},
+		{"--cluster=etcds://a,etcd://b", `want etcd://HOST:PORT`},
+		{"--cluster=etcd://a/path", `want etcd://HOST:PORT`},
+		{"--cluster-lease=1500ms", `want whole seconds`},
+		{"--cluster-password-file=/password", "want both or neither"},
+		{"--cluster-ca=/ca.pem", "want --cluster etcds://"},
+		{"--cluster-cert=/cert.pem", "want both or neither"},
+		{"--cluster-user=weave", "want both or neither"},
+		{"--cluster-prefix=weave", `--cluster-prefix "weave": want a text that ends with /`},
+		{"--cluster-address=127.0.0.1", `--cluster-address "127.0.0.1": want an IPv4 or IPv6 address`},
+		{"--cluster-port=0", `--cluster-port "0": want 1..65535`},
+		{"--cluster-lease=10ms", `--cluster-lease "10ms": want whole seconds, at least 1s`},
+		{"--cluster-lease=2h", `--cluster-lease "2h": want`},
 		{"--log-level=trace", `--log-level "trace": want error, warning, info or debug`},
 		{"--log-format=xml", `--log-format "xml": want text or json`},
 	} {
@@ -144,6 +164,22 @@ func TestBadSettingIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `WEAVE_MTU "big": want 68..65535`) ||
 		!strings.Contains(err.Error(), "--scope") {
 		t.Errorf("%v, want both the variable and the flag", err)
+	}
+}
+
+func TestEtcdMembers(t *testing.T) {
+	for v, want := range map[string][]string{
+		"":                                 nil,
+		"etcd://a":                         {"http://a:2379"},
+		"etcd://a:1,b:2,10.0.0.3":          {"http://a:1", "http://b:2", "http://10.0.0.3:2379"},
+		"etcd://a:1/":                      {"http://a:1"},
+		"etcds://a,etcds://b:3":            {"https://a:2379", "https://b:3"},
+		"etcd://[2001:db8::1]:4,[fd00::2]": {"http://[2001:db8::1]:4", "http://[fd00::2]:2379"},
+	} {
+		got, err := parseConfig(t, []string{"--cluster=" + v}, nil)
+		if diff := cmp.Diff(want, got.Cluster.URLs()); err != nil || diff != "" {
+			t.Errorf("%q: %v; (-want +got):\n%s", v, err, diff)
+		}
 	}
 }
 

@@ -213,6 +213,35 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestRequestsTellTheirUser: also where connections are counted.
+func TestRequestsTellTheirUser(t *testing.T) {
+	for name, a := range map[string]access{"Docker's": forRoot, "the API's": forGroup(os.Getgid())} {
+		path := socketPath(t)
+		var user string
+		s, err := newServer(t.Context(), path, a, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			user = r.RemoteAddr
+		}), quiet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.serve() }()
+		client := http.Client{Transport: api.UnixTransport(path)}
+		resp, err := client.Get("http://weave/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		client.CloseIdleConnections()
+		if err := errors.Join(s.stop(t.Context()), <-served); err != nil {
+			t.Error(err)
+		}
+		if want := fmt.Sprintf("uid %d", os.Getuid()); user != want {
+			t.Errorf("%s socket: user %q, want %q", name, user, want)
+		}
+	}
+}
+
 // TestLostSocketIsNoticed: there is a warning if another program replaces weave's socket, as Weave Net does.
 func TestLostSocketIsNoticed(t *testing.T) {
 	path := socketPath(t)

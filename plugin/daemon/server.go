@@ -15,6 +15,8 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/netutil"
+
+	"github.com/weaveplugin/weave/internal/peer"
 )
 
 const (
@@ -84,7 +86,9 @@ func (s *server) serve() error {
 	}
 }
 
+// limited returns l with the limit of connections, whose requests tell their user.
 func (s *server) limited(l net.Listener) net.Listener {
+	l = peer.Listen(l)
 	if s.limit > 0 {
 		return netutil.LimitListener(l, s.limit)
 	}

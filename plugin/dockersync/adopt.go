@@ -46,6 +46,7 @@ func (c *Comparison) adoptNetwork(ctx context.Context, n Network, latest *readin
 	if err := refused.Unread(); err != nil {
 		return err
 	}
+	spec.Swarm = c.swarm
 	if !tracked.networks[n.ID] {
 		c.warnOptions(refused, "network", string(n.ID))
 	}
@@ -76,6 +77,7 @@ func (n Network) spec(drivers []string) (driver.NetworkSpec, driver.Refusals) {
 	}
 	spec := driver.NetworkSpec{Definition: driver.Definition{ID: n.ID, Internal: n.Internal}}
 	spec.SetOptions(options)
+	spec.Cluster = n.Cluster
 	for _, s := range n.Subnets {
 		pool := driver.Pool{Subnet: s.Subnet, Gateway: s.Gateway, Space: space}
 		for _, name := range slices.Sorted(maps.Keys(s.Aux)) {
@@ -110,14 +112,16 @@ func (c *Comparison) adoptPools(ctx context.Context, n Network, latest *reading,
 			inUse = slices.DeleteFunc(inUse, func(a netip.Prefix) bool { return !untracked.addresses[a] })
 			errs = append(errs, c.adoptAddresses(ctx, inUse))
 		case untracked.subnets[s.Subnet]:
-			errs = append(errs, c.adoptPool(ctx, s, inUse))
+			errs = append(errs, c.adoptPool(ctx, n, s, inUse))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (c *Comparison) adoptPool(ctx context.Context, s Subnet, inUse []netip.Prefix) error {
-	pool, err := c.pools.RequestPool(ctx, ipam.PoolRequest{Space: ipam.LocalSpace, Subnet: s.Subnet, Range: s.Range})
+func (c *Comparison) adoptPool(ctx context.Context, n Network, s Subnet, inUse []netip.Prefix) error {
+	pool, err := c.pools.RequestPool(ctx, ipam.PoolRequest{
+		Space: ipam.LocalSpace, Subnet: s.Subnet, Range: s.Range, Network: n.Cluster,
+	})
 	if err != nil {
 		return err
 	}
@@ -143,7 +147,7 @@ func (r *reading) endpointsOf(id driver.NetworkID) []driver.AdoptedEndpoint {
 				ID: ep.ID, Network: id, MAC: ep.MAC, Addresses: ep.Addresses, Router: options.Router,
 			}
 			out = append(out, driver.AdoptedEndpoint{
-				EndpointSpec: spec, Sandbox: ep.Sandbox, Gateways: ep.Gateways,
+				EndpointSpec: spec, Sandbox: ep.Sandbox, Gateways: ep.Gateways, External: ep.External,
 			})
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -146,7 +147,7 @@ func (s session) readNames(ctx context.Context, pluginID string) (*names, error)
 		ID              string `json:"Id"`
 		Names           []string
 		NetworkSettings struct {
-			Networks map[string]struct{ EndpointID string }
+			Networks map[string]struct{ EndpointID, NetworkID string }
 		}
 	}
 	if err := s.get(ctx, "/containers/json", &containers); err != nil {
@@ -167,11 +168,48 @@ func (s session) readNames(ctx context.Context, pluginID string) (*names, error)
 	for _, c := range containers {
 		for _, e := range c.NetworkSettings.Networks {
 			if e.EndpointID != "" {
-				n.containers[e.EndpointID] = container{c.ID, ownName(c.Names)}
+				n.containers[e.EndpointID] = container{id: c.ID, name: ownName(c.Names), network: e.NetworkID}
 			}
 		}
 	}
 	return n, nil
+}
+
+// readAliases adds the aliases of the endpoints on networks where they are wanted. An endpoint keeps its aliases as
+// long as its container keeps its name; those that were read before are taken from there.
+func (s session) readAliases(ctx context.Context, n, before *names, wanted func(network string) bool) error {
+	for endpoint, c := range n.containers {
+		if !wanted(c.network) {
+			continue
+		}
+		if old := before.containers[endpoint]; old.name == c.name && old.aliases != nil {
+			c.aliases = old.aliases
+		} else {
+			var err error
+			if c.aliases, err = s.aliases(ctx, c.id, endpoint); err != nil {
+				return err
+			}
+		}
+		n.containers[endpoint] = c
+	}
+	return nil
+}
+
+// aliases returns the names of one endpoint besides its container's own; not nil, unless the container is gone.
+func (s session) aliases(ctx context.Context, id, endpoint string) ([]string, error) {
+	var c wireContainer
+	if err := s.get(ctx, "/containers/"+url.PathEscape(id)+"/json", &c); err != nil {
+		if errors.Is(err, errGone) {
+			err = nil
+		}
+		return nil, err
+	}
+	for _, attached := range c.NetworkSettings.Networks {
+		if attached.EndpointID == endpoint {
+			return slices.Concat([]string{}, attached.Aliases, attached.DNSNames), nil
+		}
+	}
+	return nil, nil
 }
 
 // pluginNames returns the full name of the managed plugin of this id, empty if there is none, and those of all managed

@@ -82,12 +82,13 @@ func NewTiming(interval time.Duration) Timing {
 	}
 }
 
-// ComparisonOptions are what a Comparison works with; all are required.
+// ComparisonOptions are what a Comparison works with; all but Swarm are required.
 type ComparisonOptions struct {
 	Docker   Docker
 	Networks Networks
 	Pools    Pools
 	Timing   Timing
+	Swarm    bool // Docker keeps the networks of weave's in its swarm (scope global)
 	Log      *logrus.Entry
 }
 
@@ -102,6 +103,7 @@ type Comparison struct {
 	networks Networks
 	pools    Pools
 	timing   Timing
+	swarm    bool
 	log      *logrus.Entry
 	hurry    chan struct{} // holds a token while somebody waits for a comparison
 }
@@ -109,7 +111,7 @@ type Comparison struct {
 // NewComparison returns a Comparison. It reads nothing yet.
 func NewComparison(o ComparisonOptions) *Comparison {
 	return &Comparison{
-		docker: o.Docker, networks: o.Networks, pools: o.Pools, timing: o.Timing, log: o.Log,
+		docker: o.Docker, networks: o.Networks, pools: o.Pools, timing: o.Timing, swarm: o.Swarm, log: o.Log,
 		hurry: make(chan struct{}, 1),
 	}
 }

@@ -162,7 +162,8 @@ func newWatcher(d *fakeDocker) (*Watcher, *logrustest.Hook) {
 		Socket: d.socket, Drivers: []string{"weave", "registry.example/weave:1"}, Log: logrus.NewEntry(log),
 	})
 	w.timing = watchTiming{
-		spacing: time.Millisecond, resync: time.Hour, retry: time.Millisecond, maxRetry: 20 * time.Millisecond,
+		spacing: time.Millisecond, most: time.Millisecond, lag: time.Hour, resync: time.Hour,
+		retry: time.Millisecond, maxRetry: 20 * time.Millisecond,
 	}
 	return w, hook
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -33,6 +34,7 @@ type Network struct {
 	IPAMDriver string
 	Scope      string            // "local", "global" or "swarm"; Swarm makes its networks again by itself
 	Options    map[string]string // of the driver
+	Cluster    string            // the network of the cluster that it is, by an option of either driver; empty: none
 	Internal   bool
 	IPv4       bool
 	IPv6       bool
@@ -59,6 +61,7 @@ type Endpoint struct {
 	Sandbox       string            // SandboxKey, a path; empty: the container has none now
 	Options       map[string]string // of the driver, for this endpoint
 	Gateways      []netip.Addr      // that weave has answered for it, IPv4 first
+	External      bool              // Docker has made these the container's way out
 }
 
 // Known reads all networks and endpoints that Docker holds weave responsible for. It returns everything or an error, so
@@ -97,6 +100,7 @@ func (w *Watcher) Known(ctx context.Context) (Known, error) {
 	if err := s.addContainers(ctx, known.Endpoints); err != nil {
 		return Known{}, err
 	}
+	w.lookAtServices(ctx, s, known)
 	slices.SortFunc(known.Networks, func(a, b Network) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(known.Endpoints, func(a, b Endpoint) int { return cmp.Compare(a.ID, b.ID) })
 	return known, nil
@@ -131,12 +135,42 @@ func (s session) addNetwork(ctx context.Context, known *Known, id string) error 
 type wireContainer struct {
 	NetworkSettings struct {
 		SandboxKey string
-		Networks   map[string]struct { // by name
-			EndpointID           string
-			DriverOpts           map[string]string
-			Gateway, IPv6Gateway string
+		Networks   map[string]wireAttachment // by name
+	}
+}
+
+// wireAttachment is what is read of a container's endpoint on a network.
+type wireAttachment struct {
+	EndpointID           string
+	DriverOpts           map[string]string
+	Gateway, IPv6Gateway string
+	GwPriority           int      // since Docker 28; before, each has the same
+	Aliases, DNSNames    []string // Docker before 25 has no DNSNames, which contain the aliases
+}
+
+func (a wireAttachment) gateways() []netip.Addr {
+	var out []netip.Addr
+	for _, text := range []string{a.Gateway, a.IPv6Gateway} {
+		if gateway, err := netip.ParseAddr(text); err == nil {
+			out = append(out, gateway)
 		}
 	}
+	return out
+}
+
+// wayOut returns the name of the network that Docker has made the container's way out: of those with a gateway the one
+// with the highest priority, among these one with gateways of both families, and then the first by name (Less in moby's
+// libnetwork/sandbox.go). Empty: none has a gateway.
+func (c wireContainer) wayOut() string {
+	name, rank := "", [2]int{}
+	for _, next := range slices.Sorted(maps.Keys(c.NetworkSettings.Networks)) {
+		a := c.NetworkSettings.Networks[next]
+		nextRank := [2]int{a.GwPriority, len(a.gateways())}
+		if len(a.gateways()) > 0 && (name == "" || slices.Compare(nextRank[:], rank[:]) > 0) {
+			name, rank = next, nextRank
+		}
+	}
+	return name
 }
 
 // addContainers adds what Docker tells of the endpoints with their containers: sandboxes and options. It reads each
@@ -156,16 +190,12 @@ func (s session) addContainers(ctx context.Context, endpoints []Endpoint) error 
 			containers[e.Container] = c
 		}
 		endpoints[i].Sandbox = c.NetworkSettings.SandboxKey
-		for _, attached := range c.NetworkSettings.Networks {
+		for name, attached := range c.NetworkSettings.Networks {
 			if attached.EndpointID != string(e.ID) {
 				continue
 			}
-			endpoints[i].Options = attached.DriverOpts
-			for _, text := range []string{attached.Gateway, attached.IPv6Gateway} {
-				if gateway, err := netip.ParseAddr(text); err == nil {
-					endpoints[i].Gateways = append(endpoints[i].Gateways, gateway)
-				}
-			}
+			endpoints[i].Options, endpoints[i].Gateways = attached.DriverOpts, attached.gateways()
+			endpoints[i].External = c.wayOut() == name
 		}
 	}
 	return nil
@@ -184,8 +214,9 @@ type wireNetwork struct {
 	EnableIPv6 bool
 	Options    map[string]string
 	IPAM       struct {
-		Driver string
-		Config []wireSubnet
+		Driver  string
+		Options map[string]string
+		Config  []wireSubnet
 	}
 	Containers map[string]wireEndpoint // by container id, or "ep-" and the endpoint's id where there is none
 }
@@ -207,6 +238,7 @@ func (w wireNetwork) network() (Network, error) {
 		IPAMDriver: w.IPAM.Driver,
 		Scope:      w.Scope,
 		Options:    w.Options,
+		Cluster:    cmp.Or(w.Options[driver.OptionNetwork], w.IPAM.Options[driver.OptionNetwork]),
 		Internal:   w.Internal,
 		IPv4:       w.EnableIPv4 == nil || *w.EnableIPv4,
 		IPv6:       w.EnableIPv6,

@@ -4,6 +4,7 @@ package dockersync
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -26,7 +27,7 @@ func dockerWithNetworks(t *testing.T) *fakeDocker {
 	networks := map[string]string{
 		"n1": `{"Id":"n1","Name":"app","Driver":"weave","Scope":"local","Created":"2026-08-01T12:00:00Z",
 			"EnableIPv6":true,"Options":{"works.weave.mtu":"1400"},
-			"IPAM":{"Driver":"weave","Config":[
+			"IPAM":{"Driver":"weave","Options":{"works.weave.network":"app"},"Config":[
 				{"Subnet":"10.32.0.5/22","IPRange":"10.32.1.5/24","Gateway":"::ffff:10.32.0.1",
 					"AuxiliaryAddresses":{"printer":"10.32.0.9","none":""}},
 				{"Subnet":""},
@@ -82,7 +83,7 @@ func TestKnown(t *testing.T) {
 		Networks: []Network{
 			{
 				ID: "n1", Name: "app", Driver: "weave", IPAMDriver: "weave", Scope: "local",
-				Options: map[string]string{"works.weave.mtu": "1400"}, IPv4: true, IPv6: true,
+				Options: map[string]string{"works.weave.mtu": "1400"}, Cluster: "app", IPv4: true, IPv6: true,
 				Created: time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC),
 				Subnets: []Subnet{
 					{
@@ -122,6 +123,28 @@ func TestKnown(t *testing.T) {
 	}
 	if n := d.count("/containers/c1/json"); n != 1 {
 		t.Errorf("a container with two endpoints was inspected %d times, want once", n)
+	}
+}
+
+// TestContainersWayOut: the gateway that a container has is that of the network with the highest priority, then of one
+// with gateways of both families, then the first by name.
+func TestContainersWayOut(t *testing.T) {
+	for _, tt := range []struct{ networks, want string }{
+		{`{}`, ""},
+		{`{"a":{}, "b":{"IPv6Gateway":"fd00::1"}}`, "b"},
+		{`{"c":{"Gateway":"10.3.0.1"}, "b":{"Gateway":"10.2.0.1"}, "a":{}}`, "b"},
+		{`{"a":{"Gateway":"10.1.0.1"}, "b":{"Gateway":"10.2.0.1","GwPriority":1}, "c":{"GwPriority":2}}`, "b"},
+		{`{"a":{"Gateway":"10.1.0.1","GwPriority":-1}, "b":{"Gateway":"10.2.0.1"}}`, "b"},
+		{`{"a":{"Gateway":"10.1.0.1"}, "b":{"Gateway":"10.2.0.1","IPv6Gateway":"fd00::1"}}`, "b"},
+		{`{"a":{"Gateway":"10.1.0.1","GwPriority":1}, "b":{"Gateway":"10.2.0.1","IPv6Gateway":"fd00::1"}}`, "a"},
+	} {
+		var c wireContainer
+		if err := json.Unmarshal([]byte(`{"NetworkSettings":{"Networks":`+tt.networks+`}}`), &c); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.wayOut(); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.networks, got, tt.want)
+		}
 	}
 }
 

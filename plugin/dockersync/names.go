@@ -15,6 +15,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/weaveplugin/weave/internal/problems"
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
@@ -23,10 +24,15 @@ var ErrNotRead = errors.New("not read yet")
 
 // WatcherOptions are what a Watcher works with.
 type WatcherOptions struct {
-	Socket   string        // required: path of the socket of Docker's API
-	Drivers  []string      // for Known: driver names under which Docker knows weave
-	PluginID string        // optional: id of the managed plugin that weave is; its name is then also a driver name
-	Log      *logrus.Entry // required
+	Socket   string   // required: path of the socket of Docker's API
+	Drivers  []string // for Known: driver names under which Docker knows weave
+	PluginID string   // optional: id of the managed plugin that weave is; its name is then also a driver name
+
+	// HasAliases reports whether the aliases of containers on a network are wanted, by Docker's id of it. It costs a
+	// request for each container there. Nil: they are not.
+	HasAliases func(network string) bool
+
+	Log *logrus.Entry // required
 }
 
 // Watcher follows the names of Docker's networks and containers while Run runs. While Docker's API can't be read it
@@ -35,11 +41,14 @@ type Watcher struct {
 	client   client
 	drivers  []string
 	pluginID string
+	aliased  func(network string) bool
 	log      *logrus.Entry
 	timing   watchTiming
 	names    atomic.Pointer[names]
 	pools    atomic.Pointer[[]netip.Prefix] // Docker's default address pools; nil: not read yet
+	dead     problems.List                  // services
 	reach    atomic.Pointer[error]          // why Docker's API can't be read; points to nil if it can
+	updated  chan struct{}                  // has a value when the names may be others than when it was taken
 	requests chan chan struct{}             // for a new reading, from Refresh; each is closed after the reading
 }
 
@@ -51,14 +60,27 @@ type names struct {
 	plugins    []string             // full names of all managed plugins
 }
 
-type container struct{ id, name string }
+type container struct {
+	id, name string
+	network  string   // id of the endpoint's
+	aliases  []string // on that network, where they are wanted
+}
 
 // watchTiming says when a Watcher reads.
 type watchTiming struct {
 	spacing  time.Duration // the least time between two readings
+	most     time.Duration // to which a long reading makes it
+	lag      time.Duration // after an event and its reading, to another one
 	resync   time.Duration // the most time: Docker drops events for a subscriber that it finds slow
 	retry    time.Duration // the first wait before another attempt; doubled each time
 	maxRetry time.Duration
+}
+
+// after returns the time from a reading to the next one. Other hosts are not to wait for the name of a new container,
+// and Docker is not to be busy with telling names: so the longer it takes the longer it has rest.
+func (t watchTiming) after(took time.Duration) time.Duration {
+	const rest = 10
+	return min(max(t.spacing, rest*took), t.most)
 }
 
 // NewWatcher returns a Watcher. It does not connect.
@@ -67,10 +89,14 @@ func NewWatcher(o WatcherOptions) *Watcher {
 		client:   newClient(o.Socket),
 		drivers:  o.Drivers,
 		pluginID: o.PluginID,
+		aliased:  o.HasAliases,
 		log:      o.Log.WithField("docker", o.Socket),
+		updated:  make(chan struct{}, 1),
 		requests: make(chan chan struct{}),
 		timing: watchTiming{
-			spacing:  250 * time.Millisecond,
+			spacing:  20 * time.Millisecond,
+			most:     250 * time.Millisecond,
+			lag:      time.Second,
 			resync:   5 * time.Minute,
 			retry:    250 * time.Millisecond,
 			maxRetry: 5 * time.Second,
@@ -100,8 +126,17 @@ func (w *Watcher) Container(endpoint string) (id, name string) {
 	return c.id, c.name
 }
 
+// Aliases returns the names besides the container's under which its neighbours on the network of the endpoint of this
+// id find it; none: not known, or not wanted.
+func (w *Watcher) Aliases(endpoint string) []string {
+	return w.names.Load().containers[endpoint].aliases
+}
+
 // Reachable returns nil if Docker's API could be read when it was last tried, else the reason: ErrNotRead at first.
 func (w *Watcher) Reachable() error { return *w.reach.Load() }
+
+// Updated has a value when the names may be others than when it was taken. It is for one reader.
+func (w *Watcher) Updated() <-chan struct{} { return w.updated }
 
 // Refresh has the names read anew and waits until they are as new as the call, or until ctx ends. While Docker's API
 // can't be read it returns at once.
@@ -171,26 +206,43 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 	}()
 	var waiting []chan struct{}
 	defer func() { release(waiting) }()
+	// Docker tells of what is connected to a network before its lists have that (ConnectToNetwork of its
+	// daemon/container_operations.go).
+	lags := false
 	for {
 		waiting = append(waiting, w.takeRequests()...)
+		started := time.Now()
 		n, err := s.readNames(ctx, w.pluginID)
+		if err == nil && w.aliased != nil {
+			err = s.readAliases(ctx, n, w.names.Load(), w.aliased)
+		}
 		if err != nil {
 			return false, err
 		}
 		w.names.Store(n)
+		select {
+		case w.updated <- struct{}{}:
+		default:
+		}
 		w.setReachable(nil)
 		release(waiting)
 		waiting = nil
-		if !wait.For(ctx, w.timing.spacing) {
+		if !wait.For(ctx, w.timing.after(time.Since(started))) {
 			return true, ctx.Err()
 		}
-		resync := time.NewTimer(w.timing.resync)
+		pause := w.timing.resync
+		if lags {
+			pause = w.timing.lag
+		}
+		resync := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 		case <-changed:
+			lags = true
 		case request := <-w.requests:
 			waiting = append(waiting, request)
 		case <-resync.C:
+			lags = false
 		case err = <-broken:
 		}
 		resync.Stop()

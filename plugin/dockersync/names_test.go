@@ -5,6 +5,7 @@ package dockersync
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,11 +51,58 @@ func TestNamesFollowDocker(t *testing.T) {
 	eventually(t, "removed network", func() bool { return w.NetworkName("n1") == "" })
 }
 
+// TestAliases: aliases of endpoints on networks where they are wanted are read once, and again after a change of the
+// container's name, which is one of them in Docker's API.
+func TestAliases(t *testing.T) {
+	d := newFakeDocker(t)
+	d.set("/containers/json", strings.ReplaceAll(containers, `"EndpointID":"e2"`, `"NetworkID":"n2","EndpointID":"e2"`))
+	d.set("/containers/c1/json", `{"NetworkSettings":{"Networks":{
+		"app":{"EndpointID":"e1","Aliases":["www"],"DNSNames":["web","www","c1"]},
+		"db":{"EndpointID":"e2","Aliases":["x"]}}}}`)
+	d.start()
+	w, _ := newWatcher(d)
+	w.aliased = func(network string) bool { return network == "n1" }
+	run(t, w)
+	eventually(t, "first reading", func() bool { return w.Reachable() == nil })
+	if got := w.Aliases("e1"); !slices.Equal(got, []string{"www", "web", "www", "c1"}) {
+		t.Errorf("aliases %q", got)
+	}
+	if got := append(w.Aliases("e2"), w.Aliases("e9")...); got != nil {
+		t.Errorf("aliases where none are wanted: %q", got)
+	}
+	d.set("/networks", `[{"Id":"n1","Name":"app"}]`)
+	d.event()
+	eventually(t, "second reading", func() bool { return w.NetworkName("n1") == "app" })
+	if got, asked := w.Aliases("e1"), d.count("/containers/c1/json"); len(got) != 4 || asked != 1 {
+		t.Errorf("aliases %q after %d requests, want the same after 1", got, asked)
+	}
+	d.set("/containers/c1/json", `{"NetworkSettings":{"Networks":{"app":{"EndpointID":"e1","DNSNames":["new"]}}}}`)
+	d.set("/containers/json", strings.ReplaceAll(containers, "/web", "/new"))
+	d.event()
+	eventually(t, "aliases of a renamed container", func() bool {
+		return slices.Equal(w.Aliases("e1"), []string{"new"})
+	})
+}
+
+// TestSpacing: where Docker tells names quickly they are read again soon, and where it is busy with that, later.
+func TestSpacing(t *testing.T) {
+	timing := NewWatcher(WatcherOptions{Log: logrus.NewEntry(logrus.New())}).timing
+	for took, want := range map[time.Duration]time.Duration{
+		time.Millisecond:       20 * time.Millisecond,
+		5 * time.Millisecond:   50 * time.Millisecond,
+		100 * time.Millisecond: 250 * time.Millisecond,
+	} {
+		if got := timing.after(took); got != want {
+			t.Errorf("after a reading of %v the next one is %v later, want %v", took, got, want)
+		}
+	}
+}
+
 func TestEventsAreCoalesced(t *testing.T) {
 	d := newFakeDocker(t)
 	d.start()
 	w, _ := newWatcher(d)
-	w.timing.spacing = 50 * time.Millisecond
+	w.timing.spacing, w.timing.most = 50*time.Millisecond, 50*time.Millisecond
 	run(t, w)
 	eventually(t, "first reading", func() bool { return w.Reachable() == nil })
 	for range 500 {
@@ -66,6 +114,21 @@ func TestEventsAreCoalesced(t *testing.T) {
 	if n := d.count("/networks"); n > 100 {
 		t.Errorf("501 events made %d readings", n)
 	}
+}
+
+// TestListLagsBehindEvent: what Docker's list has only some time after the event is known then, without another event.
+func TestListLagsBehindEvent(t *testing.T) {
+	d := newFakeDocker(t)
+	d.start()
+	w, _ := newWatcher(d)
+	w.timing.lag = 50 * time.Millisecond
+	run(t, w)
+	eventually(t, "first reading", func() bool { return w.Reachable() == nil })
+	before := d.count("/networks")
+	d.event()
+	eventually(t, "the event's reading", func() bool { return d.count("/networks") > before })
+	d.set("/networks", `[{"Id":"n1","Name":"app"}]`)
+	eventually(t, "the name", func() bool { return w.NetworkName("n1") == "app" })
 }
 
 // TestRefresh: a name that Docker has when Refresh is called is known afterwards, without an event.

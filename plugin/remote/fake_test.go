@@ -4,6 +4,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/netip"
@@ -52,6 +53,9 @@ func (f *fakeBackend) DockerStarted() {}
 func (f *fakeBackend) CreateNetwork(ctx context.Context, spec driver.NetworkSpec) error {
 	if spec.Refused != nil {
 		return spec.Refused
+	}
+	if spec.Cluster != "" { // as on a host that is in none
+		return errors.New("option works.weave.network: this host is in no cluster")
 	}
 	return f.called(ctx, "NetworkDriver.CreateNetwork")
 }
@@ -108,6 +112,14 @@ func (f *fakeBackend) RequestAddressFor(ctx context.Context, _ ipam.PoolID, _ ne
 	netip.Prefix, error,
 ) {
 	return netip.MustParsePrefix("10.32.0.1/22"), f.called(ctx, "IpamDriver.RequestAddress")
+}
+
+func (f *fakeBackend) RequestGateway(ctx context.Context, id ipam.PoolID, a netip.Addr) (netip.Prefix, error) {
+	return f.RequestAddressFor(ctx, id, a, "")
+}
+
+func (f *fakeBackend) Share(_ context.Context, _ string, _ netip.Prefix, network string) (string, error) {
+	return network, nil
 }
 
 func (f *fakeBackend) ReleaseAddress(ctx context.Context, _ ipam.PoolID, _ netip.Addr) error {

@@ -50,8 +50,14 @@ func (c ipamCalls) releasePool(ctx context.Context, req *dockeripam.ReleasePoolR
 // container (libnetwork/netlabel in moby). It is not sent for gateways and auxiliary addresses.
 const labelEndpointName = labelPrefix + "endpoint.name"
 
-// requestAddress passes over all other options of the request, which are Docker's own: a gateway is an address like any
-// other.
+// The option of a request for an address in which Docker tells what it is for, and its value for a gateway
+// (libnetwork/ipamapi in moby).
+const (
+	optionAddressType = "RequestAddressType"
+	gatewayAddress    = labelPrefix + "gateway"
+)
+
+// requestAddress passes over all other options of the request, which are Docker's own.
 func (c ipamCalls) requestAddress(ctx context.Context, req *dockeripam.RequestAddressRequest) (
 	*dockeripam.RequestAddressResponse, error,
 ) {
@@ -62,7 +68,13 @@ func (c ipamCalls) requestAddress(ctx context.Context, req *dockeripam.RequestAd
 			return nil, fmt.Errorf("request address %s of pool %s: %w", req.Address, req.PoolID, err)
 		}
 	}
-	got, err := c.pools.RequestAddressFor(ctx, ipam.PoolID(req.PoolID), addr, req.Options[labelEndpointName])
+	var got netip.Prefix
+	var err error
+	if req.Options[optionAddressType] == gatewayAddress {
+		got, err = c.pools.RequestGateway(ctx, ipam.PoolID(req.PoolID), addr)
+	} else {
+		got, err = c.pools.RequestAddressFor(ctx, ipam.PoolID(req.PoolID), addr, req.Options[labelEndpointName])
+	}
 	if err != nil {
 		return nil, err
 	}

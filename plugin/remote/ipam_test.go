@@ -65,6 +65,7 @@ func TestPoolRequest(t *testing.T) {
 		{"any IPv6 /80", wire{Pool: "::/80", V6: true}, typed{IPv6: true, Bits: 80}},
 		{"any IPv6 /80 without V6", wire{Pool: "::/80"}, typed{IPv6: true, Bits: 80}},
 		{"global space", wire{AddressSpace: global}, typed{Space: global}},
+		{"of the cluster", wire{Options: map[string]string{"works.weave.network": "app"}}, typed{Network: "app"}},
 		{"Docker's own option", wire{Options: map[string]string{"com.docker.network.ipam.serial": "true"}}, typed{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -90,7 +91,7 @@ func TestPoolRequest(t *testing.T) {
 		{"any IPv4 as IPv6", wire{Pool: "0.0.0.0/24", V6: true}, "subnet 0.0.0.0/24: want an IPv6 subnet"},
 		{"everything", wire{Pool: "0.0.0.0/0"}, "subnet 0.0.0.0/0: it is all addresses"},
 		{"everything of IPv6", wire{Pool: "::/0", V6: true}, "subnet ::/0: it is all addresses"},
-		{"unknown options", wire{Options: map[string]string{"k": "v", "a": "b"}}, `option a: "b": weave's IPAM has no`},
+		{"unknown options", wire{Options: map[string]string{"k": "v", "a": "b"}}, `option a: "b": weave's IPAM has`},
 	} {
 		t.Run("refused: "+c.name, func(t *testing.T) {
 			got, err := poolRequest(&c.wire)

@@ -14,13 +14,14 @@ import (
 // networkCalls are Docker's network calls.
 type networkCalls struct {
 	networks Networks
+	pools    Pools
 	scope    string // as in Options
 	log      *logrus.Entry
 }
 
-// addNetworks adds the calls that networks does the work of.
-func (r routes) addNetworks(networks Networks, scope string) {
-	c := networkCalls{networks, scope, r.log}
+// addNetworks adds the calls that networks does the work of, with the pools of those of the cluster.
+func (r routes) addNetworks(networks Networks, pools Pools, scope string) {
+	c := networkCalls{networks, pools, scope, r.log}
 	handle(r, logrus.InfoLevel, "NetworkDriver.CreateNetwork", c.createNetwork)
 	handle(r, logrus.InfoLevel, "NetworkDriver.DeleteNetwork", c.deleteNetwork)
 	handle(r, logrus.InfoLevel, "NetworkDriver.CreateEndpoint", c.createEndpoint)
@@ -41,7 +42,23 @@ func (c networkCalls) createNetwork(ctx context.Context, req *network.CreateNetw
 	}
 	c.warnUnknown(unknown, "network", req.NetworkID)
 	spec.Swarm = c.scope == network.GlobalScope
+	if err := c.sharePools(ctx, &spec); err != nil {
+		return empty{}, err
+	}
 	return empty{}, c.networks.CreateNetwork(ctx, spec)
+}
+
+// sharePools makes the pools of a network of the cluster those of that network. A pool of a network of the cluster
+// makes its network one: Docker passes --ipam-opt to IPAM alone, and -o to the network driver alone.
+func (c networkCalls) sharePools(ctx context.Context, spec *driver.NetworkSpec) error {
+	for _, p := range spec.Pools {
+		of, err := c.pools.Share(ctx, p.Space, p.Subnet, spec.Cluster)
+		if err != nil {
+			return err
+		}
+		spec.Cluster = of
+	}
+	return nil
 }
 
 // warnUnknown logs the names of options that were passed over, of the network or the endpoint of this id.
@@ -107,6 +124,7 @@ func (c networkCalls) join(ctx context.Context, req *network.JoinRequest) (*netw
 	if a.GatewayIPv6.IsValid() {
 		resp.GatewayIPv6 = a.GatewayIPv6.String()
 	}
+	resp.DisableGatewayService = a.NotByDockers
 	return resp, nil
 }
 

@@ -11,18 +11,19 @@ import (
 
 	dockeripam "github.com/docker/go-plugins-helpers/ipam"
 
+	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/ipam"
 )
 
 // poolRequest reads Docker's request for a pool. The errors are ipam.ErrInvalid.
 func poolRequest(r *dockeripam.RequestPoolRequest) (ipam.PoolRequest, error) {
 	for _, k := range slices.Sorted(maps.Keys(r.Options)) {
-		if !strings.HasPrefix(k, labelPrefix) {
-			return ipam.PoolRequest{}, fmt.Errorf("%w: option %s: %q: weave's IPAM has no options",
-				ipam.ErrInvalid, k, r.Options[k])
+		if k != driver.OptionNetwork && !strings.HasPrefix(k, labelPrefix) {
+			return ipam.PoolRequest{}, fmt.Errorf("%w: option %s: %q: weave's IPAM has one option, %s",
+				ipam.ErrInvalid, k, r.Options[k], driver.OptionNetwork)
 		}
 	}
-	request := ipam.PoolRequest{Space: r.AddressSpace}
+	request := ipam.PoolRequest{Space: r.AddressSpace, Network: r.Options[driver.OptionNetwork]}
 	if r.SubPool != "" {
 		var err error
 		if request.Range, err = parseSubnet(r.SubPool); err != nil {

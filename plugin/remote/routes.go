@@ -38,7 +38,9 @@ type Pools interface {
 	RequestPool(context.Context, ipam.PoolRequest) (ipam.Pool, error)
 	ReleasePool(context.Context, ipam.PoolID) error
 	RequestAddressFor(ctx context.Context, id ipam.PoolID, addr netip.Addr, owner string) (netip.Prefix, error)
+	RequestGateway(ctx context.Context, id ipam.PoolID, addr netip.Addr) (netip.Prefix, error)
 	ReleaseAddress(context.Context, ipam.PoolID, netip.Addr) error
+	Share(ctx context.Context, space string, subnet netip.Prefix, network string) (string, error)
 }
 
 // Options are what the handler of all calls works with.
@@ -67,7 +69,7 @@ func New(o Options) *http.ServeMux {
 		r.recheck = func() bool { return false }
 	}
 	r.addHandshake(o.Scope, o.Networks.DockerStarted)
-	r.addNetworks(o.Networks, o.Scope)
+	r.addNetworks(o.Networks, o.Pools, o.Scope)
 	r.addPools(o.Pools)
 	return r.mux
 }
