@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,13 +28,7 @@ const (
 // Containers are connected and disconnected many times, while the plugin and Docker are killed at random moments.
 // Afterwards the host's links and rules, weave's state and the plugin's file descriptors are as they were before.
 func TestCycles(t *testing.T) {
-	n := defaultCycles
-	if text := os.Getenv("WEAVE_CYCLES"); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil || n < 1 {
-			t.Fatalf("WEAVE_CYCLES=%q: want a number of cycles", text)
-		}
-	}
+	n := number(t, "WEAVE_CYCLES", defaultCycles)
 	h, p := startHost(t, "cycles", compareOften)
 	c := &cycler{t: t, host: h, plugin: p,
 		containers: []string{"c0", "c1", "c2"}, networks: []string{"ours", "dockers"}}

@@ -76,25 +76,37 @@ func userChain() string {
 // usesNftables reports whether the hosts' Docker writes its rules with nftables, and none with iptables.
 func usesNftables() bool { return os.Getenv("WEAVE_LAB_SUITE") == lab.Docker29nftables }
 
-// firewalledHost starts a host whose Docker uses the given back end of iptables (nft or legacy), and whose bridges
-// send frames through a FORWARD chain with the policy DROP.
+// firewalledHost is startFirewalled for t alone, which runs in parallel with other tests.
 func firewalledHost(t *testing.T, backend string) *lab.Host {
 	t.Helper()
 	t.Parallel()
+	h, _ := startFirewalled(t, backend)
+	return h
+}
+
+// startFirewalled starts a host whose Docker uses the given back end of iptables (nft or legacy), and whose bridges
+// send frames through a FORWARD chain with the policy DROP.
+func startFirewalled(t *testing.T, backend string) (*lab.Host, *lab.Plugin) {
+	t.Helper()
 	h := lab.Start(t, lab.Options{
 		Name: "fw-" + backend, NoDocker: true, Underlay: lab.NewUnderlay(t, outside), Address: sharedAddress,
 	})
+	startDockerWith(t, h, backend)
+	h.Exec(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
+	// Docker sets this policy itself only if it has enabled forwarding, and for IPv6 only in newer versions.
+	h.Exec(t, "iptables", "-w", "-P", "FORWARD", "DROP")
+	h.Exec(t, "ip6tables", "-w", "-P", "FORWARD", "DROP")
+	return h, h.StartPlugin(t)
+}
+
+// startDockerWith starts a host's Docker, which uses the given back end of iptables (nft or legacy).
+func startDockerWith(t *testing.T, h *lab.Host, backend string) {
+	t.Helper()
 	for _, table := range []string{"iptables", "ip6tables"} {
 		h.Exec(t, "update-alternatives", "--set", table, "/usr/sbin/"+table+"-"+backend)
 	}
 	h.StartDocker(t)
 	h.ImportImage(t)
-	h.Exec(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
-	// Docker sets this policy itself only if it has enabled forwarding, and for IPv6 only in newer versions.
-	h.Exec(t, "iptables", "-w", "-P", "FORWARD", "DROP")
-	h.Exec(t, "ip6tables", "-w", "-P", "FORWARD", "DROP")
-	h.StartPlugin(t)
-	return h
 }
 
 func TestRulesOfTheUserComeFirst(t *testing.T) {

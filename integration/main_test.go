@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -197,6 +198,20 @@ func attachmentOf(t testing.TB, h *lab.Host, container, network string) attachme
 		t.Fatalf("container %s is not on network %s", container, network)
 	}
 	return a
+}
+
+// number returns the number in an environment variable, or the fallback if it is not set.
+func number(t *testing.T, variable string, fallback int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return fallback
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%q: want a number", variable, text)
+	}
+	return n
 }
 
 // want fails t if got does not contain all of the texts.

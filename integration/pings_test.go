@@ -56,8 +56,8 @@ func startPinger(t *testing.T, h *lab.Host, interval string, pair [2]api.Endpoin
 		t.Fatal(err)
 	}
 	defer file.Close()
-	sandbox := h.Path("/run/" + strings.TrimPrefix(pair[0].Sandbox, "/var/run/"))
 	to := pair[1].Addresses[0].Addr().String()
+	sandbox := sandboxPath(h, pair[0].Sandbox)
 	p := &pinger{cmd: exec.Command("nsenter", "--net="+sandbox, "ping", "-n", "-i", interval, to), out: out}
 	p.cmd.Stdout, p.cmd.Stderr = file, file
 	if err := p.cmd.Start(); err != nil {

@@ -129,6 +129,7 @@ func TestPutBackStateHasWhatDockerRemovedSince(t *testing.T) {
 	p.Stop(t)
 	copyFile(t, h.Path(statePath+".older"), h.Path(statePath))
 	p.Restart(t)
+	awaitDockersAPI(t, h)
 	// As long as weave holds the old network for one that Docker is making, the new one has no addresses.
 	lab.Eventually(t, 2*time.Minute, "a container on the new network", func() error {
 		_, err := h.DockerErr("run", "-d", "--network", "new", "--name", "two", lab.Image)
@@ -193,13 +194,7 @@ func TestNetworkIsRemovedWhileWeaveIsAway(t *testing.T) {
 // Docker, with an error that says so.
 func createdAgain(t *testing.T, h *lab.Host, create []string) {
 	t.Helper()
-	lab.Eventually(t, 30*time.Second, "weave reads Docker's API", func() error {
-		reachable, err := h.WeaveErr("status", "--format", "{{.Docker.Reachable}}")
-		if err == nil && reachable != "true" {
-			err = errors.New("it can't")
-		}
-		return err
-	})
+	awaitDockersAPI(t, h)
 	name := create[len(create)-1]
 	began := time.Now()
 	tries := 0
@@ -246,4 +241,16 @@ func copyFile(t *testing.T, from, to string) {
 	if err := os.WriteFile(to, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// awaitDockersAPI waits until weave can ask Docker, as it can't in its first moments.
+func awaitDockersAPI(t *testing.T, h *lab.Host) {
+	t.Helper()
+	lab.Eventually(t, 30*time.Second, "weave reads Docker's API", func() error {
+		reachable, err := h.WeaveErr("status", "--format", "{{.Docker.Reachable}}")
+		if err == nil && reachable != "true" {
+			err = errors.New("it can't")
+		}
+		return err
+	})
 }

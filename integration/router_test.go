@@ -5,6 +5,7 @@ package integration
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,12 +22,13 @@ func startRouter(t *testing.T, h *lab.Host, name, network string, options ...str
 	translate(t, h, name)
 }
 
-// translate has a container route packets, with the address of its way out.
+// translate has a container route packets out of the network of its eth0, with the address of its way out.
 func translate(t *testing.T, h *lab.Host, container string) {
 	t.Helper()
 	pid := strings.TrimSpace(h.Docker(t, "inspect", "-f", "{{.State.Pid}}", container))
-	h.Exec(t, "nsenter", "-n", "-t", pid, "sh", "-c",
-		"iptables -t nat -A POSTROUTING -o eth1 -j MASQUERADE && sysctl -qw net.ipv4.ip_forward=1")
+	h.Exec(t, "nsenter", "-n", "-t", pid, "sh", "-c", "iptables -t nat -A POSTROUTING ! -o eth0 -j MASQUERADE && "+
+		"ip6tables -t nat -A POSTROUTING ! -o eth0 -j MASQUERADE && "+
+		"sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 }
 
 // TestContainerAsRouter: what leaves the network goes by a container, whichever has that part now, and else nowhere.
@@ -83,7 +85,8 @@ func TestContainerAsRouter(t *testing.T) {
 // TestRouterOfTheLAN: on a bridge of the user's the LAN's router is the way out, and the LAN reaches the containers.
 func TestRouterOfTheLAN(t *testing.T) {
 	t.Parallel()
-	h := lab.Start(t, lab.Options{Name: "lan", Underlay: lab.NewUnderlay(t, outside), Address: sharedAddress})
+	under := lab.NewUnderlay(t, outside)
+	h := lab.Start(t, lab.Options{Name: "lan", Underlay: under, Address: sharedAddress})
 	h.StartPlugin(t)
 	// The host's interface becomes a port of the bridge, which takes over its address.
 	h.Exec(t, "ip", "link", "add", "br0", "type", "bridge")
@@ -104,7 +107,10 @@ func TestRouterOfTheLAN(t *testing.T) {
 	}
 	ping(t, h, "member", outside.Addr().String())
 	ping(t, h, "member", sharedAddress.Addr().String())
-	h.Exec(t, "ping", "-c1", "-W2", attachmentOf(t, h, "member", "lan").IPAddress)
+	answerAll(t, sandboxOf(t, h, "member"))
+	for place, namespace := range map[string]string{"LAN": under.Path(), "host": hostNamespace(h)} {
+		reachesAll(t, "a container from the "+place, namespace, attachmentOf(t, h, "member", "lan").IPAddress)
+	}
 	want(t, h.Weave(t, "networks"), outside.Addr().String(), "foreign bridge")
 	if got := h.Exec(t, "ip", "-4", "-o", "address", "show", "dev", "br0"); strings.Count(got, "inet") != 1 {
 		t.Errorf("weave has put an address on br0: %s", got)
@@ -114,9 +120,19 @@ func TestRouterOfTheLAN(t *testing.T) {
 // announced reports whether the host's Docker announces addresses, as from 28 on, and so asks about gateways, too.
 func announced(t *testing.T, h *lab.Host) bool {
 	t.Helper()
+	return dockerMajor(t, h) >= 28
+}
+
+// dockerMajor returns the first number of the version of the host's Docker.
+func dockerMajor(t *testing.T, h *lab.Host) int {
+	t.Helper()
 	version := h.Docker(t, "version", "-f", "{{.Server.Version}}")
 	major, _, _ := strings.Cut(version, ".")
-	return len(major) == 2 && major >= "28"
+	n, err := strconv.Atoi(major)
+	if err != nil {
+		t.Fatalf("version %q: %v", version, err)
+	}
+	return n
 }
 
 // TestWithoutNATAndHost: works.weave.nat=no keeps the containers' addresses, and works.weave.host=no the host away.
@@ -206,4 +222,63 @@ func TestWayOutSurvives(t *testing.T) {
 	h.StartDocker(t)
 	check("after a reboot")
 	h.Docker(t, "rm", "-f", "one", "two")
+}
+
+// TestRouterOfIPv6Alone: where the router has no address for IPv4, nothing leaves by Docker's gateway instead.
+func TestRouterOfIPv6Alone(t *testing.T) {
+	h := sharedHost(t)
+	weaveNetwork(t, h, "app", "--ipv6", "--subnet", "10.79.0.0/24", "--subnet", "fd00:79::/64",
+		"-o", "works.weave.gateway=fd00:79::ffff")
+	h.Run(t, "--network", "app", "--name", "client", "--expose", "80")
+	t.Cleanup(func() { h.Docker(t, "rm", "-f", "client") })
+	if links := h.Docker(t, "exec", "client", "ls", "/sys/class/net"); strings.Contains(links, "eth1") {
+		t.Errorf("the container has a second interface: %s", links)
+	}
+	if routes := h.Docker(t, "exec", "client", "ip", "route"); strings.Contains(routes, "default") {
+		t.Errorf("the container has a way out for IPv4: %s", routes)
+	}
+	lab.Eventually(t, 10*time.Second, "the way out by the router", func() error {
+		routes := h.Docker(t, "exec", "client", "ip", "-6", "route")
+		if !strings.Contains(routes, "default via fd00:79::ffff") {
+			return fmt.Errorf("routes %s", routes)
+		}
+		return nil
+	})
+}
+
+// TestRouterOfIPv4Alone: what a container that exposes ports sends by IPv6 does not leave by another of its networks
+// while it is on one whose router routes IPv4 alone, whether that is there or away.
+func TestRouterOfIPv4Alone(t *testing.T) {
+	h := routedHost(t, "router4")
+	gatewayNetwork(t, h, "beside", 11, "-o", "works.weave.gateway=auto", "-o", "works.weave.nat=no")
+	weaveNetwork(t, h, "app", "--subnet", "10.92.0.0/24", "-o", "works.weave.gateway=container:vpn")
+	gatewayNetwork(t, h, "uplink", 14, "-o", "works.weave.nat=no")
+	startRouter(t, h, "vpn", "app")
+	h.Docker(t, "network", "connect", "uplink", "vpn")
+	router := attachmentOf(t, h, "vpn", "uplink").IPAddress
+	h.Run(t, "--network", "beside", "--ip", ownAddress(11), "--ip6", ownAddress6(11),
+		"--name", "client", "--expose", "80")
+	t.Cleanup(func() { h.Docker(t, "rm", "-f", "client", "vpn") })
+	alone := exit{by: map[string]string{"beside": "docker,fd91:0:0:11::1"},
+		ipv4: sharedAddress.Addr().String(), ipv6: ownAddress6(11)}
+	checkWayOut(t, h, "at the start", alone)
+	byRouter := exit{by: map[string]string{"app": "10.92.0.1"}, ipv4: router}
+	h.Docker(t, "network", "connect", "app", "client")
+	checkWayOut(t, h, "with the router", byRouter)
+	h.Docker(t, "restart", "-t", "0", "client")
+	checkWayOut(t, h, "started again", byRouter)
+	h.Docker(t, "stop", "-t", "0", "vpn")
+	checkWayOut(t, h, "while the router is away", exit{by: byRouter.by})
+	h.Docker(t, "network", "disconnect", "app", "client")
+	checkWayOut(t, h, "when it has left the router", alone)
+
+	// A gateway of IPv4 alone is no router's: there IPv6 leaves by the other network.
+	weaveNetwork(t, h, "own4", "--subnet", "10.91.15.0/24", "-o", "works.weave.gateway=native",
+		"-o", "works.weave.nat=no")
+	h.Docker(t, "network", "connect", "--ip", ownAddress(15), "own4", "client")
+	checkWayOut(t, h, "by a gateway of IPv4 alone", exit{
+		by:   map[string]string{"own4": "10.91.15.1", "beside": "fd91:0:0:11::1"},
+		ipv4: ownAddress(15), ipv6: ownAddress6(11),
+	})
+	h.Docker(t, "rm", "-f", "client")
 }

@@ -22,7 +22,10 @@ measure() {
 		-args -report "$work/$1-$2-$3.json") >"$work/log" || { cat "$work/log" >&2; exit 1; }
 }
 
-for benchmark in $(go test -list "$bench" ./integration/bench | grep ^Benchmark); do
+# Those of networks between hosts only where they are asked for.
+others=none
+[[ $bench == *Cluster* ]] || others=^BenchmarkCluster
+for benchmark in $(go test -list "$bench" ./integration/bench | grep ^Benchmark | grep -v "$others"); do
 	for ((round = 0; round < rounds; round++)); do
 		if ((round % 2 == 0)); then trees=(before after); else trees=(after before); fi
 		for tree in "${trees[@]}"; do measure "$tree" "$benchmark" "$round"; done

@@ -39,11 +39,11 @@ func startDockerHost(b *testing.B, root string) *dockerHost {
 	return startDockerHostWith(b, lab.Options{Name: "docker", Root: root})
 }
 
-// startDockerHostWith is startDockerHost with other options.
-func startDockerHostWith(b *testing.B, o lab.Options) *dockerHost {
+// startDockerHostWith is startDockerHost with other options, and further arguments of the plugin.
+func startDockerHostWith(b *testing.B, o lab.Options, args ...string) *dockerHost {
 	b.Helper()
 	h := lab.Start(b, o)
-	h.StartPlugin(b, quiet)
+	h.StartPlugin(b, append([]string{quiet}, args...)...)
 	e := &dockerHost{Host: h, api: unixClient(h.Path(lab.DockerSocket))}
 	var version struct{ Version string }
 	if err := get(e.api, "http://docker/version", &version); err != nil {

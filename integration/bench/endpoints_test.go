@@ -5,8 +5,6 @@ package bench
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,7 +29,7 @@ const quiet = "--log-level=info"
 type alone struct {
 	*lab.Host
 	plugin   *lab.Plugin
-	calls    *http.Client
+	calls    *lab.Caller
 	networks []network.IPAMData
 	ids      []string // of networks
 	made     int      // endpoints, each in a sandbox of its own
@@ -39,17 +37,31 @@ type alone struct {
 
 func startAlone(b *testing.B) *alone {
 	b.Helper()
-	h := lab.Start(b, lab.Options{Name: "alone", Root: "/", NoDocker: true})
-	p := h.StartPlugin(b, quiet, "--docker-socket=none")
-	return &alone{Host: h, plugin: p, calls: unixClient(h.Path(lab.PluginSocket))}
+	return startAloneWith(b, lab.Options{})
+}
+
+// startAloneWith is startAlone with other options of the host, and further arguments of the plugin.
+func startAloneWith(b *testing.B, o lab.Options, args ...string) *alone {
+	b.Helper()
+	o.Name, o.Root, o.NoDocker = "alone", "/", true
+	h := lab.Start(b, o)
+	p := h.StartPlugin(b, append([]string{quiet, "--docker-socket=none"}, args...)...)
+	return &alone{Host: h, plugin: p, calls: h.Caller()}
 }
 
 // addNetwork makes a network with a subnet that weave chooses.
 func (a *alone) addNetwork(b *testing.B) {
 	b.Helper()
+	a.addNetworkWith(b, nil)
+}
+
+// addNetworkWith is addNetwork with options of the IPAM.
+func (a *alone) addNetworkWith(b *testing.B, options map[string]string) {
+	b.Helper()
 	var pool dockeripam.RequestPoolResponse
-	a.call(b, "IpamDriver.RequestPool", dockeripam.RequestPoolRequest{AddressSpace: ipam.LocalSpace}, &pool)
-	id := newID()
+	a.call(b, "IpamDriver.RequestPool",
+		dockeripam.RequestPoolRequest{AddressSpace: ipam.LocalSpace, Options: options}, &pool)
+	id := lab.NewID()
 	data := network.IPAMData{AddressSpace: ipam.LocalSpace, Pool: pool.Pool}
 	a.call(b, "NetworkDriver.CreateNetwork",
 		network.CreateNetworkRequest{NetworkID: id, IPv4Data: []*network.IPAMData{&data}}, nil)
@@ -68,7 +80,7 @@ func (a *alone) grow(b *testing.B, to int) {
 		var address dockeripam.RequestAddressResponse
 		a.call(b, "IpamDriver.RequestAddress",
 			dockeripam.RequestAddressRequest{PoolID: a.networks[n].AddressSpace}, &address)
-		endpoint, sandbox := newID(), fmt.Sprintf("c%d", a.made)
+		endpoint, sandbox := lab.NewID(), fmt.Sprintf("c%d", a.made)
 		a.call(b, "NetworkDriver.CreateEndpoint", network.CreateEndpointRequest{
 			NetworkID: a.ids[n], EndpointID: endpoint,
 			Interface: &network.EndpointInterface{Address: address.Address},
@@ -106,16 +118,9 @@ func (a *alone) grow(b *testing.B, to int) {
 // call calls the plugin as Docker does.
 func (a *alone) call(b *testing.B, call string, request, response any) {
 	b.Helper()
-	if err := post(a.calls, "http://weave/"+call, request, response); err != nil {
+	if err := a.calls.Call(context.Background(), call, request, response); err != nil {
 		b.Fatal(err)
 	}
-}
-
-// newID returns an id like Docker's.
-func newID() string {
-	id := make([]byte, 32)
-	rand.Read(id) // never fails, see its documentation
-	return hex.EncodeToString(id)
 }
 
 // unixClient returns a client for the HTTP server on a Unix socket.

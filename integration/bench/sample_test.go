@@ -5,6 +5,7 @@ package bench
 import (
 	"fmt"
 	"slices"
+	"testing"
 	"time"
 )
 
@@ -19,6 +20,16 @@ func inTurns(rounds int, runs ...func() float64) [][]float64 {
 		}
 	}
 	return found
+}
+
+// inTurnsOn is inTurns for one measurement of several things.
+func inTurnsOn[T any](b *testing.B, rounds int, run func(*testing.B, T) float64, things []T) [][]float64 {
+	b.Helper()
+	var runs []func() float64
+	for _, thing := range things {
+		runs = append(runs, func() float64 { return run(b, thing) })
+	}
+	return inTurns(rounds, runs...)
 }
 
 // milliseconds returns how long f takes.

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/integration/lab"
 )
 
 // handMade is a script that makes a network by hand between two sandboxes, its arguments: a bridge, veth pairs, and a
@@ -62,14 +63,10 @@ func BenchmarkTraffic(b *testing.B) {
 		run            func(*testing.B, *path) float64
 		target         *target
 	}{
-		{"throughput, TCP", "Gbit/s", 30, e.throughput, atLeast(0.97)},
+		{"throughput, TCP", "Gbit/s", 30, throughput, atLeast(0.97)},
 		{"round trip, UDP", "µs", 40, roundTrip, atMost(1.03)},
 	} {
-		var runs []func() float64
-		for _, p := range paths {
-			runs = append(runs, func() float64 { return measure.run(b, p) })
-		}
-		found := inTurns(measure.rounds, runs...)
+		found := inTurnsOn(b, measure.rounds, measure.run, paths)
 		x := result{Question: measure.question, Case: "two containers of one host", Unit: measure.unit}
 		x.Against, x.Target = "by hand", measure.target
 		results.add(b, compared(x, found[0], found[1]))
@@ -117,17 +114,23 @@ func (e *dockerHost) addressesOn(b *testing.B, network string) (addresses [2]net
 
 // path is a way for traffic from one sandbox to another.
 type path struct {
-	sandboxes [2]string // paths on the host
+	sandboxes [2]string // paths on this machine
 	addresses [2]netip.Addr
 	sockets   [2]int // UDP, connected to each other
 }
 
-// newPath returns a path, with its sockets open until the end of b.
+// newPath returns a path between two sandboxes of the host, with its sockets open until the end of b.
 func (e *dockerHost) newPath(b *testing.B, sandboxes [2]string, addresses [2]netip.Addr) *path {
+	b.Helper()
+	return newPath(b, [2]string{e.Path(sandboxes[0]), e.Path(sandboxes[1])}, addresses)
+}
+
+// newPath returns a path between two sandboxes, with its sockets open until the end of b.
+func newPath(b *testing.B, sandboxes [2]string, addresses [2]netip.Addr) *path {
 	b.Helper()
 	p := &path{sandboxes: sandboxes, addresses: addresses}
 	for i, sandbox := range sandboxes {
-		fd, err := udpSocket(e.Path(sandbox), addresses[i], addresses[1-i])
+		fd, err := udpSocket(sandbox, addresses[i], addresses[1-i])
 		if err != nil {
 			b.Fatalf("open a socket in %s: %v", sandbox, err)
 		}
@@ -140,36 +143,21 @@ func (e *dockerHost) newPath(b *testing.B, sandboxes [2]string, addresses [2]net
 // udpSocket opens a UDP socket in a network namespace, bound to one address and connected to the other.
 func udpSocket(namespace string, from, to netip.Addr) (fd int, err error) {
 	const port = 5202 // beside iperf3's
-	return socketIn(namespace, func(fd int) error {
+	return socketIn(namespace, unix.SOCK_DGRAM, unix.IPPROTO_UDP, func(fd int) error {
 		return errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: from.As4()}),
 			unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: to.As4()}))
 	})
 }
 
-// socketIn opens a UDP socket in a network namespace and sets it up. It waits for a datagram no longer than a second.
-func socketIn(namespace string, setUp func(fd int) error) (fd int, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread, which enters the namespace, ends with the goroutine
-		var file *os.File
-		if file, err = os.Open(namespace); err != nil {
-			return
-		}
-		defer file.Close()
-		if err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-			return
-		}
-		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
-			return
-		}
-		if err = setUp(fd); err != nil {
-			return
+// socketIn opens an IPv4 socket in a network namespace and sets it up. It waits for a packet no longer than a second.
+func socketIn(namespace string, typ, protocol int, setUp func(fd int) error) (fd int, err error) {
+	err = lab.Inside(namespace, func() error {
+		if fd, err = unix.Socket(unix.AF_INET, typ|unix.SOCK_CLOEXEC, protocol); err != nil {
+			return err
 		}
 		timeout := unix.Timeval{Sec: 1}
-		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)
-	}()
-	<-done
+		return errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout), setUp(fd))
+	})
 	return fd, err
 }
 
@@ -196,17 +184,34 @@ func roundTrip(b *testing.B, p *path) float64 {
 	return median(sample)
 }
 
+// byTCP are the arguments of an iperf3 client that sends over a TCP connection.
+var byTCP = []string{"--bytes", "512M"}
+
 // throughput returns the throughput of a TCP connection in Gbit/s. Single runs differ much, depending on the
 // processors on which the two ends run, so many short runs are better than few long ones.
-func (e *dockerHost) throughput(b *testing.B, p *path) float64 {
+func throughput(b *testing.B, p *path) float64 { return transfer(b, p, byTCP) }
+
+// transfer returns the rate at which iperf3 receives, in Gbit/s, when its client is run with these arguments.
+func transfer(b *testing.B, p *path, args []string) float64 {
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
-	server := e.Command(ctx, "nsenter", "--net="+p.sandboxes[1], "iperf3", "--server", "--one-off", "--forceflush")
-	return e.transfer(b, server, p.sandboxes[0], p.addresses[1])
+	return received(b, inSandbox(ctx, p.sandboxes[1], iperfServer...),
+		inSandbox(ctx, p.sandboxes[0], iperfClient(p.addresses[1], args)...))
 }
 
-// transfer starts the server and returns the throughput of a TCP connection from a sandbox to it.
-func (e *dockerHost) transfer(b *testing.B, server *exec.Cmd, sandbox string, to netip.Addr) float64 {
+var iperfServer = []string{"iperf3", "--server", "--one-off", "--forceflush"}
+
+func iperfClient(to netip.Addr, args []string) []string {
+	return append([]string{"iperf3", "--client", to.String(), "--json"}, args...)
+}
+
+// inSandbox returns a command of this machine's that runs in a sandbox, by its path on this machine.
+func inSandbox(ctx context.Context, sandbox string, command ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + sandbox, "--"}, command...)...)
+}
+
+// received starts an iperf3 server, runs a client, and returns the rate at which the server receives, in Gbit/s.
+func received(b *testing.B, server, client *exec.Cmd) float64 {
 	listens, err := server.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -224,7 +229,7 @@ func (e *dockerHost) transfer(b *testing.B, server *exec.Cmd, sandbox string, to
 		b.Fatal("iperf3 --server ended")
 	}
 	go func() { _, _ = io.Copy(io.Discard, listens) }() // the rest of its report, until it ends
-	out := e.Exec(b, "nsenter", "--net="+sandbox, "iperf3", "--client", to.String(), "--bytes", "512M", "--json")
+	out, err := client.Output()
 	var report struct {
 		End struct {
 			Received struct {
@@ -232,7 +237,7 @@ func (e *dockerHost) transfer(b *testing.B, server *exec.Cmd, sandbox string, to
 			} `json:"sum_received"`
 		} `json:"end"`
 	}
-	if err := json.Unmarshal([]byte(out), &report); err != nil || report.End.Received.Rate == 0 {
+	if err = errors.Join(err, json.Unmarshal(out, &report)); err != nil || report.End.Received.Rate == 0 {
 		b.Fatalf("iperf3: %v: %s", err, out)
 	}
 	return report.End.Received.Rate / 1e9

@@ -39,11 +39,7 @@ func BenchmarkWayOut(b *testing.B) {
 		{"throughput to the outside, TCP", "Gbit/s", 30, e.throughputOut, atLeast(0.97)},
 		{"round trip to the outside, UDP", "µs", 40, e.roundTripOut, atMost(1.03)},
 	} {
-		var runs []func() float64
-		for _, w := range ways {
-			runs = append(runs, func() float64 { return measure.run(b, w) })
-		}
-		found := inTurns(measure.rounds, runs...)
+		found := inTurnsOn(b, measure.rounds, measure.run, ways)
 		x := result{Question: measure.question, Case: "with a gateway of its own", Unit: measure.unit,
 			Against: "bridge", Target: measure.target}
 		results.add(b, compared(x, found[0], found[1]))
@@ -60,8 +56,8 @@ type wayOut struct {
 func (e *dockerHost) throughputOut(b *testing.B, w wayOut) float64 {
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
-	server := w.underlay.Command(ctx, "iperf3", "--server", "--one-off", "--forceflush")
-	return e.transfer(b, server, w.sandbox, w.underlay.Address())
+	return received(b, w.underlay.Command(ctx, iperfServer[0], iperfServer[1:]...),
+		inSandbox(ctx, e.Path(w.sandbox), iperfClient(w.underlay.Address(), byTCP)...))
 }
 
 // roundTripOut is roundTrip to the outside, where the container has another address.
@@ -70,14 +66,14 @@ func (e *dockerHost) roundTripOut(b *testing.B, w wayOut) float64 {
 	defer runtime.UnlockOSThread()
 	const datagrams = 5000
 	to := netip.AddrPortFrom(w.underlay.Address(), 5203)
-	there, err := socketIn(w.underlay.Path(), func(fd int) error {
+	there, err := socketIn(w.underlay.Path(), unix.SOCK_DGRAM, unix.IPPROTO_UDP, func(fd int) error {
 		return unix.Bind(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer unix.Close(there)
-	here, err := socketIn(e.Path(w.sandbox), func(fd int) error {
+	here, err := socketIn(e.Path(w.sandbox), unix.SOCK_DGRAM, unix.IPPROTO_UDP, func(fd int) error {
 		return unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
 	})
 	if err != nil {

@@ -224,6 +224,15 @@ func (h *Host) Path(p string) string {
 	return fmt.Sprintf("/proc/%d/root%s", h.init.pid, p)
 }
 
+// Underlay returns the network of the host's eth0; nil if it has none.
+func (h *Host) Underlay() *Underlay { return h.options.Underlay }
+
+// Name returns the host's name.
+func (h *Host) Name() string { return h.options.Name }
+
+// IsOn reports whether the host has power.
+func (h *Host) IsOn() bool { return h.init != nil }
+
 // PID returns the process id, on this machine, of the host's init.
 func (h *Host) PID() int { return h.init.pid }
 

@@ -143,6 +143,9 @@ func (p *Plugin) await(t testing.TB) {
 	}
 }
 
+// IsRunning reports whether the plugin has not ended.
+func (p *Plugin) IsRunning() bool { return p.process.alive() }
+
 // Kill ends the plugin with SIGKILL. It does nothing if the plugin has ended already.
 func (p *Plugin) Kill() { p.process.kill() }
 
@@ -161,7 +164,12 @@ func (p *Plugin) Stop(t testing.TB) {
 func (p *Plugin) Suspend(t testing.TB) { p.signal(t, syscall.SIGSTOP) }
 
 // Resume continues the plugin's process after Suspend.
-func (p *Plugin) Resume(t testing.TB) { p.signal(t, syscall.SIGCONT) }
+func (p *Plugin) Resume(t testing.TB) {
+	p.signal(t, syscall.SIGCONT)
+	if p.process.via != 0 {
+		_ = syscall.Kill(p.process.via, syscall.SIGCONT) // nsenter stops itself when its child is stopped
+	}
+}
 
 func (p *Plugin) signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
