@@ -27,6 +27,7 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -203,19 +204,20 @@ func (p *Programs) attach(link netlink.Link, parent uint32, name string) error {
 }
 
 // checkClsact returns an error if the qdisc that is there already is ingress, somebody else's, which has
-// no place for frames that go to the link.
+// no place for frames that go to the link. It asks for the qdisc of this link by its kind, which the kernel refuses
+// with EINVAL if it is of another one: a listing would be of all links of the host.
 func checkClsact(link netlink.Link) error {
-	qdiscs, err := netlink.QdiscList(link)
-	if err != nil {
-		return err
+	req := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_ACK)
+	req.AddData(&nl.TcMsg{
+		Family: nl.FAMILY_ALL, Ifindex: int32(link.Attrs().Index), Parent: netlink.HANDLE_CLSACT,
+	})
+	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	if errors.Is(err, unix.EINVAL) {
+		const advice = "somebody has given %s a qdisc ingress: remove it (tc qdisc del dev %[1]s ingress)"
+		return fmt.Errorf(advice, link.Attrs().Name)
 	}
-	for _, q := range qdiscs {
-		if q.Type() == "ingress" {
-			const advice = "somebody has given %s a qdisc ingress: remove it (tc qdisc del dev %[1]s ingress)"
-			return fmt.Errorf(advice, link.Attrs().Name)
-		}
-	}
-	return nil
+	return err
 }
 
 func detach(link netlink.Link, parent uint32) error {
