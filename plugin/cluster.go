@@ -33,7 +33,8 @@ type clusterParts struct {
 	prober  *probe.Prober
 	sync    *clustersync.Sync
 	tunnel  driver.Tunnel
-	etcd    []string // URLs of its members
+	etcd    []string      // URLs of its members
+	lease   time.Duration // that of this host's presence
 }
 
 // newClusterParts makes the parts; nil if this host is in no cluster. It needs no etcd for that.
@@ -80,6 +81,7 @@ func newClusterParts(
 	})
 	return &clusterParts{
 		Cluster: c, overlay: overlay.New(log), names: server, prober: prober, tunnel: tunnel, etcd: cfg.URLs(),
+		lease: cfg.Lease,
 	}, nil
 }
 
@@ -166,7 +168,7 @@ func (c *clusterParts) setUp(p parts, log *logrus.Entry) {
 	}
 	o := clustersync.Options{
 		Driver: p.networks, Cluster: c.Cluster, Overlay: c.overlay, Answers: c.names, Prober: c.prober,
-		Tunnel: c.tunnel, Log: log,
+		Tunnel: c.tunnel, Patience: c.lease / 2, Log: log,
 	}
 	if p.docker != nil {
 		o.Names = p.docker

@@ -30,6 +30,7 @@ func (s *Sync) keepClaims(ctx context.Context) {
 		case <-s.published:
 		}
 		s.claimAll(ctx)
+		s.publish() // what was claimed, and without what another host has by now
 	}
 }
 

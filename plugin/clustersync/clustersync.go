@@ -52,7 +52,10 @@ type Options struct {
 	Prober  *probe.Prober
 	Names   Names // nil: containers have no names for other hosts
 	Tunnel  driver.Tunnel
-	Log     *logrus.Entry
+	// Patience is how long the endpoints are not told at the start while Names can't be read. etcd has those of before
+	// meanwhile, with their names, until the lease of before runs out.
+	Patience time.Duration
+	Log      *logrus.Entry
 }
 
 // Sync keeps the cluster and the kernel informed.
@@ -61,8 +64,9 @@ type Sync struct {
 
 	// mu is held from reading what is to be told until it is told: several goroutines tell, and what was read earlier
 	// must not be told last.
-	mu   sync.Mutex
-	here []cluster.Endpoint // what the cluster was told last
+	mu    sync.Mutex
+	here  []cluster.Endpoint // what the cluster was told last
+	named bool               // names are known, or are not waited for any more
 
 	published chan struct{} // has a value when here may be another one than when it was taken
 	hosts     chan struct{} // has a value when other hosts may have to be probed than those that are
@@ -71,7 +75,7 @@ type Sync struct {
 
 // New returns a Sync.
 func New(o Options) *Sync {
-	return &Sync{o: o, published: make(chan struct{}, 1), hosts: make(chan struct{}, 1)}
+	return &Sync{o: o, named: o.Names == nil, published: make(chan struct{}, 1), hosts: make(chan struct{}, 1)}
 }
 
 // Run works until ctx ends.
@@ -121,13 +125,22 @@ func (s *Sync) tellAll(networks []driver.Network) {
 
 // followNames tells the cluster of names that have become known.
 func (s *Sync) followNames(ctx context.Context) {
-	for s.o.Names != nil {
+	if s.o.Names == nil {
+		return
+	}
+	patience := time.NewTimer(s.o.Patience)
+	defer patience.Stop()
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.o.Names.Updated():
-			s.publish()
+		case <-patience.C:
 		}
+		s.mu.Lock()
+		s.named = true
+		s.mu.Unlock()
+		s.publish()
 	}
 }
 
@@ -158,14 +171,19 @@ func (s *Sync) publish() {
 			sandboxes[ep.Sandbox] = append(sandboxes[ep.Sandbox], network)
 		}
 	}
+	s.o.Answers.SetSandboxes(sandboxes)
+	out = s.withoutLost(out)
 	changed := changedNetworks(s.here, out)
 	s.here = out
-	s.o.Cluster.SetEndpoints(out)
+	if s.named {
+		s.o.Cluster.SetEndpoints(out)
+	}
 	for network := range changed {
 		s.tellNames(network)
 	}
-	s.o.Answers.SetSandboxes(sandboxes)
-	signal(s.published)
+	if len(changed) > 0 {
+		signal(s.published)
+	}
 }
 
 // signal gives a channel with room for one value a value; if it has one, its reader is about to look.
@@ -289,12 +307,6 @@ func (s *Sync) program(network string) {
 	}
 	s.tellNames(network)
 	n := overlay.Network{Device: nw.Device(), Bridge: nw.Bridge, Local: s.o.Tunnel.Local}
-	for _, r := range remotes {
-		remote := overlay.Remote{MAC: r.MAC, VTEP: r.VTEP}
-		for _, a := range r.Addresses {
-			remote.Addresses = append(remote.Addresses, a.Addr())
-		}
-		n.Remotes = append(n.Remotes, remote)
-	}
+	n.Remotes = withoutOwn(network, remotes, s.here)
 	s.o.Overlay.Set(network, n)
 }
