@@ -123,8 +123,9 @@ func (nw Network) merge(want Network) (Network, error) {
 		}
 		have := &nw.Subnets[i]
 		if have.Subnet != w.Subnet || have.Gateway.IsValid() && w.Gateway.IsValid() && have.Gateway != w.Gateway {
-			return Network{}, fmt.Errorf("%w: its subnet is %s, and here it would be %s: give the one that it has",
-				ErrConflict, have, w)
+			return Network{}, fmt.Errorf("%w: its subnet is %s, and here it would be %s: give the one that it has, or "+
+				"leave it out and name the network to weave's IPAM (--ipam-driver weave --ipam-opt "+
+				"works.weave.network=%s)", ErrConflict, have, w, nw.Name)
 		}
 		if !have.Gateway.IsValid() {
 			have.Gateway = w.Gateway

@@ -78,11 +78,22 @@ func (i *IPAM) addNamedPool(ctx context.Context, p *pool, routes []netip.Prefix)
 	}
 	for _, other := range i.pools {
 		if other.space == p.space && other.subnet.Overlaps(p.subnet) {
-			return fmt.Errorf("%w: %s: name another subnet, or remove the network that has it first",
-				ErrPoolOverlap, other.id())
+			return fmt.Errorf("%w: %s: %s", ErrPoolOverlap, other.id(), p.besides(other))
 		}
 	}
 	return i.addPool(ctx, p)
+}
+
+// besides says what to do where another pool is in the way of p.
+func (p *pool) besides(other *pool) string {
+	switch {
+	case p.network == "":
+		return "name another subnet, or remove the network that has it first"
+	case p.network == other.network:
+		return fmt.Sprintf("that is network %s of the cluster, which this host has already under another name", p.network)
+	}
+	return fmt.Sprintf("network %s of the cluster has %s: remove the network that has the other one on this host "+
+		"first, or make %[1]s again on all hosts with another --subnet", p.network, p.subnet)
 }
 
 // addPool writes p together with further changes, and adds it.

@@ -124,6 +124,9 @@ func parseEtcd(to *ClusterConfig, v string) bool {
 		if err != nil || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), " ,") {
 			return false
 		}
+		if strings.Contains(u.Hostname(), ":") && !strings.Contains(u.Host, "[") { // an IPv6 address without brackets
+			return false
+		}
 		if u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 			return false
 		}

@@ -134,6 +134,7 @@ func TestBadSettingIsRefused(t *testing.T) {
 		{"--accept-fwmark=lan", `--accept-fwmark "lan": want a mark such as 0x1`},
 		{"--cluster=10.0.0.1:2379", `--cluster "10.0.0.1:2379": want etcd://HOST:PORT`},
 		{"--cluster=etcd://", `--cluster "etcd://": want`},
+		{"--cluster=etcd://fd00::1", `--cluster "etcd://fd00::1": want`},
 		{"--cluster=etcd://user@host", `want etcd://HOST:PORT`},
 		{"--cluster=etcd://a:0", `want etcd://HOST:PORT`},
 		{"--cluster=etcd://a:65536", `want etcd://HOST:PORT`},
