@@ -10,53 +10,34 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sirupsen/logrus"
-	logrustest "github.com/sirupsen/logrus/hooks/test"
-
 	"github.com/weaveplugin/weave/internal/nstest"
-	"github.com/weaveplugin/weave/nsproc/launch"
 )
 
-// BenchmarkSandboxes answers what a sandbox costs: descriptors, memory of this process, the time to open one, and the
-// time to tell one that weave is there.
+// BenchmarkSandboxes answers what a sandbox costs: descriptors, memory of this process, and the time to open one.
 func BenchmarkSandboxes(b *testing.B) {
 	const count = 500
-	l, err := launch.New(launch.Options{Path: nstest.Nsproc(b), Timeout: time.Minute})
-	if err != nil {
-		b.Fatal(err)
-	}
-	log, _ := logrustest.NewNullLogger()
 	on := []Attachment{{Network: "app", Name: "app"}}
 	var paths []string
 	for range count {
 		paths = append(paths, nstest.New(b).Path())
 	}
 	for b.Loop() {
-		s, err := New(Options{Launcher: l, Log: logrus.NewEntry(log)})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := s.openPoll(); err != nil {
-			b.Fatal(err)
+		wanted := map[string][]Attachment{}
+		for _, path := range paths {
+			wanted[path] = on
 		}
 		debug.FreeOSMemory()
 		memory, files := resident(b), descriptors(b)
+		s, stop := newServer(b)
 		started := time.Now()
-		for _, path := range paths {
-			s.wanted[path] = on
-			if err := s.openRelay(b.Context(), path); err != nil {
-				b.Fatal(err)
-			}
-		}
+		s.SetSandboxes(wanted)
+		eventually(b, "all are open", func() bool { return len(relays(s)) == count })
 		opened := time.Since(started)
 		debug.FreeOSMemory()
 		b.ReportMetric(float64(resident(b)-memory)/count, "kB/sandbox")
 		b.ReportMetric(float64(descriptors(b)-files)/count, "descriptors/sandbox")
 		b.ReportMetric(float64(opened.Microseconds())/1000/count, "ms/open")
-		started = time.Now()
-		s.refresh()
-		b.ReportMetric(float64(time.Since(started).Microseconds())/count, "µs/refresh")
-		s.dropAll()
+		stop()
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 // newServer returns a Server that runs until stop is called or the test ends.
-func newServer(t *testing.T) (s *Server, stop func()) {
+func newServer(t testing.TB) (s *Server, stop func()) {
 	t.Helper()
 	l, err := launch.New(launch.Options{Path: nstest.Nsproc(t), Timeout: time.Minute})
 	if err != nil {
@@ -100,7 +100,18 @@ func lookup(t *testing.T, ns *nstest.NS, network, name string) []string {
 	return show(t, buf[:n])
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+// relays returns the relays that are open, by sandbox.
+func relays(s *Server) map[string]*relay {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	open := map[string]*relay{}
+	for _, a := range s.asked {
+		open[a.sandbox] = a.relay
+	}
+	return open
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {

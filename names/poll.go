@@ -99,7 +99,7 @@ func (s *Server) accept(a asker) bool {
 		return true
 	}
 	a.relay.streams[conn] = true
-	s.opened.Go(func() {
+	s.inside.Go(func() {
 		s.serve(a, conn)
 		conn.Close()
 		s.mu.Lock()

@@ -57,7 +57,7 @@ func newRelay(sockets launch.NameSockets) (*relay, error) {
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv))
 }
 
-// close closes the sockets. What is under way ends; the sandbox's namespace exists until it has.
+// close closes the sockets but for the table's. What is under way ends; the sandbox's namespace exists until it has.
 func (r *relay) close() {
 	for conn := range r.streams {
 		conn.Close()
@@ -65,7 +65,7 @@ func (r *relay) close() {
 	_ = unix.Shutdown(r.sockets[protocol.SocketStream], unix.SHUT_RDWR) // an error: it is not connected
 	r.stream.Close()                                                    // when it is not used any more
 	for i, fd := range r.sockets {
-		if i != protocol.SocketStream {
+		if i != protocol.SocketStream && i != protocol.SocketTable {
 			unix.Close(fd)
 		}
 	}
