@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/nft"
 	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
@@ -149,6 +150,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.openPoll(); err != nil {
 		return err
 	}
+	s.askKernel()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(s.poll)
 	group.Go(func() error {
@@ -158,6 +160,21 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	})
 	return errors.Join(group.Wait(), unix.Close(s.wake), unix.Close(s.epoll))
+}
+
+// askKernel finds out whether the kernel is too old. What fails in a sandbox does not tell: a container has ways to bring
+// about any error there.
+func (s *Server) askKernel() {
+	err := nft.Supported()
+	if err == nil {
+		return
+	}
+	s.o.Log.WithError(err).Warn("names: containers may not find those on other hosts by name")
+	if errors.Is(err, nft.ErrNoOwner) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.tooOld = err
+	}
 }
 
 // awaitEnd waits until all sandboxes have been left and all connections have ended.

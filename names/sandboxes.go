@@ -77,11 +77,6 @@ func (s *Server) note(sandbox string, err error) {
 		delete(s.failed, sandbox)
 		return
 	}
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-		s.tooOld = err
-		s.o.Log.WithError(err).Warn("names: containers don't find those on other hosts by name")
-		return
-	}
 	if s.failed[sandbox] == nil {
 		s.o.Log.WithError(err).WithField("sandbox", sandbox).Warn("names: not in this container, trying again")
 	}

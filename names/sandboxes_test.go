@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -111,6 +112,26 @@ func TestBusyClose(t *testing.T) {
 	eventually(t, "the sandbox is left", func() bool { return len(relays(s)) == 1 })
 	if !knowsB1(t, good) {
 		t.Error("the other sandbox has no names")
+	}
+}
+
+// TestOneRefusal: what the kernel refuses in one sandbox, as it does when the container's rules of routing drop packets
+// to Docker's resolver, is said of that sandbox, and the others have names.
+func TestOneRefusal(t *testing.T) {
+	s, _ := newServer(t)
+	refused := nstest.New(t)
+	refused.Do(t, func() error {
+		return nstest.Run("ip rule add pref 10 lookup local", "ip rule del pref 0",
+			"ip rule add pref 0 to 127.0.0.11 blackhole") // connect: invalid argument
+	})
+	s.SetSandboxes(on(refused))
+	eventually(t, "a problem", func() bool { return len(s.Problems()) > 0 })
+	good := enter(t, s, 1)[0]
+	s.SetSandboxes(on(refused, good))
+	eventually(t, "names in another sandbox", func() bool { return knowsB1(t, good) })
+	eventually(t, "a problem", func() bool { return len(s.Problems()) > 0 })
+	if p := s.Problems(); len(p) != 1 || !strings.Contains(p[0], refused.Path()) {
+		t.Errorf("problems: %q", p)
 	}
 }
 

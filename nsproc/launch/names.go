@@ -28,8 +28,8 @@ func (s NameSockets) Close() error {
 }
 
 // Names opens sockets in the sandbox at path, Docker's SandboxKey, with which questions for names are answered there,
-// and makes the table that leads questions to them after nft.Refresh. Errors are as in Configure; the error wraps
-// syscall.EOPNOTSUPP or syscall.EINVAL if the kernel can't do it, as before Linux 5.12. The caller closes the sockets.
+// and makes the table that leads questions to them after nft.Refresh. Errors are as in Configure; whether the kernel
+// can make the table at all is told by nft.Supported. The caller closes the sockets.
 func (l *Launcher) Names(ctx context.Context, path string) (NameSockets, error) {
 	sockets, err := l.names(ctx, path)
 	if err != nil {

@@ -71,10 +71,16 @@ func (t *batch) add(typ, flags uint16, family byte, resource uint16, attrs ...[]
 	t.seq++
 }
 
+// open returns the transaction without its end, so that the kernel checks it and does not do it, and the sequence number
+// of its last change, which the kernel acknowledges.
+func (t *batch) open() (message []byte, acknowledged uint32) {
+	native.PutUint16(t.b[t.last+6:], native.Uint16(t.b[t.last+6:])|unix.NLM_F_ACK)
+	return t.b, t.seq - 1
+}
+
 // end returns the whole transaction, and the sequence number of its last change, which the kernel acknowledges.
 func (t *batch) end() (message []byte, acknowledged uint32) {
-	native.PutUint16(t.b[t.last+6:], native.Uint16(t.b[t.last+6:])|unix.NLM_F_ACK)
-	acknowledged = t.seq - 1
+	_, acknowledged = t.open()
 	t.add(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	return t.b, acknowledged
 }

@@ -63,9 +63,29 @@ func Dial() (fd int, err error) {
 	return fd, nil
 }
 
+// Supported returns ErrNoOwner if the kernel can't make the table, in no namespace. It asks in that of the calling
+// thread, and changes nothing there.
+func Supported() error { return supported(flagOwner) }
+
+func supported(flags uint32) (err error) {
+	fd, err := Dial()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	t := newBatch()
+	t.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
+		text(unix.NFTA_TABLE_NAME, table), number(unix.NFTA_TABLE_FLAGS, flags))
+	message, last := t.open()
+	err = send(fd, message, last)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("%w (%w)", ErrNoOwner, err)
+	}
+	return err
+}
+
 // Redirect makes the table, which belongs to the socket fd: what is asked of Docker's resolver goes to weave's, on
-// another port of the same address, which is of the table's name as well. It does nothing until Refresh. The error is
-// ErrNoOwner if the kernel is too old.
+// another port of the same address, which is of the table's name as well. It does nothing until Refresh.
 func Redirect(fd int, udpPort, tcpPort uint16) error {
 	t := newBatch()
 	t.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
@@ -90,11 +110,7 @@ func Redirect(fd int, udpPort, tcpPort uint16) error {
 		addRule(t, question(p.protocol, p.checksum, p.port)...)
 		addRule(t, answer(p.protocol, p.checksum, p.port)...)
 	}
-	err := commit(fd, t)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("%w (%w)", ErrNoOwner, err)
-	}
-	return err
+	return commit(fd, t)
 }
 
 // Refresh has the table, which belongs to the socket fd, lead questions to weave from now on, for Alive.
@@ -116,9 +132,14 @@ func aliveElement() [][]byte {
 	}
 }
 
-// commit sends a transaction and returns the kernel's first error about it.
+// commit has the kernel do a transaction and returns its first error about it.
 func commit(fd int, t *batch) error {
 	message, last := t.end()
+	return send(fd, message, last)
+}
+
+// send sends a transaction, whose last change has that sequence number, and returns the kernel's first error about it.
+func send(fd int, message []byte, last uint32) error {
 	if _, err := unix.Write(fd, message); err != nil {
 		return fmt.Errorf("netfilter send: %w", err)
 	}
