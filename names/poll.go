@@ -47,24 +47,42 @@ func (s *Server) read(fd int, buf []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a, ok := s.asked[fd]
-	for i := 0; ok && i < atOnce; i++ {
+	if !ok {
+		return
+	}
+	var err error
+	for i := 0; err == nil && i < atOnce; i++ {
 		switch a.kind {
 		case protocol.SocketUDP:
-			n, from, err := unix.Recvfrom(fd, buf, 0)
-			if ok = err == nil; ok {
+			var n int
+			var from unix.Sockaddr
+			if n, from, err = unix.Recvfrom(fd, buf, 0); err == nil {
 				s.question(a, buf[:n], from)
 			}
 		case protocol.SocketDocker:
-			n, err := unix.Read(fd, buf)
-			if ok = err == nil; ok {
+			var n int
+			if n, err = unix.Read(fd, buf); err == nil {
 				a.relay.deliver(buf[:n])
-			} else if !errors.Is(err, unix.EAGAIN) {
-				a.relay.lose()
 			}
 		case protocol.SocketTCP:
-			ok = s.accept(a)
+			err = s.accept(a)
 		}
 	}
+	switch {
+	case err == nil, errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+	case a.kind == protocol.SocketDocker:
+		a.relay.lose()
+	default:
+		s.unwatch(fd)
+		a.relay.fail(fmt.Errorf("the socket for questions in sandbox %s: %w", a.sandbox, err))
+	}
+}
+
+// unwatch has poll wait for a descriptor no more. One that has failed may be ready for ever: a container can destroy
+// the sockets in its namespace. The caller holds the lock.
+func (s *Server) unwatch(fd int) {
+	delete(s.asked, fd)
+	_ = unix.EpollCtl(s.epoll, unix.EPOLL_CTL_DEL, fd, nil) // it is open, and in there
 }
 
 // question answers a question by UDP or passes it on. What is no question is dropped.
@@ -83,20 +101,23 @@ func (s *Server) question(a asker, message []byte, from unix.Sockaddr) {
 	}
 }
 
-// accept accepts a connection and reports whether there was one.
-func (s *Server) accept(a asker) bool {
+// accept accepts a connection.
+func (s *Server) accept(a asker) error {
 	fd, _, err := unix.Accept4(a.relay.sockets[protocol.SocketTCP], unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	if errors.Is(err, unix.ECONNABORTED) {
+		return nil // only this connection is gone
+	}
 	if err != nil {
-		return false
+		return err
 	}
 	f := os.NewFile(uintptr(fd), "connection of a container")
 	defer f.Close() // conn has a descriptor of its own
 	if len(a.relay.streams) >= maxConnections {
-		return true
+		return nil
 	}
 	conn, err := net.FileConn(f)
 	if err != nil {
-		return true
+		return err
 	}
 	a.relay.streams[conn] = true
 	s.inside.Go(func() {
@@ -106,7 +127,7 @@ func (s *Server) accept(a asker) bool {
 		defer s.mu.Unlock()
 		delete(a.relay.streams, conn)
 	})
-	return true
+	return nil
 }
 
 // serve answers what is asked over a connection, until the client is silent for a while or says what is no question.

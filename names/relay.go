@@ -36,6 +36,7 @@ type relay struct {
 	turn    chan struct{}      // has room for whoever uses stream
 	waiting map[uint16]waiting // for Docker's resolver, by the id that weave gave the question
 	streams map[net.Conn]bool
+	failed  chan error // has room for the first error after which the sockets have to be opened again
 }
 
 // waiting is a question that Docker's resolver has been asked.
@@ -49,6 +50,7 @@ type waiting struct {
 func newRelay(sockets launch.NameSockets) (*relay, error) {
 	r := &relay{
 		sockets: sockets, turn: make(chan struct{}, 1), waiting: map[uint16]waiting{}, streams: map[net.Conn]bool{},
+		failed: make(chan error, 1),
 	}
 	fd := sockets[protocol.SocketStream]
 	r.stream = os.NewFile(uintptr(fd), "connection to Docker's resolver")
@@ -68,6 +70,14 @@ func (r *relay) close() {
 		if i != protocol.SocketStream && i != protocol.SocketTable {
 			unix.Close(fd)
 		}
+	}
+}
+
+// fail says that a socket can't be used any more. The sandbox's goroutine closes all, and opens others after a while.
+func (r *relay) fail(err error) {
+	select {
+	case r.failed <- err:
+	default:
 	}
 }
 

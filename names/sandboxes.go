@@ -101,6 +101,8 @@ func (s *Server) answerIn(ctx context.Context, sandbox string) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-r.failed:
+			return err
 		case <-tick.C:
 		}
 	}

@@ -135,6 +135,34 @@ func TestOneRefusal(t *testing.T) {
 	}
 }
 
+// TestDestroyedSocket: the sockets that a container destroys in its namespace are opened again, and until then nobody
+// reads them all the time.
+func TestDestroyedSocket(t *testing.T) {
+	for _, kind := range []string{"-tl", "-ua"} {
+		t.Run(kind, func(t *testing.T) {
+			s, _ := newServer(t)
+			ns := enter(t, s, 1)[0]
+			before := relays(s)[ns.Path()]
+			fd := before.sockets[protocol.SocketTCP]
+			if kind == "-ua" {
+				fd = before.sockets[protocol.SocketUDP]
+			}
+			ns.Do(t, func() error { return nstest.Run("ss -K -n " + kind + " src 127.0.0.11 sport != 53") })
+			eventually(t, "poll does not wait for it", func() bool {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return s.asked[fd].relay != before
+			})
+			eventually(t, "sockets again", func() bool { now := relays(s)[ns.Path()]; return now != nil && now != before })
+			for _, network := range []string{"udp4", "tcp4"} {
+				eventually(t, "names by "+network, func() bool {
+					return slices.Equal(lookup(t, ns, network, "b1."), []string{"10.0.0.2"})
+				})
+			}
+		})
+	}
+}
+
 // replaceTable puts another descriptor in the place of the one of a relay's table, which the kernel removes.
 func replaceTable(t *testing.T, r *relay, fd int) {
 	t.Helper()
