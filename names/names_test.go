@@ -204,7 +204,7 @@ func TestManyQuestions(t *testing.T) {
 	eventually(t, "names", func() bool { return slices.Equal(lookup(t, ns, "udp4", "b1."), []string{"10.0.0.2"}) })
 	var clients []net.Conn
 	ns.Do(t, func() error {
-		for range maxWaiting {
+		for range 128 {
 			conn, err := net.DialTimeout("udp4", "127.0.0.11:53", 10*time.Second)
 			if err != nil {
 				return err

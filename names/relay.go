@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -23,8 +22,9 @@ import (
 const (
 	// askTime is how long Docker's resolver, which may ask the outside, has for an answer. Clients wait no longer.
 	askTime = 10 * time.Second
-	// maxWaiting is how many questions of one sandbox may wait for Docker's resolver; more are dropped.
-	maxWaiting = 128
+	// maxWaiting is how many questions of one sandbox may wait for Docker's resolver, as many as it asks the outside at
+	// once; of more the oldest are forgotten.
+	maxWaiting = 1024
 	// maxConnections is how many connections of one sandbox there may be.
 	maxConnections = 16
 )
@@ -35,6 +35,8 @@ type relay struct {
 	stream  *os.File           // sockets[protocol.SocketStream]
 	turn    chan struct{}      // has room for whoever uses stream
 	waiting map[uint16]waiting // for Docker's resolver, by the id that weave gave the question
+	oldest  uint16             // of the ids that may be waiting; they are given in turn
+	next    uint16             // id to give; oldest: none is waiting
 	streams map[net.Conn]bool
 	failed  chan error // has room for the first error after which the sockets have to be opened again
 }
@@ -48,8 +50,9 @@ type waiting struct {
 
 // newRelay takes over the sockets.
 func newRelay(sockets launch.NameSockets) (*relay, error) {
+	id := uint16(rand.Uint32()) // which nobody guesses
 	r := &relay{
-		sockets: sockets, turn: make(chan struct{}, 1), waiting: map[uint16]waiting{}, streams: map[net.Conn]bool{},
+		oldest: id, next: id, sockets: sockets, turn: make(chan struct{}, 1), waiting: map[uint16]waiting{}, streams: map[net.Conn]bool{},
 		failed: make(chan error, 1),
 	}
 	fd := sockets[protocol.SocketStream]
@@ -84,23 +87,27 @@ func (r *relay) fail(err error) {
 // pass asks Docker's resolver a question that came from an address.
 func (r *relay) pass(message []byte, from unix.Sockaddr) {
 	now := time.Now()
-	maps.DeleteFunc(r.waiting, func(_ uint16, w waiting) bool { return now.After(w.until) })
-	if len(r.waiting) >= maxWaiting {
-		return
-	}
+	r.forget(now)
 	if len(r.waiting) == 0 {
 		r.reconnect()
 	}
-	id := uint16(rand.Uint32())
-	for ; ; id++ {
-		if _, taken := r.waiting[id]; !taken {
-			break
-		}
-	}
+	id := r.next
+	r.next++
 	r.waiting[id] = waiting{from, binary.BigEndian.Uint16(message), now.Add(askTime)}
 	binary.BigEndian.PutUint16(message, id)
 	if _, err := unix.Write(r.sockets[protocol.SocketDocker], message); err != nil {
 		r.lose()
+	}
+}
+
+// forget makes room for a question: it forgets those that have waited for too long, and the oldest if there are too many.
+func (r *relay) forget(now time.Time) {
+	for ; r.oldest != r.next; r.oldest++ {
+		w, ok := r.waiting[r.oldest]
+		if ok && now.Before(w.until) && len(r.waiting) < maxWaiting && r.next+1 != r.oldest {
+			return
+		}
+		delete(r.waiting, r.oldest)
 	}
 }
 

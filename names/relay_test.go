@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package names
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/nstest"
+)
+
+// TestManyWaiting: questions that Docker's resolver does not answer keep nobody from asking others.
+func TestManyWaiting(t *testing.T) {
+	s, _ := newServer(t)
+	ns := nstest.New(t)
+	nstest.Resolver(t, ns, func(message []byte) []byte {
+		q, err := parseQuestion(message)
+		if err != nil || strings.HasPrefix(q.what.Name.String(), "slow") {
+			return nil // nothing that is taken for an answer
+		}
+		answer, err := q.addresses(addrs("192.0.2.1"), maxMessage)
+		if err != nil {
+			t.Error(err)
+		}
+		return answer
+	}, func(net.Conn) {})
+	s.SetNetwork("app", []Endpoint{{Names: []string{"b1"}, Addresses: addrs("10.0.0.2")}})
+	s.SetSandboxes(on(ns))
+	eventually(t, "names", func() bool { return knowsB1(t, ns) })
+	r := relays(s)[ns.Path()]
+	for i := range maxWaiting + 10 {
+		question := ask(t, fmt.Sprintf("slow%d.", i), dnsmessage.TypeA, 0)
+		s.mu.Lock()
+		r.pass(question, &unix.SockaddrInet4{})
+		if n := len(r.waiting); n > maxWaiting {
+			t.Errorf("%d questions wait, want %d at most", n, maxWaiting)
+		}
+		s.mu.Unlock()
+	}
+	if got := lookup(t, ns, "udp4", "fast."); !slices.Equal(got, []string{"192.0.2.1"}) {
+		t.Errorf("a question that Docker's resolver answers got %v", got)
+	}
+}
+
+// TestForget: ids are given in turn, also over the last one; what has waited for too long is forgotten, and what was
+// answered meanwhile makes room.
+func TestForget(t *testing.T) {
+	now := time.Now()
+	r := &relay{waiting: map[uint16]waiting{}, oldest: 65534, next: 65534}
+	for i := range 4 {
+		r.waiting[r.next] = waiting{until: now.Add(time.Duration(i) * time.Second)}
+		r.next++
+	}
+	for _, tc := range []struct {
+		after time.Duration
+		left  int
+	}{{0, 3}, {time.Second, 2}, {3 * time.Second, 0}} {
+		r.forget(now.Add(tc.after))
+		if len(r.waiting) != tc.left {
+			t.Errorf("after %v %d are left, want %d", tc.after, len(r.waiting), tc.left)
+		}
+	}
+	if r.oldest != r.next {
+		t.Errorf("nothing waits, but from %d to %d", r.oldest, r.next)
+	}
+}
