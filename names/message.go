@@ -66,6 +66,31 @@ func parseQuestion(message []byte) (q question, err error) {
 	}
 }
 
+// head returns the beginning of a message with its first question, which is all of it that an answer repeats; only the
+// header, if that question can't be made out.
+func head(message []byte) []byte {
+	const typeAndClass = 4
+	for i := headerSize; i < len(message) && message[i] <= 63; i += 1 + int(message[i]) {
+		if end := i + 1 + typeAndClass; message[i] == 0 && end <= len(message) {
+			return message[:end]
+		}
+	}
+	return message[:headerSize]
+}
+
+// failure returns the answer to a message that there is none at the moment (SERVFAIL), so that the client does not wait.
+func failure(message []byte) []byte {
+	const response, available, serverFailure = 1 << 7, 1 << 7, 2
+	answer := slices.Clone(head(message))
+	answer[2] |= response
+	answer[3] = available | serverFailure
+	clear(answer[4:headerSize])
+	if len(answer) > headerSize {
+		answer[5] = 1 // question
+	}
+	return answer
+}
+
 // answer returns the answer for a container on these networks, of at most limit bytes, truncated if it is longer; nil:
 // Docker's resolver is to be asked.
 func (d directory) answer(q question, on []Attachment, limit int) ([]byte, error) {

@@ -214,6 +214,29 @@ func TestNoQuestion(t *testing.T) {
 	}
 }
 
+// TestFailure: of whatever a container sends, the answer that there is none has the question as far as it can be made
+// out.
+func TestFailure(t *testing.T) {
+	good := ask(t, "b1.", dnsmessage.TypeA, 1232)
+	two := slices.Concat(ask(t, "b1.", dnsmessage.TypeA, 0), []byte{1, 'a', 0, 0, 28, 0, 1})
+	two[5] = 2
+	for name, tc := range map[string]struct {
+		message   []byte
+		questions int
+	}{
+		"one question": {good, 1}, "two questions": {two, 1}, "cut off": {good[:headerSize+3], 0},
+		"header": {good[:headerSize], 0}, "label that is too long": {append(good[:headerSize:headerSize], 64, 0, 0, 0), 0},
+	} {
+		var m dnsmessage.Message
+		if err := m.Unpack(failure(tc.message)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if m.ID != 7 || !m.Response || m.RCode != dnsmessage.RCodeServerFailure || len(m.Questions) != tc.questions {
+			t.Errorf("%s: %s, want %d questions", name, m.GoString(), tc.questions)
+		}
+	}
+}
+
 // FuzzAnswer: whatever a container sends, the answer is one to its question, and no longer than it may be.
 func FuzzAnswer(f *testing.F) {
 	f.Add(ask(f, "b1.", dnsmessage.TypeA, 0))

@@ -148,7 +148,10 @@ func (s *Server) serve(a asker, conn net.Conn) {
 		answer, err := s.directory.answer(q, s.wanted[a.sandbox], maxMessage)
 		s.mu.Unlock()
 		if err == nil && answer == nil {
-			answer, err = a.relay.askStream(message)
+			if answer, err = a.relay.askStream(message); err != nil {
+				s.o.Log.WithError(err).WithField("sandbox", a.sandbox).Debug("names: no answer")
+				answer, err = failure(message), nil
+			}
 		}
 		if err == nil {
 			err = errors.Join(conn.SetDeadline(time.Now().Add(askTime)), writeMessage(conn, answer))

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,9 +44,9 @@ type relay struct {
 
 // waiting is a question that Docker's resolver has been asked.
 type waiting struct {
-	from  unix.Sockaddr
-	id    uint16 // that the client gave it
-	until time.Time
+	from     unix.Sockaddr
+	question []byte // the head of it
+	until    time.Time
 }
 
 // newRelay takes over the sockets.
@@ -91,13 +92,20 @@ func (r *relay) pass(message []byte, from unix.Sockaddr) {
 	if len(r.waiting) == 0 {
 		r.reconnect()
 	}
-	id := r.next
-	r.next++
-	r.waiting[id] = waiting{from, binary.BigEndian.Uint16(message), now.Add(askTime)}
+	question, id := slices.Clone(head(message)), r.next
 	binary.BigEndian.PutUint16(message, id)
-	if _, err := unix.Write(r.sockets[protocol.SocketDocker], message); err != nil {
+	_, err := unix.Write(r.sockets[protocol.SocketDocker], message)
+	if err != nil { // it may be about one of the questions before
 		r.lose()
+		r.reconnect()
+		_, err = unix.Write(r.sockets[protocol.SocketDocker], message)
 	}
+	if err != nil {
+		r.send(failure(question), from)
+		return
+	}
+	r.waiting[id] = waiting{from, question, now.Add(askTime)}
+	r.next++
 }
 
 // forget makes room for a question: it forgets those that have waited for too long, and the oldest if there are too many.
@@ -107,8 +115,16 @@ func (r *relay) forget(now time.Time) {
 		if ok && now.Before(w.until) && len(r.waiting) < maxWaiting && r.next+1 != r.oldest {
 			return
 		}
-		delete(r.waiting, r.oldest)
+		if ok {
+			r.refuse(r.oldest)
+		}
 	}
+}
+
+// refuse forgets a question and tells the client.
+func (r *relay) refuse(id uint16) {
+	r.send(failure(r.waiting[id].question), r.waiting[id].from)
+	delete(r.waiting, id)
 }
 
 // reconnect gives the socket to Docker's resolver another port. Docker translates addresses on the way, and conntrack
@@ -120,8 +136,12 @@ func (r *relay) reconnect() {
 	}
 }
 
-// lose forgets the questions that wait, since Docker's resolver is not there: clients ask again.
-func (r *relay) lose() { clear(r.waiting) }
+// lose refuses the questions that wait, since Docker's resolver is not there.
+func (r *relay) lose() {
+	for id := range r.waiting {
+		r.refuse(id)
+	}
+}
 
 // deliver hands an answer of Docker's resolver to the client that has asked.
 func (r *relay) deliver(message []byte) {
@@ -134,7 +154,7 @@ func (r *relay) deliver(message []byte) {
 		return
 	}
 	delete(r.waiting, id)
-	binary.BigEndian.PutUint16(message, w.id)
+	copy(message[:2], w.question) // the client's id
 	r.send(message, w.from)
 }
 

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/nsproc/launch"
+	"github.com/weaveplugin/weave/nsproc/protocol"
 )
 
 // TestManyWaiting: questions that Docker's resolver does not answer keep nobody from asking others.
@@ -49,13 +51,33 @@ func TestManyWaiting(t *testing.T) {
 	}
 }
 
+// TestNoResolver: where Docker's resolver is not there a client hears so at once, by UDP and TCP, also if it says so
+// while others are waiting.
+func TestNoResolver(t *testing.T) {
+	s, _ := newServer(t)
+	ns := nstest.New(t)
+	s.SetNetwork("app", []Endpoint{{Names: []string{"b1"}, Addresses: addrs("10.0.0.2")}})
+	s.SetSandboxes(on(ns))
+	eventually(t, "names", func() bool { return relays(s)[ns.Path()] != nil && knowsB1(t, ns) })
+	for range 3 {
+		for _, network := range []string{"udp4", "tcp4"} {
+			got := lookup(t, ns, network, "a1.")
+			if len(got) != 1 || !strings.Contains(got[0], "RCodeServerFailure") || !strings.Contains(got[0], `"a1."`) {
+				t.Errorf("by %s: %v, want a failure", network, got)
+			}
+		}
+	}
+}
+
 // TestForget: ids are given in turn, also over the last one; what has waited for too long is forgotten, and what was
 // answered meanwhile makes room.
 func TestForget(t *testing.T) {
 	now := time.Now()
-	r := &relay{waiting: map[uint16]waiting{}, oldest: 65534, next: 65534}
+	r := &relay{
+		sockets: launch.NameSockets{protocol.SocketUDP: -1}, waiting: map[uint16]waiting{}, oldest: 65534, next: 65534,
+	}
 	for i := range 4 {
-		r.waiting[r.next] = waiting{until: now.Add(time.Duration(i) * time.Second)}
+		r.waiting[r.next] = waiting{question: make([]byte, headerSize), until: now.Add(time.Duration(i) * time.Second)}
 		r.next++
 	}
 	for _, tc := range []struct {
