@@ -3,6 +3,7 @@
 package names
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -76,6 +77,14 @@ func head(message []byte) []byte {
 		}
 	}
 	return message[:headerSize]
+}
+
+// isAnswer reports whether a message, whatever its id, may be an answer to the question that has that head. An answer to
+// what was no question for Docker's resolver has none.
+func isAnswer(message, question []byte) bool {
+	const response = 1 << 7
+	repeated := head(message)[headerSize:]
+	return message[2]&response != 0 && (len(repeated) == 0 || bytes.EqualFold(repeated, question[headerSize:]))
 }
 
 // failure returns the answer to a message that there is none at the moment (SERVFAIL), so that the client does not wait.

@@ -237,6 +237,40 @@ func TestFailure(t *testing.T) {
 	}
 }
 
+// TestIsAnswer: what is passed on as an answer is one to the question that was asked.
+func TestIsAnswer(t *testing.T) {
+	message := func(name string, typ dnsmessage.Type) []byte {
+		q, err := parseQuestion(ask(t, name, typ, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := q.addresses(addrs("192.0.2.1"), maxMessage)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	question := head(ask(t, "b1.", dnsmessage.TypeA, 1232))
+	for name, tc := range map[string]struct {
+		message []byte
+		want    bool
+	}{
+		"answer":                 {message("b1.", dnsmessage.TypeA), true},
+		"in another case":        {message("B1.", dnsmessage.TypeA), true},
+		"failure":                {failure(question), true},
+		"answer of a header":     {failure(question)[:headerSize], true},
+		"of another name":        {message("b2.", dnsmessage.TypeA), false},
+		"of a longer name":       {message("b1.app.", dnsmessage.TypeA), false},
+		"of another type":        {message("b1.", dnsmessage.TypeAAAA), false},
+		"the question":           {question, false},
+		"header of the question": {question[:headerSize], false},
+	} {
+		if got := isAnswer(tc.message, question); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
 // FuzzAnswer: whatever a container sends, the answer is one to its question, and no longer than it may be.
 func FuzzAnswer(f *testing.F) {
 	f.Add(ask(f, "b1.", dnsmessage.TypeA, 0))

@@ -150,8 +150,8 @@ func (r *relay) deliver(message []byte) {
 	}
 	id := binary.BigEndian.Uint16(message)
 	w, ok := r.waiting[id]
-	if !ok {
-		return
+	if !ok || !isAnswer(message, w.question) {
+		return // a late one: its question was forgotten, and the id may have been given again
 	}
 	delete(r.waiting, id)
 	copy(message[:2], w.question) // the client's id

@@ -69,6 +69,23 @@ func TestNoResolver(t *testing.T) {
 	}
 }
 
+// TestLateAnswer: an answer with the id of another question, which was asked after its own was forgotten, is dropped.
+func TestLateAnswer(t *testing.T) {
+	question := head(ask(t, "b1.", dnsmessage.TypeA, 0))
+	late := failure(ask(t, "b2.", dnsmessage.TypeA, 0))
+	r := &relay{
+		sockets: launch.NameSockets{protocol.SocketUDP: -1}, waiting: map[uint16]waiting{7: {question: question}},
+	}
+	r.deliver(late)
+	if len(r.waiting) != 1 {
+		t.Error("a late answer was taken for that to another question")
+	}
+	r.deliver(failure(question))
+	if len(r.waiting) != 0 {
+		t.Error("the answer was dropped")
+	}
+}
+
 // TestForget: ids are given in turn, also over the last one; what has waited for too long is forgotten, and what was
 // answered meanwhile makes room.
 func TestForget(t *testing.T) {
