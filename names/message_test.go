@@ -151,6 +151,26 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
+// TestPointerWithoutName: an address that has no name for DNS, since the network has none, is left to Docker.
+func TestPointerWithoutName(t *testing.T) {
+	q, err := parseQuestion(ask(t, "2.0.0.10.in-addr.arpa.", dnsmessage.TypePTR, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for network, want := range map[string]string{
+		"": "docker", "my..net": "docker", strings.Repeat("n", 64): "docker", strings.Repeat("n.", 126) + "n": "docker",
+		strings.Repeat("n", 63):          "b1." + strings.Repeat("n", 63) + ".",
+		strings.Repeat("n.", 124) + "nn": "b1." + strings.Repeat("n.", 124) + "nn.",
+	} {
+		answer, err := known().answer(q, []Attachment{{Network: "app", Name: network}}, q.limit)
+		if err != nil {
+			t.Errorf("network %q: %v", network, err)
+		} else if got := show(t, answer); !slices.Equal(got, []string{want}) {
+			t.Errorf("network %q: %v, want %s", network, got, want)
+		}
+	}
+}
+
 // TestRotation: over several answers each address is the first one.
 func TestRotation(t *testing.T) {
 	all, first := addrs("10.0.0.1", "10.0.0.2", "fd00::1", "10.0.0.3"), map[netip.Addr]bool{}

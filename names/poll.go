@@ -91,14 +91,21 @@ func (s *Server) question(a asker, message []byte, from unix.Sockaddr) {
 	if err != nil {
 		return
 	}
-	switch answer, err := s.directory.answer(q, s.wanted[a.sandbox], q.limit); {
-	case err != nil:
-		s.o.Log.WithError(err).WithField("sandbox", a.sandbox).Debug("names: no answer")
-	case answer == nil:
-		a.relay.pass(message, from)
-	default:
+	if answer := s.answer(a, q, q.limit); answer != nil {
 		a.relay.send(answer, from)
+	} else {
+		a.relay.pass(message, from)
 	}
+}
+
+// answer returns the answer for a sandbox, as directory.answer does. The caller holds the lock.
+func (s *Server) answer(a asker, q question, limit int) []byte {
+	answer, err := s.directory.answer(q, s.wanted[a.sandbox], limit)
+	if err != nil {
+		s.o.Log.WithError(err).WithField("sandbox", a.sandbox).Debug("names: no answer, Docker's resolver is asked")
+		return nil
+	}
+	return answer
 }
 
 // accept accepts a connection.
@@ -145,17 +152,15 @@ func (s *Server) serve(a asker, conn net.Conn) {
 			return
 		}
 		s.mu.Lock()
-		answer, err := s.directory.answer(q, s.wanted[a.sandbox], maxMessage)
+		answer := s.answer(a, q, maxMessage)
 		s.mu.Unlock()
-		if err == nil && answer == nil {
+		if answer == nil {
 			if answer, err = a.relay.askStream(message); err != nil {
 				s.o.Log.WithError(err).WithField("sandbox", a.sandbox).Debug("names: no answer")
-				answer, err = failure(message), nil
+				answer = failure(message)
 			}
 		}
-		if err == nil {
-			err = errors.Join(conn.SetDeadline(time.Now().Add(askTime)), writeMessage(conn, answer))
-		}
+		err = errors.Join(conn.SetDeadline(time.Now().Add(askTime)), writeMessage(conn, answer))
 		if err != nil {
 			s.o.Log.WithError(err).WithField("sandbox", a.sandbox).Debug("names: no answer")
 			return

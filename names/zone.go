@@ -87,14 +87,28 @@ func (d directory) lookup(name string, on []Attachment) (addresses []netip.Addr,
 	return nil, false
 }
 
-// nameOf returns the name of an address, with that of the network, as Docker has it; empty: not known.
+// nameOf returns the name of an address, with that of the network, as Docker has it; empty: not known, or no name for
+// DNS, as Docker lets networks have them.
 func (d directory) nameOf(addr netip.Addr, on []Attachment) string {
 	for _, network := range on {
 		if z := d[network.Network]; z != nil && z.names[addr] != "" {
-			return z.names[addr] + "." + network.Name
+			if name := z.names[addr] + "." + network.Name; isName(name) {
+				return name
+			}
 		}
 	}
 	return ""
+}
+
+// isName reports whether a name, without a dot at its end, fits into a message of DNS.
+func isName(name string) bool {
+	const longest, longestLabel = 253, 63
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > longestLabel {
+			return false
+		}
+	}
+	return len(name) <= longest
 }
 
 // rotated returns those of the addresses that are of a family, beginning with any of them.
