@@ -24,7 +24,13 @@ const (
 )
 
 // errNoQuestion means that a message is not one question.
-var errNoQuestion = errors.New("it is not a question")
+var errNoQuestion = errors.New("it is not one question")
+
+// isQuestion reports whether a message is a question by its header, so that there may be an answer to it.
+func isQuestion(message []byte) bool {
+	const response = 1 << 7
+	return len(message) >= headerSize && message[2]&response == 0
+}
 
 // question is one question for a name.
 type question struct {
@@ -34,7 +40,7 @@ type question struct {
 	limit   int  // bytes of an answer by UDP
 }
 
-// parseQuestion decodes a message, which has to be one question.
+// parseQuestion decodes a message, which has to be one question, for a name whose labels have no dots in them.
 func parseQuestion(message []byte) (q question, err error) {
 	var p dnsmessage.Parser
 	if q.header, err = p.Start(message); err != nil {
@@ -82,9 +88,8 @@ func head(message []byte) []byte {
 // isAnswer reports whether a message, whatever its id, may be an answer to the question that has that head. An answer to
 // what was no question for Docker's resolver has none.
 func isAnswer(message, question []byte) bool {
-	const response = 1 << 7
 	repeated := head(message)[headerSize:]
-	return message[2]&response != 0 && (len(repeated) == 0 || bytes.EqualFold(repeated, question[headerSize:]))
+	return !isQuestion(message) && (len(repeated) == 0 || bytes.EqualFold(repeated, question[headerSize:]))
 }
 
 // failure returns the answer to a message that there is none at the moment (SERVFAIL), so that the client does not wait.

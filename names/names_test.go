@@ -69,35 +69,43 @@ func docker(t *testing.T, ns *nstest.NS) {
 // is no answer.
 func lookup(t *testing.T, ns *nstest.NS, network, name string) []string {
 	t.Helper()
+	if answer := exchangeIn(t, ns, network, ask(t, name, dnsmessage.TypeA, 0)); answer != nil {
+		return show(t, answer)
+	}
+	return []string{"error"}
+}
+
+// exchangeIn sends 127.0.0.11 a message inside the namespace, and returns the answer; nil: there is none.
+func exchangeIn(t *testing.T, ns *nstest.NS, network string, message []byte) []byte {
+	t.Helper()
 	var conn net.Conn
 	ns.Do(t, func() (err error) {
 		conn, err = net.DialTimeout(network, "127.0.0.11:53", 10*time.Second)
 		return err
 	})
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	question := ask(t, name, dnsmessage.TypeA, 0)
 	if network == "tcp4" {
-		err := writeMessage(conn, question)
-		if err == nil {
-			var answer []byte
-			if answer, err = readMessage(conn); err == nil {
-				return show(t, answer)
-			}
+		if err := writeMessage(conn, message); err != nil {
+			return nil
 		}
-		return []string{"error"}
+		answer, err := readMessage(conn)
+		if err != nil {
+			return nil
+		}
+		return answer
+	}
+	if _, err := conn.Write(message); err != nil {
+		t.Fatal(err)
 	}
 	buf := make([]byte, maxMessage)
-	if _, err := conn.Write(question); err != nil {
-		t.Fatal(err)
-	}
 	n, err := conn.Read(buf)
 	if err != nil {
-		return []string{"error"}
+		return nil
 	}
-	return show(t, buf[:n])
+	return buf[:n]
 }
 
 // relays returns the relays that are open, by sandbox.

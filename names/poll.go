@@ -87,25 +87,31 @@ func (s *Server) unwatch(fd int) {
 
 // question answers a question by UDP or passes it on. What is no question is dropped.
 func (s *Server) question(a asker, message []byte, from unix.Sockaddr) {
-	q, err := parseQuestion(message)
-	if err != nil {
+	if !isQuestion(message) {
 		return
 	}
-	if answer := s.answer(a, q, q.limit); answer != nil {
+	if answer := s.answer(a, message, false); answer != nil {
 		a.relay.send(answer, from)
 	} else {
 		a.relay.pass(message, from)
 	}
 }
 
-// answer returns the answer for a sandbox, as directory.answer does. The caller holds the lock.
-func (s *Server) answer(a asker, q question, limit int) []byte {
-	answer, err := s.directory.answer(q, s.wanted[a.sandbox], limit)
-	if err != nil {
-		s.o.Log.WithError(err).WithField("sandbox", a.sandbox).Debug("names: no answer, Docker's resolver is asked")
-		return nil
+// answer returns the answer to a sandbox's question, which came by TCP or by UDP; nil: Docker's resolver is to be asked, also what
+// weave does not understand. The caller holds the lock.
+func (s *Server) answer(a asker, message []byte, byTCP bool) []byte {
+	q, err := parseQuestion(message)
+	if err == nil {
+		if byTCP {
+			q.limit = maxMessage
+		}
+		var answer []byte
+		if answer, err = s.directory.answer(q, s.wanted[a.sandbox], q.limit); err == nil {
+			return answer
+		}
 	}
-	return answer
+	s.o.Log.WithError(err).WithField("sandbox", a.sandbox).Debug("names: no answer, Docker's resolver is asked")
+	return nil
 }
 
 // accept accepts a connection.
@@ -144,15 +150,11 @@ func (s *Server) serve(a asker, conn net.Conn) {
 			return
 		}
 		message, err := readMessage(conn)
-		if err != nil {
-			return
-		}
-		q, err := parseQuestion(message)
-		if err != nil {
+		if err != nil || !isQuestion(message) {
 			return
 		}
 		s.mu.Lock()
-		answer := s.answer(a, q, maxMessage)
+		answer := s.answer(a, message, true)
 		s.mu.Unlock()
 		if answer == nil {
 			if answer, err = a.relay.askStream(message); err != nil {

@@ -3,6 +3,7 @@
 package names
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"slices"
@@ -48,6 +49,33 @@ func TestManyWaiting(t *testing.T) {
 	}
 	if got := lookup(t, ns, "udp4", "fast."); !slices.Equal(got, []string{"192.0.2.1"}) {
 		t.Errorf("a question that Docker's resolver answers got %v", got)
+	}
+}
+
+// TestNotUnderstood: Docker's resolver is asked what weave does not understand, by UDP and TCP.
+func TestNotUnderstood(t *testing.T) {
+	dotted := append(make([]byte, headerSize), "\x0cPrinter v1.0\x05_http\x04_tcp\x07example\x00\x00\x21\x00\x01"...)
+	dotted[5] = 1 // question
+	two := slices.Concat(ask(t, "b1.", dnsmessage.TypeA, 0), []byte{1, 'a', 0, 0, 28, 0, 1})
+	two[5] = 2
+	s, _ := newServer(t)
+	ns := nstest.New(t)
+	nstest.Resolver(t, ns, failure, func(c net.Conn) {
+		if message, err := readMessage(c); err == nil {
+			_ = writeMessage(c, failure(message))
+		}
+	})
+	s.SetNetwork("app", []Endpoint{{Names: []string{"b1"}, Addresses: addrs("10.0.0.2")}})
+	s.SetSandboxes(on(ns))
+	eventually(t, "names", func() bool { return knowsB1(t, ns) })
+	for name, question := range map[string][]byte{
+		"a label with a dot": dotted, "two questions": two, "a header": two[:headerSize],
+	} {
+		for _, network := range []string{"udp4", "tcp4"} {
+			if got := exchangeIn(t, ns, network, question); !bytes.Equal(got, failure(question)) {
+				t.Errorf("%s by %s: %x, want %x", name, network, got, failure(question))
+			}
+		}
 	}
 }
 
