@@ -85,14 +85,14 @@ func head(message []byte) []byte {
 	return message[:headerSize]
 }
 
-// isAnswer reports whether a message, whatever its id, may be an answer to the question that has that head. An answer to
-// what was no question for Docker's resolver has none.
+// isAnswer reports whether a message, whatever its id, may be an answer to the question that has that head. An answer
+// to what was no question for Docker's resolver has none.
 func isAnswer(message, question []byte) bool {
 	repeated := head(message)[headerSize:]
 	return !isQuestion(message) && (len(repeated) == 0 || bytes.EqualFold(repeated, question[headerSize:]))
 }
 
-// failure returns the answer to a message that there is none at the moment (SERVFAIL), so that the client does not wait.
+// failure returns the answer to a message that there is none at the moment (SERVFAIL): the client does not wait then.
 func failure(message []byte) []byte {
 	const response, available, serverFailure = 1 << 7, 1 << 7, 2
 	answer := slices.Clone(head(message))

@@ -245,7 +245,8 @@ func TestFailure(t *testing.T) {
 		questions int
 	}{
 		"one question": {good, 1}, "two questions": {two, 1}, "cut off": {good[:headerSize+3], 0},
-		"header": {good[:headerSize], 0}, "label that is too long": {append(good[:headerSize:headerSize], 64, 0, 0, 0), 0},
+		"header":                 {good[:headerSize], 0},
+		"label that is too long": {append(good[:headerSize:headerSize], 64, 0, 0, 0), 0},
 	} {
 		var m dnsmessage.Message
 		if err := m.Unpack(failure(tc.message)); err != nil {

@@ -162,8 +162,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(group.Wait(), unix.Close(s.wake), unix.Close(s.epoll))
 }
 
-// askKernel finds out whether the kernel is too old. What fails in a sandbox does not tell: a container has ways to bring
-// about any error there.
+// askKernel finds out whether the kernel is too old. What fails in a sandbox does not tell: a container has ways to
+// bring about any error there.
 func (s *Server) askKernel() {
 	err := nft.Supported()
 	if err == nil {

@@ -97,8 +97,8 @@ func (s *Server) question(a asker, message []byte, from unix.Sockaddr) {
 	}
 }
 
-// answer returns the answer to a sandbox's question, which came by TCP or by UDP; nil: Docker's resolver is to be asked, also what
-// weave does not understand. The caller holds the lock.
+// answer returns the answer to a sandbox's question, which came by TCP or by UDP; nil: Docker's resolver is to be
+// asked, also what weave does not understand. The caller holds the lock.
 func (s *Server) answer(a asker, message []byte, byTCP bool) []byte {
 	q, err := parseQuestion(message)
 	if err == nil {

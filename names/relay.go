@@ -50,17 +50,15 @@ type waiting struct {
 }
 
 // newRelay takes over the sockets.
-func newRelay(sockets launch.NameSockets) (*relay, error) {
+func newRelay(sockets launch.NameSockets) *relay {
 	id := uint16(rand.Uint32()) // which nobody guesses
 	r := &relay{
-		oldest: id, next: id, sockets: sockets, turn: make(chan struct{}, 1), waiting: map[uint16]waiting{}, streams: map[net.Conn]bool{},
-		failed: make(chan error, 1),
+		sockets: sockets, turn: make(chan struct{}, 1), waiting: map[uint16]waiting{}, oldest: id, next: id,
+		streams: map[net.Conn]bool{}, failed: make(chan error, 1),
 	}
 	fd := sockets[protocol.SocketStream]
 	r.stream = os.NewFile(uintptr(fd), "connection to Docker's resolver")
-	tv := unix.NsecToTimeval(askTime.Nanoseconds())
-	return r, errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv))
+	return r
 }
 
 // close closes the sockets but for the table's. What is under way ends; the sandbox's namespace exists until it has.
@@ -108,7 +106,8 @@ func (r *relay) pass(message []byte, from unix.Sockaddr) {
 	r.next++
 }
 
-// forget makes room for a question: it forgets those that have waited for too long, and the oldest if there are too many.
+// forget makes room for a question: it refuses those that have waited for too long, and the oldest if there are too
+// many.
 func (r *relay) forget(now time.Time) {
 	for ; r.oldest != r.next; r.oldest++ {
 		w, ok := r.waiting[r.oldest]
@@ -182,22 +181,32 @@ func (r *relay) askStream(message []byte) (answer []byte, err error) {
 	return answer, errors.Join(controlErr, err)
 }
 
-// exchange connects the socket to Docker's resolver and asks it.
+// exchange connects the socket to Docker's resolver and asks it. All of it together has askTime.
 func exchange(fd int, message []byte) ([]byte, error) {
+	s := socket{fd, time.Now().Add(askTime)}
+	if err := s.limit(unix.SO_SNDTIMEO); err != nil {
+		return nil, err
+	}
 	if err := unix.Connect(fd, nft.DockersResolver()); err != nil {
 		return nil, fmt.Errorf("connect to Docker's resolver: %w", err)
 	}
-	if err := writeMessage(socket(fd), message); err != nil {
+	if err := writeMessage(s, message); err != nil {
 		return nil, err
 	}
-	return readMessage(socket(fd))
+	return readMessage(s)
 }
 
-// socket reads and writes a socket that blocks.
-type socket int
+// socket reads and writes a socket that blocks, until a time.
+type socket struct {
+	fd    int
+	until time.Time
+}
 
 func (s socket) Read(b []byte) (int, error) {
-	n, err := unix.Read(int(s), b)
+	if err := s.limit(unix.SO_RCVTIMEO); err != nil {
+		return 0, err
+	}
+	n, err := unix.Read(s.fd, b)
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
@@ -205,11 +214,24 @@ func (s socket) Read(b []byte) (int, error) {
 }
 
 func (s socket) Write(b []byte) (int, error) {
-	n, err := unix.Write(int(s), b)
+	if err := s.limit(unix.SO_SNDTIMEO); err != nil {
+		return 0, err
+	}
+	n, err := unix.Write(s.fd, b)
 	if n < len(b) && err == nil {
 		err = io.ErrShortWrite
 	}
 	return max(n, 0), err
+}
+
+// limit bounds what is done next, by a timeout of the socket's, with the time that is left.
+func (s socket) limit(timeout int) error {
+	left := time.Until(s.until).Microseconds()
+	if left <= 0 { // the kernel takes zero for no limit
+		return os.ErrDeadlineExceeded
+	}
+	tv := unix.NsecToTimeval(left * 1000)
+	return unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, timeout, &tv)
 }
 
 // readMessage reads a message with its length before it, as DNS has it over TCP.

@@ -114,6 +114,41 @@ func TestLateAnswer(t *testing.T) {
 	}
 }
 
+// TestExchangeEnds: the time for an answer by TCP is that for all of it, however often a part of it comes.
+func TestExchangeEnds(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() {
+		close(stop)
+		<-stopped
+		unix.Close(pair[0])
+		unix.Close(pair[1])
+	})
+	go func() {
+		defer close(stopped)
+		_, _ = unix.Write(pair[1], []byte{0xff, 0xff})
+		for tick := time.NewTicker(10 * time.Millisecond); ; {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				_, _ = unix.Write(pair[1], []byte{0})
+			}
+		}
+	}()
+	until := time.Now().Add(200 * time.Millisecond) // for 65,535 bytes, of which one comes each 10 ms
+	message, err := readMessage(socket{pair[0], until})
+	if err == nil {
+		t.Errorf("%d bytes came by %v", len(message), until)
+	}
+	if time.Now().Before(until) {
+		t.Errorf("ended before the time was over: %v", err)
+	}
+}
+
 // TestForget: ids are given in turn, also over the last one; what has waited for too long is forgotten, and what was
 // answered meanwhile makes room.
 func TestForget(t *testing.T) {

@@ -133,11 +133,8 @@ func (s *Server) openRelay(ctx context.Context, sandbox string) (*relay, error) 
 	if err != nil {
 		return nil, err
 	}
-	r, err := newRelay(sockets)
-	if err == nil {
-		err = s.watchRelay(sandbox, r)
-	}
-	if err != nil {
+	r := newRelay(sockets)
+	if err := s.watchRelay(sandbox, r); err != nil {
 		s.closeRelay(r)
 		return nil, err
 	}

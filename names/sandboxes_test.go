@@ -153,7 +153,10 @@ func TestDestroyedSocket(t *testing.T) {
 				defer s.mu.Unlock()
 				return s.asked[fd].relay != before
 			})
-			eventually(t, "sockets again", func() bool { now := relays(s)[ns.Path()]; return now != nil && now != before })
+			eventually(t, "sockets again", func() bool {
+				now := relays(s)[ns.Path()]
+				return now != nil && now != before
+			})
 			for _, network := range []string{"udp4", "tcp4"} {
 				eventually(t, "names by "+network, func() bool {
 					return slices.Equal(lookup(t, ns, network, "b1."), []string{"10.0.0.2"})

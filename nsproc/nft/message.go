@@ -71,8 +71,8 @@ func (t *batch) add(typ, flags uint16, family byte, resource uint16, attrs ...[]
 	t.seq++
 }
 
-// open returns the transaction without its end, so that the kernel checks it and does not do it, and the sequence number
-// of its last change, which the kernel acknowledges.
+// open returns the transaction without its end, so that the kernel checks it and does not do it, and the sequence
+// number of its last change, which the kernel acknowledges.
 func (t *batch) open() (message []byte, acknowledged uint32) {
 	native.PutUint16(t.b[t.last+6:], native.Uint16(t.b[t.last+6:])|unix.NLM_F_ACK)
 	return t.b, t.seq - 1
