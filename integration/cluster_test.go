@@ -18,8 +18,8 @@ import (
 type hosts struct {
 	etcd    *lab.Etcd
 	all     []*lab.Host
-	plugins []*lab.Plugin
-	engines engines // of the hosts, for the oracle
+	plugins []*lab.Plugin // none: they are managed, and run as long as their hosts do
+	engines engines       // of the hosts, for the oracle
 }
 
 // startHosts starts n hosts on an underlay with an etcd. The oracle looks at them when t has removed what it has made.

@@ -19,7 +19,7 @@ const (
 	historyRounds  = "WEAVE_HISTORY_ROUNDS"
 	fewRounds      = 8
 	clientsPerHost = 2
-	callsPerRound  = 4 // of each client
+	callsPerRound  = 30 // of each client, at most
 )
 
 // TestAddressesHaveOneOwner: while clients on three hosts request and release the addresses of one small pool, and the
@@ -47,8 +47,8 @@ func TestAddressesHaveOneOwner(t *testing.T) {
 	c.collectAll(t)
 }
 
-// faults makes one fault in each round of calls. It measures time by the calls that were made: so no fault is over
-// before anybody could notice, and none lasts longer than its round.
+// faults makes one fault in each round of calls. It measures time by the calls that were made, or left out: so no fault
+// is over before anybody could notice, and none lasts longer than its round.
 type faults struct {
 	*bareHosts
 	random *rand.Rand
@@ -65,8 +65,9 @@ func (f *faults) round(t *testing.T, clients []*client) {
 	var working sync.WaitGroup
 	for _, client := range clients {
 		working.Go(func() {
+			goesOn := true
 			for range callsPerRound {
-				client.step()
+				goesOn = goesOn && client.step()
 				made <- struct{}{}
 			}
 		})
@@ -156,18 +157,20 @@ type client struct {
 // mostHeld is how many addresses a client holds: all clients together nearly all of them.
 const mostHeld = 2
 
-func (c *client) step() {
+// step makes a call. It reports whether the client goes on in this round: one that gets no address does not, since it
+// would wait for the other hosts again and again while the fault lasts.
+func (c *client) step() bool {
 	// While its weave is restarted the client waits, instead of spending its calls.
 	if err := lab.Poll(10*time.Second, c.host.isServed); err != nil {
 		c.history.note(err)
-		return
+		return false
 	}
 	if n := len(c.held); n == mostHeld || n > 0 && c.random.IntN(3) == 0 {
 		i := c.random.IntN(n)
 		a := c.held[i]
 		c.held = slices.Delete(c.held, i, i+1)
 		c.history.release(c, a)
-		return
+		return true
 	}
 	name := c.host.subnet.Addr().Next().Next() // which everybody wants
 	// An address that a host has had for long without an endpoint it hands out again to who names it: Docker has
@@ -175,7 +178,9 @@ func (c *client) step() {
 	if c.random.IntN(4) > 0 || c.history.isHeld(c.host, name) {
 		name = netip.Addr{}
 	}
-	if a, ok := c.history.request(c, name); ok {
+	a, ok := c.history.request(c, name)
+	if ok {
 		c.held = append(c.held, a)
 	}
+	return ok
 }

@@ -130,7 +130,7 @@ func (c *hosts) look() (snapshot, error) {
 		if !h.IsOn() {
 			continue
 		}
-		v := hostView{name: h.Name(), running: c.plugins[i].IsRunning()}
+		v := hostView{name: h.Name(), running: c.plugins == nil || c.plugins[i].IsRunning()}
 		if v.networks, err = c.engines(h); err != nil {
 			return s, err
 		}
@@ -160,9 +160,12 @@ func lookAtKernel(h *lab.Host) (v kernelView, err error) {
 }
 
 // dockerNetworks returns the networks of weave's that a host's Docker has.
-func dockerNetworks(h *lab.Host) ([]engineNetwork, error) {
+func dockerNetworks(h *lab.Host) ([]engineNetwork, error) { return networksOfDriver(h, "weave") }
+
+// networksOfDriver returns the networks of a driver that a host's Docker has.
+func networksOfDriver(h *lab.Host, driver string) ([]engineNetwork, error) {
 	const option = "works.weave.network"
-	ids, err := h.DockerErr("network", "ls", "-q", "--no-trunc", "--filter", "driver=weave")
+	ids, err := h.DockerErr("network", "ls", "-q", "--no-trunc", "--filter", "driver="+driver)
 	if err != nil || ids == "" {
 		return nil, err
 	}
@@ -171,7 +174,7 @@ func dockerNetworks(h *lab.Host) ([]engineNetwork, error) {
 		return nil, err
 	}
 	networks, err := parsed[[]struct {
-		ID         string
+		ID, Scope  string
 		Options    map[string]string
 		IPAM       struct{ Options map[string]string }
 		Containers map[string]struct{ Name, EndpointID, MacAddress, IPv4Address, IPv6Address string }
@@ -182,6 +185,9 @@ func dockerNetworks(h *lab.Host) ([]engineNetwork, error) {
 	var found []engineNetwork
 	for _, nw := range networks {
 		n := engineNetwork{ID: nw.ID, Cluster: nw.Options[option] + nw.IPAM.Options[option]}
+		if n.Cluster == "" && nw.Scope == "swarm" {
+			n.Cluster = nw.ID
+		}
 		for _, c := range nw.Containers {
 			e := attached{ID: c.EndpointID, Container: c.Name, MAC: c.MacAddress}
 			for _, a := range []string{c.IPv4Address, c.IPv6Address} {

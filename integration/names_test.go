@@ -228,12 +228,12 @@ func TestNamesWhileWeaveIsAway(t *testing.T) {
 func TestNamesWhenDockerIsKilled(t *testing.T) {
 	t.Parallel()
 	u := lab.NewUnderlay(t, outside)
-	etcd := u.StartEtcd(t)
+	c := &hosts{etcd: u.StartEtcd(t), engines: dockerNetworks}
 	h := lab.Start(t, lab.Options{
 		Name: "host1", Underlay: u, Address: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 11}), 24),
 		DockerArgs: []string{"--live-restore"},
 	})
-	c := &hosts{all: []*lab.Host{h}, plugins: []*lab.Plugin{h.StartPlugin(t, "--cluster", etcd.Address())}}
+	c.all, c.plugins = []*lab.Host{h}, []*lab.Plugin{h.StartPlugin(t, "--cluster", c.etcd.Address())}
 	c.network(t, "app", "--internal")
 	h.Run(t, "--network", "app", "--name", "a1", "--dns", outside.Addr().String())
 	h.Run(t, "--network", "app", "--name", "a2")
@@ -254,6 +254,7 @@ func TestNamesWhenDockerIsKilled(t *testing.T) {
 	if got := ask(t, client, "a2."); !slices.Equal(got, a2) {
 		t.Errorf("a2, asked by the client of before: %v, want %v", got, a2)
 	}
+	c.check(t, "when Docker is back")
 }
 
 // addresses returns a container's addresses on a network, IPv4 first.

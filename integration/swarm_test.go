@@ -18,23 +18,27 @@ const swarmNetwork = "app"
 // swarmImage is what its tasks run. It has to be in a registry: Swarm asks for it before it takes what a node has.
 const swarmImage = registry + "/busybox:latest"
 
-// startSwarm starts two nodes with the managed plugin, in one swarm and in one cluster.
-func startSwarm(t *testing.T, settings ...string) []*lab.Host {
+// startSwarm starts two nodes with the managed plugin, in one swarm and in one cluster. The oracle looks at them when t
+// has removed what it has made.
+func startSwarm(t *testing.T, settings ...string) *hosts {
 	t.Helper()
 	m := newManagedLab(t)
 	m.builder.Docker(t, "tag", lab.Image, swarmImage)
 	m.builder.Docker(t, "push", swarmImage)
-	etcd := m.underlay.StartEtcd(t)
-	settings = append(settings, "WEAVE_CLUSTER="+etcd.Address(), "WEAVE_CLUSTER_LEASE=3s")
-	var nodes []*lab.Host
+	c := &hosts{etcd: m.underlay.StartEtcd(t), engines: swarmNetworks}
+	settings = append(settings, "WEAVE_CLUSTER="+c.etcd.Address(), "WEAVE_CLUSTER_LEASE=3s")
 	for i, address := range []string{"192.0.2.24", "192.0.2.25"} {
 		h := m.host(t, fmt.Sprintf("node%d", i+1), address+"/24")
 		install(t, h, managedName, settings...)
-		nodes = append(nodes, h)
+		c.all = append(c.all, h)
 	}
-	lab.JoinSwarm(t, nodes[0], nodes[1:]...)
-	return nodes
+	lab.JoinSwarm(t, c.all[0], c.all[1:]...)
+	t.Cleanup(func() { c.check(t, "at the end") })
+	return c
 }
+
+// swarmNetworks returns the networks of the managed plugin that a node has.
+func swarmNetworks(h *lab.Host) ([]engineNetwork, error) { return networksOfDriver(h, managedName) }
 
 // awaitTasks waits until so many tasks of a service run, of its last version, on each of the nodes by their names.
 func awaitTasks(t *testing.T, manager *lab.Host, service string, want map[string]int) {
@@ -128,8 +132,8 @@ func awaitAnswers(t *testing.T, h *lab.Host, client int, right func(addresses in
 // replaced and moved.
 func TestSwarm(t *testing.T) {
 	t.Parallel()
-	nodes := startSwarm(t)
-	manager := nodes[0]
+	c := startSwarm(t)
+	nodes, manager := c.all, c.all[0]
 	for _, h := range nodes {
 		h.Docker(t, "network", "create", "--config-only", "--ipam-driver", managedName,
 			"--ipam-opt", "works.weave.network="+swarmNetwork, "--subnet", "10.93.0.0/24", "app-config")
@@ -155,6 +159,7 @@ func TestSwarm(t *testing.T) {
 		awaitAnswers(t, h, i, func(n int) bool { return n == 4 }) // only tasks that run
 	}
 	request(t, nodes, "web", 100)
+	c.check(t, "with all tasks on one node")
 	manager.Docker(t, "service", "rm", "web")
 	for i, h := range nodes {
 		h.Docker(t, "rm", "-f", fmt.Sprintf("client%d", i))
@@ -165,8 +170,8 @@ func TestSwarm(t *testing.T) {
 // services need dnsrr; those that have a virtual address are told.
 func TestSwarmsOwnNetworks(t *testing.T) {
 	t.Parallel()
-	nodes := startSwarm(t, "WEAVE_SCOPE=global", "WEAVE_DOCKER_INTERVAL=6s")
-	manager := nodes[0]
+	c := startSwarm(t, "WEAVE_SCOPE=global", "WEAVE_DOCKER_INTERVAL=6s")
+	nodes, manager := c.all, c.all[0]
 	manager.Docker(t, "network", "create", "-d", managedName, "--ipam-driver", managedName, "--subnet", "10.93.0.0/24",
 		"--attachable", swarmNetwork)
 	startService(t, nodes, "--endpoint-mode", "dnsrr")
@@ -174,6 +179,7 @@ func TestSwarmsOwnNetworks(t *testing.T) {
 	manager.Docker(t, "service", "update", "--detach", "--force", "--update-delay", "0s", "web")
 	awaitTasks(t, manager, "web", tasksPerNode(t, nodes, 2))
 	request(t, nodes, "web", 100)
+	c.check(t, "with tasks on all nodes")
 
 	manager.Docker(t, "service", "create", "--detach", "--name", "dead", "--network", swarmNetwork, swarmImage, "top")
 	lab.Eventually(t, 30*time.Second, "the service with a virtual address is told", func() error {
