@@ -90,7 +90,7 @@ func (p *pool) besides(other *pool) string {
 	case p.network == "":
 		return "name another subnet, or remove the network that has it first"
 	case p.network == other.network:
-		return fmt.Sprintf("that is network %s of the cluster, which this host has already under another name", p.network)
+		return fmt.Sprintf("that is network %s of the cluster, which is on this host under another name", p.network)
 	}
 	return fmt.Sprintf("network %s of the cluster has %s: remove the network that has the other one on this host "+
 		"first, or make %[1]s again on all hosts with another --subnet", p.network, p.subnet)

@@ -25,7 +25,8 @@ func (s *Sync) withoutLost(here []cluster.Endpoint) []cluster.Endpoint {
 }
 
 func withoutLost(
-	here []cluster.Endpoint, holds func(network string, a netip.Addr) bool, remotes func(network string) []cluster.Remote,
+	here []cluster.Endpoint,
+	holds func(network string, a netip.Addr) bool, remotes func(network string) []cluster.Remote,
 ) []cluster.Endpoint {
 	isLost := func(network string, a netip.Addr) bool {
 		return !holds(network, a) && slices.ContainsFunc(remotes(network), func(r cluster.Remote) bool {
