@@ -103,6 +103,7 @@ type Cluster struct {
 	hosts     map[string]Host      // that are there, by id, this one among them
 	hostsRead bool                 // hosts are known: from etcd, or as of the last time when weave ran
 	holders   map[string]Host      // that are there or may come back
+	hostsNow  chan struct{}        // gets a value when hosts or holders may have changed
 	gone      map[string]time.Time // when those of them went that are not there, if that was seen
 	networks  map[string]*membership
 	endpoints map[string]Endpoint // of this host, by key
@@ -129,7 +130,8 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 		lease: o.Lease, grace: o.Grace, store: o.Store, log: o.Log,
 		isRegistered: make(chan struct{}), isTold: make(chan struct{}),
 		changes: newChanges(), asked: newChanges(),
-		hosts: map[string]Host{}, holders: map[string]Host{}, gone: map[string]time.Time{},
+		hosts: map[string]Host{}, holders: map[string]Host{}, hostsNow: make(chan struct{}, 1),
+		gone:     map[string]time.Time{},
 		networks: map[string]*membership{}, endpoints: map[string]Endpoint{}, endpoint: make(chan struct{}, 1),
 		problems: map[string]error{},
 		view:     view{changed: make(chan struct{}, 1), stale: map[string]struct{}{}},

@@ -160,6 +160,9 @@ func TestHostDies(t *testing.T) {
 	if got := b.Hosts()[0].GoneSince; got.Before(died) || got.After(time.Now()) {
 		t.Errorf("gone since %s, want a time after its end at %s", got, died)
 	}
+	if got, known := b.VTEPs(); !known || !slices.Contains(got, a.options.Host.VTEP) {
+		t.Errorf("addresses of hosts %v, want that of the one that may come back, too", got)
+	}
 	late := newHost(t, 3, etcd.URLs(), nil).start()
 	late.await("all hosts", func() bool { return len(late.Hosts()) == 3 && late.Hosts()[1].Present })
 	if h := late.Hosts()[0]; h.Present || !h.GoneSince.IsZero() {

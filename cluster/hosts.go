@@ -5,6 +5,7 @@ package cluster
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +57,7 @@ func (c *Cluster) changeHosts(change func()) {
 	if _, is := c.holders[c.id]; was && !is {
 		c.holding.noteForgotten()
 	}
+	signal(c.hostsNow)
 	changed := c.changedHosts(before)
 	for id := range changed {
 		c.view.note(hostRecord(id))
@@ -119,6 +121,24 @@ func (c *Cluster) noteGone(before map[string]Host) {
 		_, mayComeBack := c.holders[id]
 		return present || !mayComeBack
 	})
+}
+
+// HostsChanged has a value when hosts may have come or gone since it was taken, or have other addresses.
+func (c *Cluster) HostsChanged() <-chan struct{} { return c.hostsNow }
+
+// VTEPs returns the addresses of the other hosts that are there or may come back, and whether they are known: from
+// etcd, or as of the last time when weave ran.
+func (c *Cluster) VTEPs() (vteps []netip.Addr, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, hosts := range []map[string]Host{c.holders, c.hosts} {
+		for id, h := range hosts {
+			if id != c.id {
+				vteps = append(vteps, h.VTEP)
+			}
+		}
+	}
+	return vteps, c.hostsRead
 }
 
 // HostStatus is a host as this one sees it.

@@ -150,6 +150,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	group.Go(func() { (&limiter{d: d}).run(ctx) })
 	group.Go(func() { d.watchLinks(ctx) })
 	group.Go(func() { (&keeper{d, map[NetworkID]time.Time{}}).run(ctx) })
+	group.Go(func() { d.followHosts(ctx) })
 	err := d.firewall.Run(ctx)
 	cancel()
 	return err

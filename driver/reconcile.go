@@ -43,7 +43,7 @@ func (d *Driver) Reconcile(ctx context.Context) (Report, error) {
 	d.left.load(p.left)
 	d.noteLinks(w, p)
 	outcomes := d.apply(ctx, p)
-	if err := d.setForwarding(ctx); err != nil {
+	if err := errors.Join(d.guardTunnel(ctx), d.setForwarding(ctx)); err != nil {
 		p.problems = append(p.problems, problem{"firewall", err})
 	}
 	report := reportOf(p, outcomes)

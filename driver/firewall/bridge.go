@@ -56,7 +56,7 @@ func (b Bridge) validate() error {
 	return nil
 }
 
-// subject is what one rule is for: all bridges that weave has named, or one that the user has named.
+// subject is what one rule is for: all bridges that weave has named, or one that the user has named, or the tunnel.
 type subject struct {
 	links   string // as iptables writes it: a name, or how names begin and a +
 	own     bool   // weave's own bridges, on which the host has no address
@@ -70,10 +70,14 @@ type subject struct {
 	sources []netip.Prefix
 	// apart: the host takes nothing from the bridge. Likewise.
 	apart bool
+	// tunnel is for no bridge.
+	tunnel Tunnel
 }
 
 // isSpecial reports whether the subject is for something that a bridge does not share with others of its kind.
-func (s subject) isSpecial() bool { return s.masquerade.IsValid() || s.sources != nil || s.apart }
+func (s subject) isSpecial() bool {
+	return s.masquerade.IsValid() || s.sources != nil || s.apart || s.tunnel.Port != 0
+}
 
 // subjects returns what there have to be rules for, sorted.
 func subjects(bridges []Bridge, stateID string) []subject {

@@ -12,7 +12,8 @@
 //   - PREROUTING of the table raw accepts what comes from weave's own bridges, before the rules with which Docker keeps
 //     others from its containers: they match by address, and networks may have the same ones;
 //   - a table of weave's own, of nftables, takes frames from all translation of addresses, and drops what would be
-//     delivered to the host from weave's own bridges on which the host has no address;
+//     delivered to the host from weave's own bridges on which the host has no address, and VXLAN packets of networks
+//     between hosts that are from nobody of the cluster (see Tunnel);
 //   - firewalld, where it runs, has weave's own bridges in a zone that accepts (package firewalld).
 //
 // A bridge that has the gateway of its network is a member of the host's. FORWARD accepts what leaves it and the
@@ -69,6 +70,7 @@ type Firewall struct {
 
 	mu      sync.Mutex // guards what follows; never held while anything waits
 	target  *target    // what the tables should hold; nil before the first Set
+	tunnel  Tunnel     // of the target, or of the first one that will be
 	problem error      // why they may not hold it; nil: the last look found or made all rules in place
 
 	working    *semaphore.Weighted // held while the tables are looked at and written; guards what follows
@@ -78,8 +80,12 @@ type Firewall struct {
 // target is what the tables should hold. It is never changed, only replaced.
 type target struct {
 	bridges []Bridge
+	tunnel  Tunnel
 	owner   owner // says which other rules are removed
 }
+
+// isEmpty reports whether no rules are wanted.
+func (t *target) isEmpty() bool { return len(t.bridges) == 0 && t.tunnel.Port == 0 }
 
 // New prepares the firewall; it changes nothing.
 func New(o Options) (*Firewall, error) {
@@ -155,7 +161,7 @@ func (f *Firewall) setTarget(bridges []Bridge) (first bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	first = f.target == nil
-	t := newTarget(f.stateID, slices.Clone(bridges))
+	t := newTarget(f.stateID, slices.Clone(bridges), f.tunnel)
 	if !first {
 		maps.Copy(t.owner.networks, f.target.owner.networks)
 	}
@@ -163,8 +169,8 @@ func (f *Firewall) setTarget(bridges []Bridge) (first bool) {
 	return first
 }
 
-func newTarget(stateID string, bridges []Bridge) *target {
-	t := &target{bridges: bridges, owner: owner{stateID: stateID, networks: map[string]bool{}}}
+func newTarget(stateID string, bridges []Bridge, tunnel Tunnel) *target {
+	t := &target{bridges: bridges, tunnel: tunnel, owner: owner{stateID: stateID, networks: map[string]bool{}}}
 	for _, b := range bridges {
 		t.owner.networks[b.NetworkID] = true
 	}
@@ -187,7 +193,7 @@ func (f *Firewall) record(t *target, err error) {
 	}
 	f.problem = err
 	if err == nil {
-		f.target = newTarget(f.stateID, t.bridges) // without the networks that were wanted before
+		f.target = newTarget(f.stateID, t.bridges, t.tunnel) // without the networks that were wanted before
 	}
 }
 

@@ -45,10 +45,12 @@ var ownChains = []ownChain{
 // keepOut drops what would enter a network with a gateway from anywhere else, but for answers: neither other networks,
 // weave's or Docker's, nor whoever uses the host as a router reach its containers.
 func keepOut(v family, s subject) [][]expr.Any {
-	if s.sources != nil {
+	switch {
+	case s.tunnel.Port != 0:
+		return s.tunnel.keepPassing(v)
+	case s.sources != nil:
 		return dropForged(v, s)
-	}
-	if !s.routed {
+	case !s.routed:
 		return nil
 	}
 	known := binary.NativeEndian.AppendUint32(nil, stateKnown)
@@ -114,6 +116,8 @@ func masquerade(v family, s subject) [][]expr.Any {
 func keepFromHost(v family, s subject) [][]expr.Any {
 	from := onLink(expr.MetaKeyIIFNAME, s.links)
 	switch {
+	case s.tunnel.Port != 0:
+		return s.tunnel.keepArriving(v)
 	case s.own, s.apart && v == ipv4:
 		return one(append(from, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}))
 	case s.apart:
@@ -212,6 +216,8 @@ func commentOf(v family, subject string, exprs []expr.Any) string {
 // String returns what tells the subject from others.
 func (s subject) String() string {
 	switch {
+	case s.tunnel.Port != 0:
+		return s.tunnel.String()
 	case s.masquerade.IsValid():
 		return s.links + " " + s.masquerade.String()
 	case s.sources != nil:
@@ -261,8 +267,11 @@ func (n *nft) keepOwn(ctx context.Context, wanted map[family][]subject, o owner)
 			return a.Name == t.Name && a.Family == t.Family
 		})
 		rules := ownRules(v, wanted[v])
-		if !holds(c, t, present, rules) {
-			replace(c, t, present, rules)
+		if holds(c, t, present, rules) {
+			continue
+		}
+		if err := replace(c, t, present, rules, hostsOf(wanted[v])); err != nil {
+			return err
 		}
 	}
 	if err := flush(c); err != nil {
@@ -281,6 +290,9 @@ func holds(c *nftables.Conn, t *nftables.Table, present bool, wanted []ownRule) 
 		want = append(want, [2]string{r.chain, r.comment})
 	}
 	for _, ch := range ownChains {
+		if !slices.ContainsFunc(wanted, ch.has) {
+			continue
+		}
 		rules, err := c.GetRules(t, &nftables.Chain{Name: ch.name})
 		if err != nil {
 			return false // somebody has removed the chain
@@ -293,24 +305,36 @@ func holds(c *nftables.Conn, t *nftables.Table, present bool, wanted []ownRule) 
 	return slices.Equal(got, want)
 }
 
-// replace replaces the table as a whole, in one transaction, or removes it if there are no rules.
-func replace(c *nftables.Conn, t *nftables.Table, present bool, rules []ownRule) {
+// has reports whether a rule is one of the chain's.
+func (c ownChain) has(r ownRule) bool { return r.chain == c.name }
+
+// replace replaces the table as a whole, in one transaction, or removes it if there are no rules. hosts are the
+// elements of its set. A chain without rules is left out: one that translates would have the kernel track all
+// connections.
+func replace(c *nftables.Conn, t *nftables.Table, present bool, rules []ownRule, hosts []netip.Addr) error {
 	if present {
 		c.DelTable(t)
 	}
 	if len(rules) == 0 {
-		return
+		return nil
 	}
 	c.AddTable(t)
+	if err := addHosts(c, t, hosts); err != nil {
+		return err
+	}
 	for _, ch := range ownChains {
+		if !slices.ContainsFunc(rules, ch.has) {
+			continue
+		}
 		of := c.AddChain(&nftables.Chain{
 			Table: t, Name: ch.name, Type: ch.typ, Hooknum: ch.hook, Priority: &ch.priority,
 		})
 		for _, r := range rules {
-			if r.chain == ch.name {
+			if ch.has(r) {
 				comment := userdata.AppendString(nil, userdata.TypeComment, r.comment)
 				c.AddRule(&nftables.Rule{Table: t, Chain: of, Exprs: r.exprs, UserData: comment})
 			}
 		}
 	}
+	return nil
 }

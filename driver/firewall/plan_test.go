@@ -260,7 +260,7 @@ func TestValidate(t *testing.T) {
 // ownerOf returns the owner that is the state with this id and wants these bridges' rules. All states are alive but
 // the one called old.
 func ownerOf(stateID string, bridges []Bridge) owner {
-	o := newTarget(stateID, bridges).owner
+	o := newTarget(stateID, bridges, Tunnel{}).owner
 	o.living = func() map[string]bool { return map[string]bool{"aa": true, "aab": true, "bb": true} }
 	return o
 }

@@ -67,7 +67,7 @@ func (f *Firewall) Run(ctx context.Context) error {
 // it runs no command.
 func (f *Firewall) repair(ctx context.Context) error {
 	t := f.currentTarget()
-	if t == nil || len(t.bridges) == 0 && f.Problem() == nil {
+	if t == nil || t.isEmpty() && f.Problem() == nil {
 		return nil
 	}
 	return f.sync(ctx, logrus.WarnLevel)

@@ -28,7 +28,7 @@ func (f *Firewall) sync(ctx context.Context, level logrus.Level) error {
 			errs = append(errs, err)
 		case b == f.nft && slices.ContainsFunc(t.bridges, Bridge.isGateway): // nothing else keeps others out
 			errs = append(errs, err)
-		case f.mode != Off && len(t.bridges) > 0:
+		case f.mode != Off && (len(t.bridges) > 0 || b == f.nft && !t.isEmpty()):
 			unusable = append(unusable, err)
 		}
 	}
@@ -98,6 +98,9 @@ func (f *Firewall) wanted(t *target) map[family][]subject {
 				if s.routed && !s.isSpecial() {
 					wanted[v][i].accept = f.accept
 				}
+			}
+			if t.tunnel.isOf(v) {
+				wanted[v] = append(wanted[v], subject{tunnel: t.tunnel})
 			}
 		}
 	}
