@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"github.com/weaveplugin/weave/driver/firewall"
+	"github.com/weaveplugin/weave/overlay/probe"
 )
 
 // followHosts has the firewall take VXLAN packets from the hosts of the cluster alone, again each time that some have
@@ -36,5 +37,7 @@ func (d *Driver) guardTunnel(ctx context.Context) error {
 	if !known {
 		return nil
 	}
-	return d.firewall.SetTunnel(ctx, firewall.Tunnel{Port: d.tunnel.Port, Local: d.tunnel.Local, Hosts: hosts})
+	return d.firewall.SetTunnel(ctx, firewall.Tunnel{
+		Port: d.tunnel.Port, Local: d.tunnel.Local, Hosts: hosts, Probes: probe.DeviceName,
+	})
 }

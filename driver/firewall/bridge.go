@@ -72,11 +72,13 @@ type subject struct {
 	apart bool
 	// tunnel is for no bridge.
 	tunnel Tunnel
+	// probes: the link is that of probes, and no bridge either.
+	probes bool
 }
 
 // isSpecial reports whether the subject is for something that a bridge does not share with others of its kind.
 func (s subject) isSpecial() bool {
-	return s.masquerade.IsValid() || s.sources != nil || s.apart || s.tunnel.Port != 0
+	return s.masquerade.IsValid() || s.sources != nil || s.apart || s.tunnel.Port != 0 || s.probes
 }
 
 // subjects returns what there have to be rules for, sorted.

@@ -118,7 +118,7 @@ func keepFromHost(v family, s subject) [][]expr.Any {
 	switch {
 	case s.tunnel.Port != 0:
 		return s.tunnel.keepArriving(v)
-	case s.own, s.apart && v == ipv4:
+	case s.own, s.probes, s.apart && v == ipv4:
 		return one(append(from, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}))
 	case s.apart:
 		return keepApartIPv6(from)

@@ -99,9 +99,7 @@ func (f *Firewall) wanted(t *target) map[family][]subject {
 					wanted[v][i].accept = f.accept
 				}
 			}
-			if t.tunnel.isOf(v) {
-				wanted[v] = append(wanted[v], subject{tunnel: t.tunnel})
-			}
+			wanted[v] = append(wanted[v], t.tunnel.subjects(v)...)
 		}
 	}
 	return wanted

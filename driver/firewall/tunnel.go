@@ -24,6 +24,9 @@ type Tunnel struct {
 	Port  uint16       // UDP, on all hosts; 0: there is no tunnel, and no rule
 	Local netip.Addr   // this host's address that the packets are for
 	Hosts []netip.Addr // those of the other hosts, of the same family
+
+	// Probes is the link on which the tunnels are probed; the host itself takes nothing that comes from there.
+	Probes string
 }
 
 // SetTunnel makes this the tunnel that there are rules for from now on; those about bridges stay. Before the first Set
@@ -43,7 +46,7 @@ func (f *Firewall) SetTunnel(ctx context.Context, t Tunnel) error {
 func (f *Firewall) setTunnel(t Tunnel) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.tunnel.Local == t.Local && f.tunnel.Port == t.Port && slices.Equal(f.tunnel.Hosts, t.Hosts) {
+	if f.tunnel.equal(t) {
 		return false
 	}
 	f.tunnel = t
@@ -54,6 +57,22 @@ func (f *Firewall) setTunnel(t Tunnel) bool {
 	with.tunnel = t
 	f.target = &with
 	return true
+}
+
+func (t Tunnel) equal(o Tunnel) bool {
+	return t.Local == o.Local && t.Port == o.Port && t.Probes == o.Probes && slices.Equal(t.Hosts, o.Hosts)
+}
+
+// subjects returns what there have to be rules for. What the probes are in is IPv4, whatever the tunnel is.
+func (t Tunnel) subjects(v family) []subject {
+	var out []subject
+	if t.isOf(v) {
+		out = append(out, subject{tunnel: t})
+	}
+	if t.Probes != "" && v == ipv4 {
+		out = append(out, subject{links: t.Probes, probes: true})
+	}
+	return out
 }
 
 // normal returns the tunnel with its hosts in order, each once, without those that no packet can come from.

@@ -211,3 +211,24 @@ func TestTunnelNormal(t *testing.T) {
 		t.Errorf("normal() = %v, want the hosts %v", got, want)
 	}
 }
+
+// TestHostTakesNoProbes: what comes out of the link of the probes for all hosts reaches no socket of this one.
+func TestHostTakesNoProbes(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	w := newWire(t, "weave-probe")
+	shell(t, "ip addr add 172.18.0.1/16 dev weave-probe") // what is from nowhere and for all hosts needs none
+	f, _ := newFirewall(t)
+	must(t, f.Set(t.Context(), nil))
+	const all = "172.18.255.255"
+	if !w.reachesHost(t, all, true) {
+		t.Fatal("without rules nothing reaches the host: the test shows nothing")
+	}
+	tunnel := tunnelOf(ipv6, 2)
+	tunnel.Probes = "weave-probe"
+	must(t, f.SetTunnel(t.Context(), tunnel))
+	if w.reachesHost(t, all, false) {
+		t.Error("the host takes what comes out of the link of the probes")
+	}
+}

@@ -31,6 +31,7 @@ type device struct {
 
 // isolation are the settings that keep the host's network stack apart from the device, as from the bridges of networks
 // that it is no member of: it has no IPv6 there, answers no ARP and takes no IPv4 packet, since no route leads back.
+// One from 0.0.0.0 to all hosts it would take nevertheless: a rule of the firewall's drops that, behind the socket.
 var isolation = []struct{ path, value string }{
 	{"net/ipv6/conf/%s/disable_ipv6", "1"},
 	{"net/ipv4/conf/%s/arp_ignore", "8"},
