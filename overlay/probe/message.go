@@ -148,7 +148,10 @@ func (m message) frame(size int) []byte {
 	m.put(transport[headerSize:])
 	begun := pseudoHeader(ip, len(transport))
 	if f.plain {
-		begun = max(^sum(begun, transport), 1) // 0 would say that there is none
+		begun = ^sum(begun, transport)
+		if begun == 0 { // in UDP it would say that there is none (RFC 768), and both mean the same
+			begun = 0xffff
+		}
 	} else { // the device does the rest
 		b[0] = unix.VIRTIO_NET_HDR_F_NEEDS_CSUM
 		binary.NativeEndian.PutUint16(b[6:], transportAt-vnetHeader) // where what the checksum is of begins

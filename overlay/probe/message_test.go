@@ -42,6 +42,28 @@ func finishInner(b []byte) {
 	b[at], b[at+1] = byte(c>>8), byte(c)
 }
 
+// TestChecksumOfZero: a checksum that comes to 0 is right, too. One of 65,536 tokens has one.
+func TestChecksumOfZero(t *testing.T) {
+	for i, shape := range shapes {
+		if !shape.request.plain {
+			continue
+		}
+		at, found := transportAt+udpChecksumAt, false
+		for token := range uint64(1 << 17) {
+			m := sample
+			m.shape, m.token = uint8(i), token
+			b := m.frame(smallestSize)
+			if _, _, spoiled, ok := parse(b); spoiled || !ok {
+				t.Fatalf("%+v: spoiled %t, ok %t", m, spoiled, ok)
+			}
+			found = found || b[at] == 0xff && b[at+1] == 0xff
+		}
+		if !found {
+			t.Error("no token has such a checksum: the test shows nothing")
+		}
+	}
+}
+
 // TestFrames: what is sent is what is read, with a right checksum, and as large as it has to be.
 func TestFrames(t *testing.T) {
 	for m, b := range samples() {
