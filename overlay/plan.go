@@ -16,11 +16,12 @@ type tables struct {
 }
 
 // sortOut says which of the rows are weave's. Those of Flood may have lost their mark, so such a row is weave's also if
-// it is wanted now or was weave's before. What the kernel has learned is in neither: an entry of weave's replaces it.
+// it is wanted now or was weave's before. What was before is not known at the first look after weave's start (before is
+// nil), and all of them are weave's then: frames must not go to a host for ever that has left meanwhile. What the kernel has learned is in neither: an entry of weave's replaces it.
 func sortOut(rows []row, want, before Entries) tables {
 	t := tables{Entries{}, map[Entry]Entry{}}
 	for _, r := range rows {
-		known := r.Table == Flood && (want.has(r.Entry) || before.has(r.Entry))
+		known := r.Table == Flood && (before == nil || want.has(r.Entry) || before.has(r.Entry))
 		switch {
 		case !r.fixed:
 		case r.usable && (r.marked || known):

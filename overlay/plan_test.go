@@ -29,6 +29,7 @@ func TestPlan(t *testing.T) {
 	for name, tt := range map[string]struct {
 		want      []Entry
 		before    []Entry // what was weave's
+		first     bool    // that is not known
 		have      []row
 		changes   []change
 		conflicts []string
@@ -76,8 +77,16 @@ func TestPlan(t *testing.T) {
 			want: []Entry{flood3}, before: []Entry{flood2}, have: []row{foreign(flood2), foreign(flood3)},
 			changes: []change{remove(flood2)},
 		},
+		"flood entries without their mark after a start": {
+			want: []Entry{flood3}, first: true, have: []row{foreign(flood2), foreign(flood3)},
+			changes: []change{remove(flood2)},
+		},
+		"others' entries after a start": {first: true, have: []row{foreign(tunnel2), foreign(port), foreign(neighbour)}},
 	} {
 		want, before := set(tt.want), set(tt.before)
+		if tt.first {
+			before = nil
+		}
 		changes, conflicts := plan(want, sortOut(tt.have, want, before))
 		unexported := cmp.AllowUnexported(change{})
 		if diff := cmp.Diff(tt.changes, changes, compareAddresses, unexported, cmpopts.EquateEmpty()); diff != "" {

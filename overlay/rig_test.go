@@ -262,7 +262,7 @@ func (h *host) rows() (own Entries, foreign map[Entry]Entry) {
 			return err
 		}
 		rows, err := allRows(h.u.t.Context(), c, l)
-		sorted := sortOut(rows, nil, nil)
+		sorted := sortOut(rows, nil, Entries{})
 		own, foreign = sorted.own, sorted.foreign
 		return err
 	})
