@@ -102,5 +102,5 @@ func (d *Driver) ensureDevice(nw Network, leaveOut func(property string) bool) e
 			return err
 		}
 	}
-	return d.links.mend(link, want, leaveOut)
+	return want.device.Explain(d.links.mend(link, want, leaveOut))
 }

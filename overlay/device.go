@@ -3,11 +3,13 @@
 package overlay
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Device is the VXLAN device of a network: the port of the network's bridge behind which the other hosts are.
@@ -33,9 +35,22 @@ func (d Device) Add() error {
 	})
 	if err != nil {
 		return fmt.Errorf("add VXLAN device %s (VNI %d, UDP port %d, local %s): %w",
-			d.Name, d.VNI, d.Port, d.Local, err)
+			d.Name, d.VNI, d.Port, d.Local, d.Explain(err))
 	}
 	return nil
+}
+
+// Explain adds to an error of making the device, or of setting it up, what is in the way if that is another program's.
+func (d Device) Explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%w: another program has UDP port %d: end it, or give all hosts another port (--cluster-port)",
+			err, d.Port)
+	case errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("%w: another VXLAN device has VNI %d at UDP port %d, see ip -d link show type vxlan: remove it, "+
+			"or give all hosts another port (--cluster-port)", err, d.VNI, d.Port)
+	}
+	return err
 }
 
 // Wrong tells in which of the things that can't be changed a link differs from the device, such as "VNI 7, not 8".

@@ -4,6 +4,8 @@ package overlay
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -168,4 +170,37 @@ func mustLink(t *testing.T, name string) netlink.Link {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// TestPortIsTaken: an error says which port, or VNI, another program has, and what to do.
+func TestPortIsTaken(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	taken, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", udpPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := Device{Name: "wvx-1", VNI: vni, Port: udpPort, Local: netip.MustParseAddr("192.0.2.1"), MTU: 1430}
+	if err := d.Add(); err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName(d.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants := func(err error, texts ...string) {
+		t.Helper()
+		for _, text := range append(texts, "--cluster-port") {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%v, want %q in it", err, text)
+			}
+		}
+	}
+	wants(d.Explain(netlink.LinkSetUp(link)), "UDP port 7789")
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.Name = "wvx-2"
+	wants(d.Add(), "VNI 4711 at UDP port 7789")
 }

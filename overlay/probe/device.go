@@ -74,7 +74,7 @@ func openDevice(o Options, mtu int) (_ *device, err error) {
 		}
 	}
 	if err := d.handle.LinkSetUp(link); err != nil {
-		return nil, fmt.Errorf("set up %s: %w", d.Name, err)
+		return nil, fmt.Errorf("set up %s: %w", d.Name, d.Explain(err))
 	}
 	return d, d.listen()
 }
