@@ -17,11 +17,13 @@ type tables struct {
 
 // sortOut says which of the rows are weave's. Those of Flood may have lost their mark, so such a row is weave's also if
 // it is wanted now or was weave's before. What was before is not known at the first look after weave's start (before is
-// nil), and all of them are weave's then: frames must not go to a host for ever that has left meanwhile. What the kernel has learned is in neither: an entry of weave's replaces it.
+// nil), and all of them are weave's then: frames must not go to a host for ever that has left meanwhile. Those of Port
+// have no mark before Linux 4.20. What the kernel has learned is in neither: an entry of weave's replaces it.
 func sortOut(rows []row, want, before Entries) tables {
 	t := tables{Entries{}, map[Entry]Entry{}}
 	for _, r := range rows {
-		known := r.Table == Flood && (before == nil || want.has(r.Entry) || before.has(r.Entry))
+		known := r.Table == Flood && before == nil ||
+			(r.Table == Flood || r.Table == Port) && (want.has(r.Entry) || before.has(r.Entry))
 		switch {
 		case !r.fixed:
 		case r.usable && (r.marked || known):

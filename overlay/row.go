@@ -19,7 +19,15 @@ type links struct{ device, bridge int }
 // mark is what weave's rows have: NTF_EXT_LEARNED, "learned by a controller". The kernel does not age such rows, and
 // keeps the mark, with one exception: all flood rows of a device share one, which goes for good when somebody adds a
 // flood row without it.
-const mark = unix.NTF_EXT_LEARNED
+//
+// Those of Port have sticky instead, NTF_STICKY of Linux 4.20: the bridge does not learn the MAC at another port. A row
+// with the mark it would move, and any container that sends a frame with the MAC of one on another host would get its
+// traffic. So a MAC that comes to this host gets no frames until its row is gone. No endpoint gets one that another
+// host's still has.
+const (
+	mark   = unix.NTF_EXT_LEARNED
+	sticky = 0x40 // of linux/neighbour.h
+)
 
 // ndaNexthop is NDA_NH_ID of linux/neighbour.h.
 const ndaNexthop = 13
@@ -70,6 +78,7 @@ func decodeRow(b []byte, l links) (r row, ok bool) {
 		r.Table, ok = Port, plain
 		r.usable = index == l.device
 		r.fixed = r.fixed || r.marked
+		r.marked = flags&sticky != 0
 	case index == l.device:
 		r.Table, ok = Tunnel, true
 		if hw.IsZero() {
@@ -150,12 +159,12 @@ func (ch change) append(b []byte, l links, flags uint16, sequence uint32) []byte
 			flags = flags&^unix.NLM_F_REPLACE | unix.NLM_F_APPEND
 		}
 	}
-	family, index, own := byte(unix.AF_BRIDGE), l.device, byte(unix.NTF_SELF)
+	family, index, state, own := byte(unix.AF_BRIDGE), l.device, uint16(unix.NUD_PERMANENT), byte(unix.NTF_SELF|mark)
 	switch ch.Table {
 	case Port:
-		own = unix.NTF_MASTER
+		state, own = unix.NUD_NOARP, unix.NTF_MASTER|sticky
 	case Neighbour:
-		family, index, own = unix.AF_INET6, l.bridge, 0
+		family, index, own = unix.AF_INET6, l.bridge, mark
 		if ch.Address.Is4() {
 			family = unix.AF_INET
 		}
@@ -164,8 +173,8 @@ func (ch change) append(b []byte, l links, flags uint16, sequence uint32) []byte
 	b = appendHeader(b, typ, flags, sequence)
 	b = append(b, family, 0, 0, 0)
 	b = native.AppendUint32(b, uint32(index))
-	b = native.AppendUint16(b, unix.NUD_PERMANENT)
-	b = append(b, own|mark, 0)
+	b = native.AppendUint16(b, state)
+	b = append(b, own, 0)
 	b = appendAttribute(b, unix.NDA_LLADDR, ch.MAC[:])
 	if ch.Address.IsValid() {
 		b = appendAttribute(b, unix.NDA_DST, ch.Address.AsSlice())

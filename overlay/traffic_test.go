@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/announce"
 	"github.com/weaveplugin/weave/internal/nstest"
 )
 
@@ -147,4 +148,29 @@ func dontFragment(conn *net.UDPConn) error {
 		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
 	})
 	return errors.Join(err, set)
+}
+
+// TestForgedMAC: a container that sends frames with the MAC of one on another host does not get its traffic.
+func TestForgedMAC(t *testing.T) {
+	if nstest.Reexec(t) {
+		return
+	}
+	u := newUnderlay(t, false)
+	here, there := u.newHost(1, nil, ipv6On...), u.newHost(2, nstest.New(t), ipv6On...)
+	one, forger, two := here.start(11), here.start(12), there.start(13)
+	here.program(there)
+	there.program(here)
+	passes(t, one, two, 0)
+	forger.Do(t, func() error {
+		link, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		return announce.Send(link.Index, [][]byte{announce.Frame(two.MAC, netip.MustParseAddr("10.40.0.99"))})
+	})
+	passes(t, one, two, 0)
+	here.program() // the host is as it was, and the row goes with the endpoint
+	if own, _ := here.rows(); len(own) != 0 {
+		t.Errorf("rows %v are left", own)
+	}
 }

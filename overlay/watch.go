@@ -105,7 +105,7 @@ func notOurs() *unix.SockFprog {
 		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: typeAt},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: newRow, Jf: 2}, // to the last but one
 		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: flagsAt},
-		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: mark, Jt: 1}, // to the last
+		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: mark | sticky, Jt: 1}, // to the last
 		{Code: unix.BPF_RET | unix.BPF_K, K: math.MaxUint32},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
 	}
