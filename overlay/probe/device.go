@@ -6,12 +6,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/overlay"
 )
 
@@ -76,7 +78,7 @@ func openDevice(o Options, mtu int) (_ *device, err error) {
 	if err := d.handle.LinkSetUp(link); err != nil {
 		return nil, fmt.Errorf("set up %s: %w", d.Name, d.Explain(err))
 	}
-	return d, d.listen()
+	return d, d.listen(hostMAC(o.ID))
 }
 
 // removeEarlier removes the device that an earlier weave of the same state has left.
@@ -100,8 +102,9 @@ func (d *device) removeEarlier(alias string) error {
 	return nil
 }
 
-// listen opens the socket. It is one for IPv4, which hears nothing of what is sent.
-func (d *device) listen() error {
+// listen opens the socket, for frames to this MAC alone: what strangers flood the port with must not take the place of
+// probes. It is one for IPv4, which hears nothing of what is sent.
+func (d *device) listen(to mac.Address) error {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("open a packet socket: %w", err)
@@ -109,6 +112,7 @@ func (d *device) listen() error {
 	protocol := binary.NativeEndian.Uint16([]byte{unix.ETH_P_IP >> 8, unix.ETH_P_IP & 0xff})
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1),
+		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, toOnly(to)),
 		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: d.index}))
 	if err != nil {
 		unix.Close(fd)
@@ -117,6 +121,19 @@ func (d *device) listen() error {
 	d.socket = os.NewFile(uintptr(fd), "packet socket of "+d.Name)
 	d.raw, err = d.socket.SyscallConn()
 	return err
+}
+
+// toOnly is a filter that lets frames to a MAC by, and nothing else.
+func toOnly(to mac.Address) *unix.SockFprog {
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: binary.BigEndian.Uint32(to[:4]), Jf: 3}, // to the last
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 4},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(binary.BigEndian.Uint16(to[4:])), Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: math.MaxUint32},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
+	return &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 }
 
 // enter has the device send frames to a host's MAC to its VTEP.

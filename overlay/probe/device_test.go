@@ -175,3 +175,39 @@ func answered(d *device, from, to mac.Address, s uint8) error {
 	}
 	return nil
 }
+
+// TestSocketHearsItsOwn: frames to other MACs, which strangers may flood the port with, don't get to the socket.
+func TestSocketHearsItsOwn(t *testing.T) {
+	_, hosts := bridged(t, false)
+	var devices [2]*device
+	for i, h := range hosts {
+		d, err := h.open(h.o, networkMTU)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			h.ns.Do(t, d.close)
+		}()
+		devices[i] = d
+	}
+	here, there := hosts[0].self, devices[1]
+	for _, id := range []string{"somebody else", here.ID} {
+		at := here
+		at.ID = id
+		if err := there.enter(at); err != nil {
+			t.Fatal(err)
+		}
+		m := message{from: hostMAC(hosts[1].self.ID), to: hostMAC(id)}
+		if err := there.send(m.frame(smallestSize)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, bufferSize)
+	n, err := devices[0].socket.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, _, _, ok := parse(buf[:n]); !ok || m.to != hosts[0].mac {
+		t.Errorf("the socket has got %+v, want what is for %s", m, hosts[0].mac)
+	}
+}
