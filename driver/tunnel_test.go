@@ -10,7 +10,7 @@ import (
 	"github.com/weaveplugin/weave/internal/nstest"
 )
 
-// TestTunnelIsGuarded: VXLAN packets are taken from the hosts of the cluster alone, as they come, also when weave starts
+// TestTunnelIsGuarded: VXLAN packets are taken from the hosts of the cluster alone, also when weave starts
 // without etcd, and no rule is left when this host is in no cluster any more.
 func TestTunnelIsGuarded(t *testing.T) {
 	if nstest.Reexec(t) {

@@ -44,11 +44,11 @@ func (d Device) Add() error {
 func (d Device) Explain(err error) error {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("%w: another program has UDP port %d: end it, or give all hosts another port (--cluster-port)",
+		return fmt.Errorf("%w: another program has UDP port %d: end it, or give all hosts another one (--cluster-port)",
 			err, d.Port)
 	case errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%w: another VXLAN device has VNI %d at UDP port %d, see ip -d link show type vxlan: remove it, "+
-			"or give all hosts another port (--cluster-port)", err, d.VNI, d.Port)
+		return fmt.Errorf("%w: another VXLAN device has VNI %d at UDP port %d, see ip -d link show type vxlan: "+
+			"remove it, or give all hosts another port (--cluster-port)", err, d.VNI, d.Port)
 	}
 	return err
 }

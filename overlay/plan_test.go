@@ -81,7 +81,9 @@ func TestPlan(t *testing.T) {
 			want: []Entry{flood3}, first: true, have: []row{foreign(flood2), foreign(flood3)},
 			changes: []change{remove(flood2)},
 		},
-		"others' entries after a start": {first: true, have: []row{foreign(tunnel2), foreign(port), foreign(neighbour)}},
+		"others' entries after a start": {
+			first: true, have: []row{foreign(tunnel2), foreign(port), foreign(neighbour)},
+		},
 	} {
 		want, before := set(tt.want), set(tt.before)
 		if tt.first {

@@ -16,8 +16,9 @@ type PortSetting struct {
 // The bridge learns nothing there, since the entries say where a MAC is; it answers for the remote containers itself
 // (neigh_suppress). A frame to a MAC that no entry knows is flooded as on any port: a container may have MACs that
 // weave knows nothing of, of virtual machines for instance. What announces an address to all, a gratuitous ARP, the
-// kernel sends to no port with neigh_suppress, so that an address of keepalived's moves slowly to another host. Frames to the group addresses that are reserved for
-// bridges are forwarded, as at host ends: otherwise the host itself would receive them.
+// kernel sends to no port with neigh_suppress, so that an address of keepalived's moves slowly to another host. Frames
+// to the group addresses that are reserved for bridges are forwarded, as at host ends: otherwise the host itself would
+// receive them.
 var PortSettings = []PortSetting{
 	{"learning", nl.IFLA_BRPORT_LEARNING, 0},
 	{"neigh_suppress", nl.IFLA_BRPORT_NEIGH_SUPPRESS, 1},

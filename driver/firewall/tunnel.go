@@ -107,8 +107,8 @@ func bytesOf(hosts []netip.Addr) [][]byte {
 	return out
 }
 
-// keepArriving drops what would be delivered to the tunnel and is not for this host's address in it, or from none of the
-// others'. The first is about the other addresses of the host, at which the kernel takes packets as well.
+// keepArriving drops what would be delivered to the tunnel and is not for this host's address in it, or from no other
+// host's. The first is about the other addresses of the host, at which the kernel takes packets as well.
 func (t Tunnel) keepArriving(v family) [][]expr.Any {
 	local := &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: t.Local.AsSlice()}
 	return [][]expr.Any{

@@ -135,7 +135,8 @@ func TestTunnelBetweenHosts(t *testing.T) {
 func TestRunKeepsTheTunnel(t *testing.T) {
 	for _, damage := range []string{
 		"nft flush ruleset", "nft delete table ip weave-aa", "nft flush table ip weave-aa",
-		"nft delete rule ip weave-aa input handle $(nft -a list chain ip weave-aa input | sed -n 's/.*saddr.*handle //p')",
+		"nft delete rule ip weave-aa input " +
+			"handle $(nft -a list chain ip weave-aa input | sed -n 's/.*saddr.*handle //p')",
 	} {
 		t.Run(damage, func(t *testing.T) {
 			if nstest.Reexec(t) {
