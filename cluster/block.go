@@ -53,7 +53,11 @@ func (c *Cluster) tryClaim(ctx context.Context, claim Claim, try int) (block net
 	}
 	for _, own := range taken.of(c.id, claim.Subnet) {
 		if !c.holds(claim.Network, own.Addr()) { // the answer to its claim was lost, or it could not be given back
-			return own, true, c.holding.putBlock(ctx, claim.Network, own)
+			ok, err := c.adopt(ctx, claim.Network, claim.Subnet, own)
+			if err != nil || !ok {
+				return netip.Prefix{}, true, err
+			}
+			return own, true, nil
 		}
 	}
 	candidates := claim.candidates(taken)
@@ -118,7 +122,9 @@ func (c *Cluster) tryAddress(ctx context.Context, network string, subnet netip.P
 		switch block, holder := taken.holder(subnet, addr); holder {
 		case "": // it was given back meanwhile
 		case c.id:
-			return block == single, "", c.holding.putBlock(ctx, network, block)
+			if ok, err := c.adopt(ctx, network, subnet, block); err != nil || ok {
+				return ok && block == single, "", err
+			}
 		default:
 			return false, holder, nil
 		}
@@ -209,16 +215,51 @@ func (c *Cluster) tellDropped(ctx context.Context, network string) error {
 	nw, ok := c.holding.network(network)
 	for _, b := range c.holding.droppedOf(network) {
 		if subnet := nw.subnetOf(b.Addr()); ok && subnet.IsValid() && !c.holds(network, b.Addr()) {
-			key := c.keys.block(network, subnet, b)
-			own := clientv3.Compare(clientv3.Value(key), "=", c.id)
-			_, err := c.commit(ctx, "give back "+b.String(), []clientv3.Cmp{own}, []clientv3.Op{clientv3.OpDelete(key)})
+			compare, remove, err := c.removalOf(ctx, c.keys.block(network, subnet, b))
 			if err != nil {
+				return err
+			}
+			if _, err := c.commit(ctx, "give back "+b.String(), compare, remove); err != nil {
 				return err
 			}
 		}
 		c.holding.told(network, b)
 	}
 	return nil
+}
+
+// removalOf returns the transaction that removes a key that has this host's id; it is an empty one if the key has not.
+// etcd may make a change long after its call has failed, so the key must be as it is now: see adopt.
+func (c *Cluster) removalOf(ctx context.Context, key string) (compare []clientv3.Cmp, remove []clientv3.Op, err error) {
+	answer, err := c.get(ctx, key)
+	if err != nil || len(answer.Kvs) == 0 || string(answer.Kvs[0].Value) != c.id {
+		return nil, nil, err
+	}
+	return []clientv3.Cmp{unchanged(key, answer.Kvs[0].ModRevision)}, []clientv3.Op{clientv3.OpDelete(key)}, nil
+}
+
+// adopt takes up what etcd has under this host's id though the host does not know that it holds it, and reports whether
+// it has. It writes the key: a removal whose answer was lost may still be on its way, and is for the key as it was. The
+// caller holds the network's lock.
+func (c *Cluster) adopt(ctx context.Context, network string, subnet, block netip.Prefix) (bool, error) {
+	lease, err := c.holding.await(ctx)
+	if err != nil {
+		return false, err
+	}
+	return c.adoptUnder(ctx, lease, network, subnet, block)
+}
+
+func (c *Cluster) adoptUnder(
+	ctx context.Context, lease clientv3.LeaseID, network string, subnet, block netip.Prefix,
+) (bool, error) {
+	key := c.keys.block(network, subnet, block)
+	own := clientv3.Compare(clientv3.Value(key), "=", c.id)
+	ok, err := c.commit(ctx, "hold "+block.String(), []clientv3.Cmp{own},
+		[]clientv3.Op{clientv3.OpPut(key, c.id, clientv3.WithLease(lease))})
+	if err != nil || !ok {
+		return false, err
+	}
+	return true, c.holding.putBlock(ctx, network, block)
 }
 
 // claim claims a whole block or a single address, which nobody has. The caller holds the network's lock.

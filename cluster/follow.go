@@ -11,9 +11,10 @@ import (
 
 // record is a key with its value, or one that was removed.
 type record struct {
-	key     string
-	value   []byte
-	removed bool
+	key      string
+	value    []byte
+	revision int64 // of etcd, at which it was written
+	removed  bool
 }
 
 // list returns what is below a prefix, and the revision of etcd at which it was so. It reads in pages, all of the same
@@ -29,7 +30,7 @@ func (c *Cluster) list(ctx context.Context, prefix string) (records []record, re
 			revision = page.Header.Revision
 		}
 		for _, kv := range page.Kvs {
-			records = append(records, record{key: string(kv.Key), value: kv.Value})
+			records = append(records, record{key: string(kv.Key), value: kv.Value, revision: kv.ModRevision})
 		}
 		if !page.More {
 			return records, revision, nil
@@ -75,7 +76,9 @@ func (c *Cluster) follow(ctx context.Context, prefix string, apply func(all bool
 func recordsOf(answer clientv3.WatchResponse) []record {
 	var out []record
 	for _, e := range answer.Events {
-		out = append(out, record{string(e.Kv.Key), e.Kv.Value, e.Type == clientv3.EventTypeDelete})
+		out = append(out, record{
+			string(e.Kv.Key), e.Kv.Value, e.Kv.ModRevision, e.Type == clientv3.EventTypeDelete,
+		})
 	}
 	return out
 }

@@ -45,31 +45,17 @@ func (c *Cluster) forgetOn(ctx context.Context, id, network string) error {
 	if err != nil {
 		return err
 	}
-	for range maxTries {
-		held, err := c.heldBy(ctx, id, network)
-		if err != nil {
-			return err
-		}
-		if len(held) == 0 {
-			return c.removeWithoutMembers(ctx, network)
-		}
-		for some := range slices.Chunk(held, maxOperations-1) { // one comparison more is that of whileGone
-			var compare []clientv3.Cmp
-			var remove []clientv3.Op
-			for _, key := range some { // not what was given back and is another host's by now
-				compare = append(compare, clientv3.Compare(clientv3.Value(key), "=", id))
-				remove = append(remove, clientv3.OpDelete(key))
-			}
-			if err := c.whileGone(ctx, id, compare, remove); err != nil {
-				return err
-			}
-		}
+	err = c.removeHeld(ctx, id, network, func(compare []clientv3.Cmp, changes []clientv3.Op) error {
+		return c.whileGone(ctx, id, compare, changes)
+	})
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("forget host %s: what it holds of network %s changes all the time: try again", id, network)
+	return c.removeWithoutMembers(ctx, network)
 }
 
-// heldBy returns the keys whose value says that a host has them: of its blocks, and of its wish for addresses.
-func (c *Cluster) heldBy(ctx context.Context, id, network string) ([]string, error) {
+// heldBy returns the records whose value says that a host has them: of its blocks, and of its wish for addresses.
+func (c *Cluster) heldBy(ctx context.Context, id, network string) ([]record, error) {
 	records, _, err := c.list(ctx, c.keys.blocks(network))
 	if err != nil {
 		return nil, err
@@ -79,15 +65,9 @@ func (c *Cluster) heldBy(ctx context.Context, id, network string) ([]string, err
 		return nil, err
 	}
 	for _, kv := range wanted.Kvs {
-		records = append(records, record{key: string(kv.Key), value: kv.Value})
+		records = append(records, record{key: string(kv.Key), value: kv.Value, revision: kv.ModRevision})
 	}
-	var keys []string
-	for _, r := range records {
-		if string(r.value) == id {
-			keys = append(keys, r.key)
-		}
-	}
-	return keys, nil
+	return slices.DeleteFunc(records, func(r record) bool { return string(r.value) != id }), nil
 }
 
 // whileGone makes changes if a host is not there and all comparisons hold. It is ErrPresent if the host is there.

@@ -211,27 +211,57 @@ func (c *Cluster) Leave(ctx context.Context, name string) error {
 // holds the network's lock.
 func (c *Cluster) finishLeaving(ctx context.Context, name string) error {
 	// A claim whose answer was lost may still be on its way. It needs the membership, so nothing is claimed after this.
-	leave := []clientv3.Op{clientv3.OpDelete(c.keys.member(name, c.id)), clientv3.OpDelete(c.keys.wanted(name))}
-	if err := c.commitAll(ctx, "leave", leave); err != nil {
+	if err := c.removeMember(ctx, name); err != nil {
 		return err
 	}
-	blocks, _, err := c.list(ctx, c.keys.blocks(name))
+	err := c.removeHeld(ctx, c.id, name, func(compare []clientv3.Cmp, changes []clientv3.Op) error {
+		_, err := c.commit(ctx, "give back all", compare, changes)
+		return err
+	})
 	if err != nil {
-		return err
-	}
-	var operations []clientv3.Op
-	for _, b := range blocks {
-		if string(b.value) == c.id {
-			operations = append(operations, clientv3.OpDelete(b.key))
-		}
-	}
-	if err := c.commitAll(ctx, "give back all", operations); err != nil {
 		return err
 	}
 	if err := c.removeWithoutMembers(ctx, name); err != nil {
 		return err
 	}
 	return c.holding.leftNetwork(ctx, name)
+}
+
+// removeMember removes this host's membership as it is now: if the call fails and etcd makes the change later, the host
+// may have joined again.
+func (c *Cluster) removeMember(ctx context.Context, name string) error {
+	key := c.keys.member(name, c.id)
+	answer, err := c.get(ctx, key)
+	if err != nil || len(answer.Kvs) == 0 {
+		return err
+	}
+	_, err = c.commit(ctx, "leave", []clientv3.Cmp{unchanged(key, answer.Kvs[0].ModRevision)},
+		[]clientv3.Op{clientv3.OpDelete(key)})
+	return err
+}
+
+// removeHeld removes what a host holds of a network, as it is now: see removalOf. Remove makes one such transaction.
+func (c *Cluster) removeHeld(
+	ctx context.Context, id, network string, remove func([]clientv3.Cmp, []clientv3.Op) error,
+) error {
+	for range maxTries {
+		held, err := c.heldBy(ctx, id, network)
+		if err != nil || len(held) == 0 {
+			return err
+		}
+		for some := range slices.Chunk(held, maxOperations-1) { // remove may compare one thing more
+			var compare []clientv3.Cmp
+			var changes []clientv3.Op
+			for _, r := range some {
+				compare = append(compare, unchanged(r.key, r.revision))
+				changes = append(changes, clientv3.OpDelete(r.key))
+			}
+			if err := remove(compare, changes); err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("what host %s holds of network %s changes all the time: try again", id, network)
 }
 
 // Network returns a network that this host is on.

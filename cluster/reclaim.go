@@ -25,17 +25,7 @@ func (c *Cluster) reclaim(ctx context.Context, nw Network, lease clientv3.LeaseI
 		own = append(own, taken.of(c.id, s.Subnet)...)
 	}
 	for _, b := range own {
-		key := c.keys.block(nw.Name, nw.subnetOf(b.Addr()), b)
-		isOwn := clientv3.Compare(clientv3.Value(key), "=", c.id)
-		hold := clientv3.OpPut(key, c.id, clientv3.WithLease(lease))
-		ok, err := c.commit(ctx, "hold "+b.String(), []clientv3.Cmp{isOwn}, []clientv3.Op{hold})
-		if err != nil {
-			return err
-		}
-		if !ok { // it was given back meanwhile
-			continue
-		}
-		if err := c.holding.putBlock(ctx, nw.Name, b); err != nil {
+		if _, err := c.adoptUnder(ctx, lease, nw.Name, nw.subnetOf(b.Addr()), b); err != nil {
 			return err
 		}
 	}
