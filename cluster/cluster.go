@@ -23,10 +23,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 
 	"github.com/weaveplugin/weave/internal/keylock"
 	"github.com/weaveplugin/weave/internal/wait"
@@ -61,9 +58,6 @@ const (
 	pageSize = 1000
 )
 
-// redial is how soon a lost connection is tried again.
-var redial = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second}
-
 // Options say how to reach etcd, and who this host is. All but TLS, Username and Password are required.
 type Options struct {
 	Endpoints          []string // URLs of etcd's members
@@ -78,7 +72,7 @@ type Options struct {
 
 // Cluster is this host's part of a cluster. Its methods may be called from several goroutines at once.
 type Cluster struct {
-	client       *clientv3.Client
+	options      Options
 	keys         keys
 	id           string // of this host
 	lease, grace time.Duration
@@ -99,7 +93,8 @@ type Cluster struct {
 	told         sync.Once
 
 	mu        sync.Mutex
-	run       context.Context      // of Run; nil: it does not run
+	client    *clientv3.Client     // nil: there is none yet
+	run       context.Context      // of what works with etcd; nil: it does not run
 	hosts     map[string]Host      // that are there, by id, this one among them
 	hostsRead bool                 // hosts are known: from etcd, or as of the last time when weave ran
 	holders   map[string]Host      // that are there or may come back
@@ -114,19 +109,8 @@ type Cluster struct {
 
 // Open makes this host's part of the cluster from what its store has. It needs no etcd for that: Run connects.
 func Open(ctx context.Context, o Options) (*Cluster, error) {
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: o.Endpoints, TLS: o.TLS, Username: o.Username, Password: o.Password,
-		DialKeepAliveTime: callTime, DialKeepAliveTimeout: callTime, PermitWithoutStream: true,
-		Logger: zap.NewNop(), // what it would tell comes as errors, too
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: redial, MinConnectTimeout: callTime,
-		})},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("etcd: %w", err)
-	}
 	c := &Cluster{
-		client: client, keys: keys{o.Prefix}, id: o.Host.ID, self: o.Host,
+		options: o, keys: keys{o.Prefix}, id: o.Host.ID, self: o.Host,
 		lease: o.Lease, grace: o.Grace, store: o.Store, log: o.Log,
 		isRegistered: make(chan struct{}), isTold: make(chan struct{}),
 		changes: newChanges(), asked: newChanges(),
@@ -136,14 +120,15 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 		problems: map[string]error{},
 		view:     view{changed: make(chan struct{}, 1), stale: map[string]struct{}{}},
 	}
+	var err error
 	if c.holding, err = loadHolding(ctx, o.Store); err != nil {
-		return nil, errors.Join(err, client.Close())
+		return nil, err
 	}
 	for name, nw := range c.holding.networks {
 		c.networks[name] = newMembership(nw)
 	}
 	if err := c.loadView(ctx); err != nil {
-		return nil, errors.Join(err, client.Close())
+		return nil, err
 	}
 	return c, nil
 }
@@ -151,25 +136,42 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 // Run keeps this host in the cluster and follows what the others do, until ctx ends.
 func (c *Cluster) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	for _, work := range []func(context.Context){c.followHold, c.keepView, c.workWithEtcd} {
+		group.Go(func() error { work(ctx); return nil })
+	}
+	return group.Wait()
+}
+
+// workWithEtcd does all that needs etcd, until ctx ends.
+func (c *Cluster) workWithEtcd(ctx context.Context) {
+	if c.connect(ctx) != nil {
+		return
+	}
 	c.mu.Lock()
 	c.run = ctx
 	for _, m := range c.networks {
 		c.followNetwork(m)
 	}
 	c.mu.Unlock()
+	var group sync.WaitGroup
 	for _, work := range []func(context.Context){
-		c.keepPresent, c.keepHolding, c.followHold, c.keepView, c.followHosts, c.followHolders,
-		c.followWanted,
+		c.keepPresent, c.keepHolding, c.followHosts, c.followHolders, c.followWanted,
 	} {
-		group.Go(func() error { work(ctx); return nil })
+		group.Go(func() { work(ctx) })
 	}
-	err := group.Wait()
+	group.Wait()
 	c.following.Wait()
-	return err
 }
 
 // Close closes the connection. The leases run on: weave that is started again within their time takes them up.
-func (c *Cluster) Close() error { return c.client.Close() }
+func (c *Cluster) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.client == nil {
+		return nil
+	}
+	return c.client.Close()
+}
 
 // Self returns this host.
 func (c *Cluster) Self() Host { return c.self }
@@ -224,7 +226,11 @@ func (c *Cluster) commit(ctx context.Context, doing string, compare []clientv3.C
 ) {
 	ctx, cancel := call(ctx)
 	defer cancel()
-	answer, err := c.client.Txn(ctx).If(compare...).Then(changes...).Commit()
+	client, err := c.etcd()
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", doing, err)
+	}
+	answer, err := client.Txn(ctx).If(compare...).Then(changes...).Commit()
 	if err != nil {
 		return false, callError(doing, err)
 	}

@@ -5,6 +5,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -40,9 +41,13 @@ func (c *Cluster) list(ctx context.Context, prefix string) (records []record, re
 }
 
 func (c *Cluster) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	client, err := c.etcd()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
 	ctx, cancel := call(ctx)
 	defer cancel()
-	answer, err := c.client.Get(ctx, key, options...)
+	answer, err := client.Get(ctx, key, options...)
 	if err != nil {
 		return nil, callError("read "+key, err)
 	}
@@ -57,13 +62,17 @@ func (c *Cluster) follow(ctx context.Context, prefix string, apply func(all bool
 	c.retry(ctx, "follow "+prefix, func(ctx context.Context, works func()) error {
 		ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 		defer cancel()
+		client, err := c.etcd()
+		if err != nil {
+			return err
+		}
 		records, revision, err := c.list(ctx, prefix)
 		if err != nil {
 			return err
 		}
 		works()
 		apply(true, records)
-		for answer := range c.client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+		for answer := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
 			if err := answer.Err(); err != nil {
 				return callError("watch", err)
 			}

@@ -127,9 +127,13 @@ func (c *Cluster) keepAlive(ctx context.Context, lease clientv3.LeaseID) (time.D
 	if lease == clientv3.NoLease {
 		return 0, rpctypes.ErrLeaseNotFound
 	}
+	client, err := c.etcd()
+	if err != nil {
+		return 0, err
+	}
 	ctx, cancel := call(ctx)
 	defer cancel()
-	answer, err := c.client.KeepAliveOnce(ctx, lease)
+	answer, err := client.KeepAliveOnce(ctx, lease)
 	if err != nil {
 		return 0, callError("prolong the lease", err)
 	}

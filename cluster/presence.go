@@ -63,7 +63,11 @@ func (c *Cluster) keepPresent(ctx context.Context) {
 		if err := c.store.Apply(ctx, put); err != nil {
 			return err
 		}
-		session, err := concurrency.NewSession(c.client, concurrency.WithLease(lease), concurrency.WithContext(ctx))
+		client, err := c.etcd()
+		if err != nil {
+			return err
+		}
+		session, err := concurrency.NewSession(client, concurrency.WithLease(lease), concurrency.WithContext(ctx))
 		if err != nil {
 			return callError("keep the lease", err)
 		}
@@ -154,9 +158,13 @@ func (c *Cluster) register(ctx context.Context, lease, old clientv3.LeaseID) err
 }
 
 func (c *Cluster) grant(ctx context.Context, ttl time.Duration) (clientv3.LeaseID, error) {
+	client, err := c.etcd()
+	if err != nil {
+		return 0, err
+	}
 	ctx, cancel := call(ctx)
 	defer cancel()
-	answer, err := c.client.Grant(ctx, int64(ttl/time.Second))
+	answer, err := client.Grant(ctx, int64(ttl/time.Second))
 	if err != nil {
 		return 0, callError("get a lease", err)
 	}
@@ -171,7 +179,11 @@ func (c *Cluster) revoke(ctx context.Context, lease clientv3.LeaseID) {
 	}
 	ctx, cancel := call(ctx)
 	defer cancel()
-	if _, err := c.client.Revoke(ctx, lease); err != nil {
+	client, err := c.etcd()
+	if err == nil {
+		_, err = client.Revoke(ctx, lease)
+	}
+	if err != nil {
 		c.log.WithError(err).Debug("the lease before runs out by itself")
 	}
 }

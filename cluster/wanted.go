@@ -42,9 +42,13 @@ func (c *Cluster) ask(ctx context.Context, network string) (given bool, err erro
 	if err != nil {
 		return false, err
 	}
+	client, err := c.etcd()
+	if err != nil {
+		return false, err
+	}
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), askTime)
 	defer cancel()
-	watch := c.client.Watch(ctx, c.keys.blocks(network), clientv3.WithPrefix(), clientv3.WithFilterPut(),
+	watch := client.Watch(ctx, c.keys.blocks(network), clientv3.WithPrefix(), clientv3.WithFilterPut(),
 		clientv3.WithCreatedNotify())
 	if _, ok := <-watch; !ok {
 		return false, callError("watch for addresses", ctx.Err())

@@ -201,3 +201,9 @@ func (e *Etcd) Pause(t testing.TB, i int) (goOn func()) {
 		}
 	}
 }
+
+// RestartOnly is Restart without waiting, for members that serve nobody without a user.
+func (e *Etcd) RestartOnly(t testing.TB, i int) {
+	t.Helper()
+	e.members[i].start(t)
+}
