@@ -175,7 +175,7 @@ func (c *Cluster) HostName(id string) string {
 
 // Holds reports whether this host may hand out an address of a network.
 func (c *Cluster) Holds(network string, addr netip.Addr) bool {
-	return !c.holding.hasRunOut() && c.holds(network, addr)
+	return !c.holding.isOthers() && c.holds(network, addr)
 }
 
 func (c *Cluster) holds(network string, addr netip.Addr) bool {
@@ -183,9 +183,10 @@ func (c *Cluster) holds(network string, addr netip.Addr) bool {
 }
 
 // Blocks returns what this host may hand out of a network: blocks, and single addresses as prefixes of full length.
-// There are none for a host that was without etcd for longer than the grace period.
+// There are none for a host that was without etcd for longer than the grace period, or that another machine is in the
+// cluster as.
 func (c *Cluster) Blocks(network string) []netip.Prefix {
-	if c.holding.hasRunOut() {
+	if c.holding.isOthers() {
 		return nil
 	}
 	return c.holding.blocksOf(network)

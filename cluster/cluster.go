@@ -87,10 +87,9 @@ type Cluster struct {
 	following sync.WaitGroup        // goroutines that follow a network
 	self      Host
 
-	isRegistered chan struct{} // closed when this host is the one of its id in the cluster
-	registered   sync.Once
-	isTold       chan struct{} // closed when SetEndpoints has been called
-	told         sync.Once
+	registered *gate         // open while this host is the one of its id in the cluster, as far as it knows
+	displaced  chan struct{} // gets a value when another machine is that
+	told       *gate         // open when SetEndpoints has been called
 
 	mu        sync.Mutex
 	client    *clientv3.Client     // nil: there is none yet
@@ -112,7 +111,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	c := &Cluster{
 		options: o, keys: keys{o.Prefix}, id: o.Host.ID, self: o.Host,
 		lease: o.Lease, grace: o.Grace, store: o.Store, log: o.Log,
-		isRegistered: make(chan struct{}), isTold: make(chan struct{}),
+		registered: newGate(), displaced: make(chan struct{}, 1), told: newGate(),
 		changes: newChanges(), asked: newChanges(),
 		hosts: map[string]Host{}, holders: map[string]Host{}, hostsNow: make(chan struct{}, 1),
 		gone:     map[string]time.Time{},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weaveplugin/weave/internal/etcdtest"
+	"github.com/weaveplugin/weave/store"
 )
 
 // TestNetworkOfTwoHosts: both see one network and each other's endpoints, and nothing is left of it in etcd when both
@@ -195,22 +197,78 @@ func TestQuickRestart(t *testing.T) {
 	b.awaitRemotes("app", "e3")
 }
 
-// TestCopiedState: two machines can't be the same host.
+// TestCopiedState: two machines can't be the same host, also when the disk was copied while weave ran. The one that is
+// there stays, and the other hands out nothing.
 func TestCopiedState(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t, 1)
-	a := newHost(t, 1, etcd.URLs(), nil).start()
+	r := newRelay(t, etcd.URLs()[0])
+	a := newHost(t, 1, []string{r.url()}, nil).start()
+	a.join(app())
+	a.join(Network{Name: "other"})
+	claim := claimOf(app().Subnets[0].Subnet.String())
+	block, err := a.ClaimBlock(t.Context(), claim)
+	if err != nil {
+		t.Fatal(err)
+	}
 	a.await("presence", func() bool { return len(a.Hosts()) == 1 && a.Hosts()[0].Present })
-	copied := newHost(t, 1, etcd.URLs(), func(o *Options) { o.Host.VTEP = netip.MustParseAddr("192.0.2.99") }).start()
-	copied.await("refusal", func() bool { return strings.Contains(strings.Join(copied.Problems(), ""), "has the id") })
+	copied := newHost(t, 1, etcd.URLs(), func(o *Options) {
+		o.Host.VTEP, o.Store = netip.MustParseAddr("192.0.2.99"), copyStore(t, a.options.Store)
+	}).start()
+	displaced := func(h *host) bool {
+		h.t.Helper()
+		h.await("refusal", func() bool { return strings.Contains(strings.Join(h.Problems(), ""), "has the id") })
+		return !h.Holds("app", block.Addr()) && len(h.Blocks("app")) == 0
+	}
+	if !displaced(copied) {
+		t.Errorf("the copy hands out %v", copied.Blocks("app"))
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), callTime/5)
 	defer cancel()
-	if _, err := copied.Join(ctx, app()); !errors.Is(err, ErrUnreachable) {
-		t.Errorf("the copy joins a network: %v, want an error", err)
+	if _, err := copied.ClaimBlock(ctx, claim); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("the copy claims: %v, want an error", err)
 	}
-	if h := a.Hosts(); len(h) != 1 || h[0].VTEP != a.options.Host.VTEP {
-		t.Errorf("hosts %+v, want the first alone", h)
+	if err := copied.Leave(t.Context(), "other"); err != nil {
+		t.Error(err)
 	}
+	if got := keysBelow(t, etcd, "weave/members/other/"); len(got) != 1 {
+		t.Errorf("members %q after the copy has left, want the first host", got)
+	}
+	if h := a.Hosts(); len(h) != 1 || h[0].VTEP != a.options.Host.VTEP || !a.Holds("app", block.Addr()) {
+		t.Errorf("hosts %+v, want the first alone, which holds %s", h, block)
+	}
+
+	// It is the other way round when the first is away for longer than its lease.
+	r.setCut(true)
+	copied.await("what it holds", func() bool { return copied.Holds("app", block.Addr()) })
+	r.setCut(false)
+	if !displaced(a) {
+		t.Errorf("both hand out %s", block)
+	}
+	copied.end()
+	a.await("what it holds", func() bool { return a.Holds("app", block.Addr()) && len(a.Problems()) == 0 })
+}
+
+// copyStore returns a copy of all records, as a snapshot of a disk has them.
+func copyStore(t *testing.T, from store.Store) store.Store {
+	t.Helper()
+	to, err := store.OpenBolt(t.Context(), filepath.Join(t.TempDir(), "copy.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = to.Close() })
+	records, err := from.List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []store.Change
+	for _, r := range records {
+		all = append(all, store.Change{Key: r.Key, Value: r.Value})
+	}
+	if err := to.Apply(t.Context(), all...); err != nil {
+		t.Fatal(err)
+	}
+	return to
 }
 
 func TestValidNames(t *testing.T) {

@@ -17,13 +17,13 @@ var errForgotten = errors.New("another host has had this one forgotten, or it wa
 
 // keepHolding keeps the holding lease, and etcd as what this host holds says.
 func (c *Cluster) keepHolding(ctx context.Context) {
-	select { // a machine with a copy of this host's state must not take what it holds for its own
-	case <-c.isRegistered:
-	case <-ctx.Done():
-		return
-	}
 	c.retry(ctx, "hold what this host has of the cluster", func(ctx context.Context, works func()) error {
-		defer c.holding.unsetReady()
+		select { // a machine with a copy of this host's state must not take what it holds for its own
+		case <-c.registered.opened():
+		case <-ctx.Done():
+			return nil
+		}
+		defer c.holding.ready.close()
 		begun := time.Now()
 		old := c.holding.lastLease()
 		lease, err := c.takeHolding(ctx, old)
@@ -39,7 +39,7 @@ func (c *Cluster) keepHolding(ctx context.Context) {
 		if err := c.prolonged(ctx, lease, begun); err != nil {
 			return err
 		}
-		c.holding.setReady()
+		c.holding.ready.open()
 		works()
 		ticker := time.NewTicker(min(c.grace/3, time.Minute))
 		defer ticker.Stop()
@@ -49,6 +49,8 @@ func (c *Cluster) keepHolding(ctx context.Context) {
 				return nil
 			case <-c.holding.forgotten:
 				return errForgotten
+			case <-c.displaced:
+				return nil
 			case <-c.holding.work:
 				err = c.finish(ctx)
 			case <-ticker.C:
@@ -92,17 +94,17 @@ func (c *Cluster) prolonged(ctx context.Context, lease clientv3.LeaseID, asked t
 	return c.holding.setUntil(ctx, lease, asked.Add(c.grace), c.grace/10)
 }
 
-// followHold has this host's networks looked at again when the holding lease has run out, and when it runs again: in
-// between they end at this host, see Remotes.
+// followHold has this host's networks looked at again when what it holds may be others' now, and when it is its own
+// again: in between they end at this host, see Remotes.
 func (c *Cluster) followHold(ctx context.Context) {
 	const what = "networks between hosts"
-	hadRunOut := false
+	wasOthers := false
 	for ctx.Err() == nil {
 		until, prolonged := c.holding.runsOut()
-		hasRunOut := c.holding.hasRunOut()
-		if hasRunOut != hadRunOut {
+		hasRunOut, isOthers := c.holding.hasRunOut(), c.holding.isOthers()
+		if isOthers != wasOthers {
 			c.changeAll()
-			hadRunOut = hasRunOut
+			wasOthers = isOthers
 		}
 		var over <-chan time.Time
 		var problem error

@@ -35,12 +35,13 @@ type heldLease struct {
 type holding struct {
 	store store.Store
 	work  chan struct{} // has a value when there is something to do
+	ready *gate         // open while the lease runs and etcd has what the store has
 
 	mu        sync.Mutex
 	lease     heldLease
-	prolonged chan struct{} // gets a value when the lease runs longer
+	prolonged chan struct{} // gets a value when isOthers or the time when the lease runs out may have changed
 	forgotten chan struct{} // gets a value when etcd has lost the record of this host as a holder
-	ready     chan struct{} // closed while the lease runs and etcd has what the store has
+	displaced bool          // another machine is in the cluster as this host
 	networks  map[string]Network
 	blocks    map[string][]netip.Prefix // by network
 	dropped   map[string][]netip.Prefix // by network: given back, but etcd was not told
@@ -50,7 +51,7 @@ type holding struct {
 
 func loadHolding(ctx context.Context, s store.Store) (*holding, error) {
 	h := &holding{
-		store: s, work: make(chan struct{}, 1), ready: make(chan struct{}), prolonged: make(chan struct{}, 1),
+		store: s, work: make(chan struct{}, 1), ready: newGate(), prolonged: make(chan struct{}, 1),
 		forgotten: make(chan struct{}, 1),
 		networks:  map[string]Network{}, blocks: map[string][]netip.Prefix{}, dropped: map[string][]netip.Prefix{},
 		leaving: map[string]bool{},
@@ -95,11 +96,8 @@ func loadHolding(ctx context.Context, s store.Store) (*holding, error) {
 func (h *holding) await(ctx context.Context) (clientv3.LeaseID, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	h.mu.Lock()
-	ready := h.ready
-	h.mu.Unlock()
 	select {
-	case <-ready:
+	case <-h.ready.opened():
 	case <-ctx.Done():
 		return 0, fmt.Errorf("%w: `weave status` says why", ErrUnreachable)
 	}
@@ -270,18 +268,21 @@ func (h *holding) hasRunOut() bool {
 	return !h.lease.Until.IsZero() && !time.Now().Before(h.lease.Until)
 }
 
-func (h *holding) setReady() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	close(h.ready)
+// isOthers reports whether another host may have what this one holds: its lease has run out, or another machine is in
+// the cluster as this host.
+func (h *holding) isOthers() bool {
+	return h.hasRunOut() || h.isDisplaced()
 }
 
-func (h *holding) unsetReady() {
+func (h *holding) isDisplaced() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	select {
-	case <-h.ready:
-		h.ready = make(chan struct{})
-	default:
-	}
+	return h.displaced
+}
+
+func (h *holding) setDisplaced(displaced bool) {
+	h.mu.Lock()
+	h.displaced = displaced
+	h.mu.Unlock()
+	signal(h.prolonged)
 }

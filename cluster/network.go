@@ -210,6 +210,11 @@ func (c *Cluster) Leave(ctx context.Context, name string) error {
 // finishLeaving removes what etcd has of this host's membership, and the network after its last member. The caller
 // holds the network's lock.
 func (c *Cluster) finishLeaving(ctx context.Context, name string) error {
+	select {
+	case <-c.registered.opened():
+	default: // what etcd has of this id may be another machine's
+		return fmt.Errorf("%w: this host is not in the cluster now: `weave status` says why", ErrUnreachable)
+	}
 	// A claim whose answer was lost may still be on its way. It needs the membership, so nothing is claimed after this.
 	if err := c.removeMember(ctx, name); err != nil {
 		return err

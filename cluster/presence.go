@@ -27,7 +27,7 @@ func (c *Cluster) SetEndpoints(endpoints []Endpoint) {
 		c.endpoints[c.keys.endpoint(ep.Network, c.id, ep.ID)] = ep
 	}
 	c.mu.Unlock()
-	c.told.Do(func() { close(c.isTold) })
+	c.told.open()
 	c.hurryPresence()
 }
 
@@ -39,7 +39,7 @@ func (c *Cluster) hurryPresence() {
 // that was stopped for a while, everything is written again under a new one.
 func (c *Cluster) keepPresent(ctx context.Context) {
 	select {
-	case <-c.isTold:
+	case <-c.told.opened():
 	case <-ctx.Done():
 		return
 	}
@@ -52,7 +52,7 @@ func (c *Cluster) keepPresent(ctx context.Context) {
 		if err != nil {
 			return err
 		}
-		if err := c.register(ctx, lease, old); err != nil {
+		if err := c.register(ctx, lease); err != nil {
 			c.revoke(ctx, lease)
 			return err
 		}
@@ -77,7 +77,7 @@ func (c *Cluster) keepPresent(ctx context.Context) {
 			return err
 		}
 		c.revoke(ctx, old) // with what is there under it alone: endpoints that have gone meanwhile
-		c.registered.Do(func() { close(c.isRegistered) })
+		c.registered.open()
 		works()
 		for {
 			select {
@@ -128,9 +128,22 @@ func (c *Cluster) presence() map[string]string {
 }
 
 // register writes this host. It is ErrConflict if another machine is in the cluster with the id of this host, as that
-// of a copied disk would be. A host of the same id and another address may also be this one, before its address
-// changed: then its lease is the one that this host had, or it runs out soon.
-func (c *Cluster) register(ctx context.Context, lease, old clientv3.LeaseID) error {
+// of a copied disk would be: what this host holds is that machine's then. A host of the same id and another address may
+// also be this one, before its address changed: then its lease runs out soon.
+func (c *Cluster) register(ctx context.Context, lease clientv3.LeaseID) error {
+	err := c.tryRegister(ctx, lease)
+	switch {
+	case err == nil:
+		c.holding.setDisplaced(false)
+	case errors.Is(err, ErrConflict):
+		c.registered.close()
+		c.holding.setDisplaced(true)
+		signal(c.displaced)
+	}
+	return err
+}
+
+func (c *Cluster) tryRegister(ctx context.Context, lease clientv3.LeaseID) error {
 	self := c.self
 	key := c.keys.host(self.ID)
 	for range maxTries {
@@ -143,10 +156,11 @@ func (c *Cluster) register(ctx context.Context, lease, old clientv3.LeaseID) err
 			kv := answer.Kvs[0]
 			compare = unchanged(key, kv.ModRevision)
 			there, err := parseHost(key, c.keys.hosts(), kv.Value)
-			if err == nil && there.VTEP != self.VTEP && clientv3.LeaseID(kv.Lease) != old {
+			if err == nil && there.VTEP != self.VTEP {
 				return fmt.Errorf("%w: host %s (%s) has the id %s, too: if that is another machine with a copy of "+
-					"this one's state, stop weave here, remove its state and start it again", ErrConflict,
-					there.Name, there.VTEP, there.ID)
+					"this one's state, stop weave here, remove its state and start it again; if it is this one, "+
+					"before its address changed, it goes within %s",
+					ErrConflict, there.Name, there.VTEP, there.ID, c.lease)
 			}
 		}
 		put := clientv3.OpPut(key, encode(self), clientv3.WithLease(lease))

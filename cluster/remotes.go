@@ -28,8 +28,8 @@ type Remote struct {
 }
 
 // Remotes returns the endpoints of a network on other hosts, and whether they are known: from etcd, or as of the last
-// time when weave ran. There are none for a host that was without etcd for longer than the grace period: its own
-// addresses may be others' by then.
+// time when weave ran. There are none for a host that was without etcd for longer than the grace period, or that another
+// machine is in the cluster as: its own addresses may be others' by then.
 func (c *Cluster) Remotes(network string) (remotes []Remote, seen bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,7 +37,7 @@ func (c *Cluster) Remotes(network string) (remotes []Remote, seen bool) {
 	if m == nil {
 		return nil, false
 	}
-	if c.holding.hasRunOut() {
+	if c.holding.isOthers() {
 		return nil, true
 	}
 	for _, ep := range m.remotes {
