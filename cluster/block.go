@@ -14,7 +14,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// ClaimBlock claims a free block, or, where no block is free as a whole, a single free address. Where there is none it
+// ClaimBlock claims a free block, or, where no block is free as a whole, a single free address. While this host asks
+// etcd what it has lost, it waits for that, and returns a block that it still holds. Where there is none it
 // asks the other hosts for what they don't use, unless the claim is ahead of the need. It is ErrExhausted if they use
 // all, and ErrConflict if this host is not on the network any more.
 func (c *Cluster) ClaimBlock(ctx context.Context, claim Claim) (netip.Prefix, error) {
@@ -42,11 +43,19 @@ func (c *Cluster) ClaimBlock(ctx context.Context, claim Claim) (netip.Prefix, er
 
 // tryClaim claims a free block. None is returned if another host was faster; found is false if there is none.
 func (c *Cluster) tryClaim(ctx context.Context, claim Claim, try int) (block netip.Prefix, found bool, err error) {
+	wasInDoubt := c.holding.isInDoubt()
 	unlock, err := c.lockMember(ctx, claim.Network)
 	if err != nil {
 		return block, false, err
 	}
 	defer unlock()
+	if wasInDoubt { // what this host holds may be enough
+		for _, b := range c.Blocks(claim.Network) {
+			if claim.Subnet.Contains(b.Addr()) {
+				return b, true, nil
+			}
+		}
+	}
 	taken, err := c.readBlocks(ctx, claim.Network)
 	if err != nil {
 		return block, false, err
@@ -102,6 +111,9 @@ func (c *Cluster) ClaimAddress(ctx context.Context, network string, subnet netip
 func (c *Cluster) tryAddress(ctx context.Context, network string, subnet netip.Prefix, addr netip.Addr) (
 	claimed bool, holder string, err error,
 ) {
+	if c.Holds(network, addr) { // then it needs no etcd
+		return false, "", nil
+	}
 	unlock, err := c.lockMember(ctx, network)
 	if err != nil {
 		return false, "", err
@@ -133,8 +145,12 @@ func (c *Cluster) tryAddress(ctx context.Context, network string, subnet netip.P
 		ErrConflict, addr)
 }
 
-// lockMember is lock for what only a member of the network may do. It is ErrConflict if this host is none.
+// lockMember is lock for what only a member of the network may do, and one that may hold something. It is ErrConflict if
+// this host is none.
 func (c *Cluster) lockMember(ctx context.Context, network string) (unlock func(), err error) {
+	if _, err := c.holding.await(ctx); err != nil { // before the lock, which checkHoldings takes, too
+		return nil, err
+	}
 	unlock, err = c.lock(ctx, network)
 	if err != nil {
 		return nil, err
@@ -175,7 +191,7 @@ func (c *Cluster) HostName(id string) string {
 
 // Holds reports whether this host may hand out an address of a network.
 func (c *Cluster) Holds(network string, addr netip.Addr) bool {
-	return !c.holding.isOthers() && c.holds(network, addr)
+	return c.holding.mayHandOut() && c.holds(network, addr)
 }
 
 func (c *Cluster) holds(network string, addr netip.Addr) bool {
@@ -184,9 +200,9 @@ func (c *Cluster) holds(network string, addr netip.Addr) bool {
 
 // Blocks returns what this host may hand out of a network: blocks, and single addresses as prefixes of full length.
 // There are none for a host that was without etcd for longer than the grace period, or that another machine is in the
-// cluster as.
+// cluster as; nor, for a moment, for one that is back in the cluster and asks etcd what it has lost.
 func (c *Cluster) Blocks(network string) []netip.Prefix {
-	if c.holding.isOthers() {
+	if !c.holding.mayHandOut() {
 		return nil
 	}
 	return c.holding.blocksOf(network)

@@ -87,9 +87,8 @@ type Cluster struct {
 	following sync.WaitGroup        // goroutines that follow a network
 	self      Host
 
-	registered *gate         // open while this host is the one of its id in the cluster, as far as it knows
-	displaced  chan struct{} // gets a value when another machine is that
-	told       *gate         // open when SetEndpoints has been called
+	registered *gate // open while this host is the one of its id in the cluster, as far as it knows
+	told       *gate // open when SetEndpoints has been called
 
 	mu        sync.Mutex
 	client    *clientv3.Client     // nil: there is none yet
@@ -111,7 +110,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	c := &Cluster{
 		options: o, keys: keys{o.Prefix}, id: o.Host.ID, self: o.Host,
 		lease: o.Lease, grace: o.Grace, store: o.Store, log: o.Log,
-		registered: newGate(), displaced: make(chan struct{}, 1), told: newGate(),
+		registered: newGate(), told: newGate(),
 		changes: newChanges(), asked: newChanges(),
 		hosts: map[string]Host{}, holders: map[string]Host{}, hostsNow: make(chan struct{}, 1),
 		gone:     map[string]time.Time{},

@@ -15,9 +15,9 @@ import (
 // memberships, the networks that it was the last member of, its blocks, and at last the host itself. It is ErrPresent
 // if the host is there, or comes back meanwhile.
 //
-// Each transaction compares that the host has not come back. One that comes back later is told by its holder's record
-// that it was forgotten, and claims again what it had, see keepHolding. That record goes last: until then the host is
-// listed, so whatever keeps this from its end, it can be called again.
+// Each transaction compares that the host has not come back. One that comes back asks etcd what it has lost, see
+// checkHoldings. The record of it as a holder goes last: until then the host is listed, so whatever keeps this from its
+// end, it can be called again.
 func (c *Cluster) Forget(ctx context.Context, id string) error {
 	if id == c.id {
 		return fmt.Errorf("%w: it is this one: remove its networks of the cluster, or stop weave here and have "+

@@ -12,56 +12,74 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// errForgotten says that what this host held may be others' by now.
-var errForgotten = errors.New("another host has had this one forgotten, or it was away for the grace period")
-
 // keepHolding keeps the holding lease, and etcd as what this host holds says.
 func (c *Cluster) keepHolding(ctx context.Context) {
 	c.retry(ctx, "hold what this host has of the cluster", func(ctx context.Context, works func()) error {
-		select { // a machine with a copy of this host's state must not take what it holds for its own
-		case <-c.registered.opened():
-		case <-ctx.Done():
-			return nil
-		}
 		defer c.holding.ready.close()
-		begun := time.Now()
-		old := c.holding.lastLease()
-		lease, err := c.takeHolding(ctx, old)
-		if err != nil {
-			return err
-		}
-		if err := c.writeHoldings(ctx, lease); err != nil {
-			return err
-		}
-		if lease != old {
-			c.revoke(ctx, old)
-		}
-		if err := c.prolonged(ctx, lease, begun); err != nil {
-			return err
-		}
-		c.holding.ready.open()
-		works()
-		ticker := time.NewTicker(min(c.grace/3, time.Minute))
-		defer ticker.Stop()
-		for {
-			select {
+		for ctx.Err() == nil {
+			select { // a machine with a copy of this host's state must not take what it holds for its own
+			case <-c.registered.opened():
 			case <-ctx.Done():
 				return nil
-			case <-c.holding.forgotten:
-				return errForgotten
-			case <-c.displaced:
-				return nil
-			case <-c.holding.work:
-				err = c.finish(ctx)
-			case <-ticker.C:
-				err = errors.Join(c.prolongHolding(ctx, lease), c.finish(ctx))
 			}
-			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			lease, err := c.checkHoldings(ctx)
+			if err != nil {
 				return err
 			}
-			c.setProblem("keep what this host holds", err)
+			works()
+			if err := c.holdUntilDoubt(ctx, lease); err != nil {
+				return err
+			}
+			c.holding.ready.close()
 		}
+		return nil
 	})
+}
+
+// checkHoldings settles whether this host still has what it holds, and returns the lease under which it has it. Nobody
+// tells a host what it has lost while it was away, so all is compared and written again.
+func (c *Cluster) checkHoldings(ctx context.Context) (clientv3.LeaseID, error) {
+	doubts := c.holding.beginCheck()
+	begun := time.Now()
+	old := c.holding.lastLease()
+	lease, err := c.takeHolding(ctx, old)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.writeHoldings(ctx, lease); err != nil {
+		return 0, err
+	}
+	if lease != old {
+		c.revoke(ctx, old)
+	}
+	if err := c.prolonged(ctx, lease, begun); err != nil {
+		return 0, err
+	}
+	c.holding.endCheck(doubts)
+	return lease, nil
+}
+
+// holdUntilDoubt keeps the lease until it comes in question whether this host still has what it holds.
+func (c *Cluster) holdUntilDoubt(ctx context.Context, lease clientv3.LeaseID) (err error) {
+	ticker := time.NewTicker(min(c.grace/3, time.Minute))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.holding.doubted:
+			return nil
+		case <-c.holding.work:
+			err = c.finish(ctx)
+		case <-ticker.C:
+			err = errors.Join(c.prolongHolding(ctx, lease), c.finish(ctx))
+		}
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			c.holding.doubt()
+			return err
+		}
+		c.setProblem("keep what this host holds", err)
+	}
 }
 
 // takeHolding prolongs the holding lease that this host had last, and returns it. One that has run out, since this host

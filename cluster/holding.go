@@ -40,8 +40,10 @@ type holding struct {
 	mu        sync.Mutex
 	lease     heldLease
 	prolonged chan struct{} // gets a value when isOthers or the time when the lease runs out may have changed
-	forgotten chan struct{} // gets a value when etcd has lost the record of this host as a holder
+	doubted   chan struct{} // gets a value when there are doubts, or this host is displaced
 	displaced bool          // another machine is in the cluster as this host
+	doubts    int           // how often it came in question whether this host still has what it holds
+	checked   int           // doubts when that was asked of etcd last
 	networks  map[string]Network
 	blocks    map[string][]netip.Prefix // by network
 	dropped   map[string][]netip.Prefix // by network: given back, but etcd was not told
@@ -52,8 +54,8 @@ type holding struct {
 func loadHolding(ctx context.Context, s store.Store) (*holding, error) {
 	h := &holding{
 		store: s, work: make(chan struct{}, 1), ready: newGate(), prolonged: make(chan struct{}, 1),
-		forgotten: make(chan struct{}, 1),
-		networks:  map[string]Network{}, blocks: map[string][]netip.Prefix{}, dropped: map[string][]netip.Prefix{},
+		doubted:  make(chan struct{}, 1),
+		networks: map[string]Network{}, blocks: map[string][]netip.Prefix{}, dropped: map[string][]netip.Prefix{},
 		leaving: map[string]bool{},
 	}
 	leases, err := store.Load[heldLease](ctx, s, leaseKey)
@@ -110,10 +112,43 @@ func (h *holding) hurry() {
 	signal(h.work)
 }
 
-// noteForgotten has all that this host holds told to etcd again.
-func (h *holding) noteForgotten() {
-	signal(h.forgotten)
+// doubt has etcd asked whether this host still has all that it holds. Until that is known it hands out nothing.
+func (h *holding) doubt() {
+	h.mu.Lock()
+	h.doubts++
+	h.mu.Unlock()
+	signal(h.doubted)
 }
+
+func (h *holding) isInDoubt() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.doubts != h.checked
+}
+
+// beginCheck returns the doubts that a check is about to settle.
+func (h *holding) beginCheck() int {
+	select {
+	case <-h.doubted:
+	default:
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.doubts
+}
+
+// endCheck notes that doubts are settled. There may be newer ones.
+func (h *holding) endCheck(doubts int) {
+	h.mu.Lock()
+	h.checked = doubts
+	h.mu.Unlock()
+	if !h.isInDoubt() {
+		h.ready.open()
+	}
+}
+
+// mayHandOut reports whether this host may hand out what it holds.
+func (h *holding) mayHandOut() bool { return !h.isOthers() && !h.isInDoubt() }
 
 // apply writes a change of the records, then makes it in memory.
 func (h *holding) apply(ctx context.Context, inMemory func(), changes ...store.Change) error {
@@ -285,4 +320,5 @@ func (h *holding) setDisplaced(displaced bool) {
 	h.displaced = displaced
 	h.mu.Unlock()
 	signal(h.prolonged)
+	signal(h.doubted)
 }

@@ -16,8 +16,7 @@ func (c *Cluster) followHosts(ctx context.Context) {
 	c.followHostsBelow(ctx, c.keys.hosts(), c.hosts, func() { c.hostsRead = true })
 }
 
-// followHolders follows which hosts are there or may come back. As long as its lease runs, this one hears in no other
-// way that it was forgotten.
+// followHolders follows which hosts are there or may come back, and hears when this one was forgotten.
 func (c *Cluster) followHolders(ctx context.Context) {
 	c.followHostsBelow(ctx, c.keys.holders(), c.holders, func() {})
 }
@@ -55,7 +54,9 @@ func (c *Cluster) changeHosts(change func()) {
 	change()
 	c.noteGone(before)
 	if _, is := c.holders[c.id]; was && !is {
-		c.holding.noteForgotten()
+		c.log.Warn("another host has had this one forgotten, or it was away for the grace period: it claims again " +
+			"what it held")
+		c.holding.doubt()
 	}
 	signal(c.hostsNow)
 	changed := c.changedHosts(before)

@@ -33,6 +33,9 @@ func (c *Cluster) Join(ctx context.Context, want Network) (Network, error) {
 	if err := CheckName(want.Name); err != nil {
 		return Network{}, err
 	}
+	if _, err := c.holding.await(ctx); err != nil { // before the lock, which checkHoldings takes, too
+		return Network{}, fmt.Errorf("network %s of the cluster: %w", want.Name, err)
+	}
 	unlock, err := c.lock(ctx, want.Name)
 	if err != nil {
 		return Network{}, err
@@ -170,19 +173,22 @@ func (c *Cluster) addMembership(ctx context.Context, nw Network) error {
 // removeMembership forgets a network, and what this host knows of it.
 func (c *Cluster) removeMembership(name string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	m := c.networks[name]
-	if m == nil {
-		return
+	if m != nil {
+		if m.stop != nil {
+			m.stop()
+		}
+		delete(c.networks, name)
+		for key := range m.remotes {
+			c.view.note(c.endpointRecord(key))
+		}
+		c.changes.note(name)
 	}
-	if m.stop != nil {
-		m.stop()
+	c.mu.Unlock()
+	if m != nil {
+		c.reviewLost(m, false)
+		c.setProblem("network "+name, nil)
 	}
-	delete(c.networks, name)
-	for key := range m.remotes {
-		c.view.note(c.endpointRecord(key))
-	}
-	c.changes.note(name)
 }
 
 // Leave ends this host's membership, with the blocks that it holds there. What etcd has of it is removed in the

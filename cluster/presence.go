@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -26,7 +27,11 @@ func (c *Cluster) SetEndpoints(endpoints []Endpoint) {
 	for _, ep := range endpoints {
 		c.endpoints[c.keys.endpoint(ep.Network, c.id, ep.ID)] = ep
 	}
+	on := slices.Collect(maps.Values(c.networks))
 	c.mu.Unlock()
+	for _, m := range on {
+		c.reviewLost(m, true)
+	}
 	c.told.open()
 	c.hurryPresence()
 }
@@ -56,6 +61,7 @@ func (c *Cluster) keepPresent(ctx context.Context) {
 			c.revoke(ctx, lease)
 			return err
 		}
+		c.holding.doubt() // while this host was not there it may have been forgotten, in part also
 		put, err := store.Put(presenceKey, lease)
 		if err != nil {
 			return err
@@ -138,7 +144,6 @@ func (c *Cluster) register(ctx context.Context, lease clientv3.LeaseID) error {
 	case errors.Is(err, ErrConflict):
 		c.registered.close()
 		c.holding.setDisplaced(true)
-		signal(c.displaced)
 	}
 	return err
 }

@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,8 +12,8 @@ import (
 )
 
 // reclaim makes etcd and the store have the same blocks of this host's. What etcd has under this host's id is its own,
-// also if it could not be recorded; what the store has is claimed again. It is ErrConflict if another host has got some
-// of it, when this one was away for longer than the grace period. The caller holds the network's lock.
+// also if it could not be recorded; what the store has is claimed again. What another host has got, when this one was away
+// for longer than the grace period, is a problem that the user has to know of. The caller holds the network's lock.
 func (c *Cluster) reclaim(ctx context.Context, nw Network, lease clientv3.LeaseID) error {
 	taken, err := c.readBlocks(ctx, nw.Name)
 	if err != nil {
@@ -29,7 +28,6 @@ func (c *Cluster) reclaim(ctx context.Context, nw Network, lease clientv3.LeaseI
 			return err
 		}
 	}
-	var lost []error
 	for _, b := range c.holding.blocksOf(nw.Name) {
 		if slices.Contains(own, b) {
 			continue
@@ -40,15 +38,56 @@ func (c *Cluster) reclaim(ctx context.Context, nw Network, lease clientv3.LeaseI
 			return err
 		case !ok:
 			_, holder := taken.holder(subnet, b.Addr())
-			lost = append(lost, fmt.Errorf("%w: while this host was away host %s got %s: "+
-				"restart the containers that have addresses of it",
-				ErrConflict, c.HostName(holder), b))
+			c.noteLost(nw.Name, b, c.HostName(holder))
 			if err := c.holding.dropBlock(ctx, nw.Name, b); err != nil {
 				return err
 			}
 		}
 	}
-	return errors.Join(lost...)
+	return nil
+}
+
+// noteLost tells of a block that another host has got, until this one has no endpoint with an address of it.
+func (c *Cluster) noteLost(network string, block netip.Prefix, holder string) {
+	c.mu.Lock()
+	if m := c.networks[network]; m != nil && !slices.Contains(m.lost, block) {
+		m.lost = append(m.lost, block)
+	}
+	c.mu.Unlock()
+	c.setProblem(lostProblem(network, block), fmt.Errorf("%w: while this host was away host %s got %s: "+
+		"restart the containers that have addresses of it", ErrConflict, holder, block))
+}
+
+// reviewLost drops what noteLost tells and is not so any more; of a network that this host has left, all.
+func (c *Cluster) reviewLost(m *membership, isOn bool) {
+	c.mu.Lock()
+	var over []string
+	m.lost = slices.DeleteFunc(m.lost, func(block netip.Prefix) bool {
+		isUsed := isOn && c.usesHere(m.network.Name, block)
+		if !isUsed {
+			over = append(over, lostProblem(m.network.Name, block))
+		}
+		return !isUsed
+	})
+	c.mu.Unlock()
+	for _, what := range over {
+		c.setProblem(what, nil)
+	}
+}
+
+// usesHere reports whether an endpoint of this host has an address of a block. The caller holds the lock.
+func (c *Cluster) usesHere(network string, block netip.Prefix) bool {
+	for _, ep := range c.endpoints {
+		if ep.Network == network &&
+			slices.ContainsFunc(ep.Addresses, func(a netip.Prefix) bool { return block.Contains(a.Addr()) }) {
+			return true
+		}
+	}
+	return false
+}
+
+func lostProblem(network string, block netip.Prefix) string {
+	return fmt.Sprintf("addresses %s of network %s", block, network)
 }
 
 // subnetOf returns the subnet that an address is in; zero: none.

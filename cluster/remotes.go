@@ -15,6 +15,7 @@ type membership struct {
 	remotes map[string]Endpoint // on other hosts, by key
 	seen    bool                // remotes are known
 	stop    context.CancelFunc  // ends following it; nil: it is not followed
+	lost    []netip.Prefix      // blocks that others have got, see noteLost
 }
 
 func newMembership(nw Network) *membership {
