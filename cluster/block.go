@@ -155,11 +155,25 @@ func (c *Cluster) lockMember(ctx context.Context, network string) (unlock func()
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := c.Network(network); !ok {
-		unlock()
-		return nil, fmt.Errorf("%w: this host is not on network %s of the cluster", ErrConflict, network)
+	isMember, isOther := c.membership(network)
+	switch {
+	case !isMember:
+		err = fmt.Errorf("%w: this host is not on network %s of the cluster", ErrConflict, network)
+	case isOther:
+		err = fmt.Errorf("network %s of the cluster: %w", network, errOther("it was removed and made again"))
+	default:
+		return unlock, nil
 	}
-	return unlock, nil
+	unlock()
+	return nil, err
+}
+
+// membership returns whether this host is on a network, and whether the cluster has another one of that name by now.
+func (c *Cluster) membership(network string) (isMember, isOther bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.networks[network]
+	return m != nil, m != nil && m.isOther
 }
 
 // errUsed is ErrConflict if an endpoint of another host has the address.

@@ -194,10 +194,32 @@ func (c *Cluster) writeHolding(ctx context.Context, name string, lease clientv3.
 	if !ok { // it was left meanwhile
 		return nil
 	}
-	if err := c.rejoin(ctx, nw, lease); err != nil {
+	err = c.rejoin(ctx, nw, lease)
+	isOther := errors.Is(err, ErrConflict)
+	c.setOther(name, isOther)
+	switch {
+	case isOther: // the addresses are those of the other network
+		return errors.Join(err, c.GiveBack(ctx, name, c.holding.blocksOf(name)))
+	case err != nil:
 		return err
 	}
 	return c.reclaim(ctx, nw, lease)
+}
+
+// setOther notes whether the cluster has another network of this name by now.
+func (c *Cluster) setOther(name string, isOther bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.networks[name]; m != nil && m.isOther != isOther {
+		m.isOther = isOther
+		c.changes.note(name)
+		c.hurryPresence()
+	}
+}
+
+// errOther says that this host is on a network that the cluster does not have any more.
+func errOther(how string) error {
+	return fmt.Errorf("%w: %s while this host was away: remove it here and create it again", ErrConflict, how)
 }
 
 // rejoin writes this host's membership of a network that it is on. It is ErrConflict if the network is another one by
@@ -214,8 +236,7 @@ func (c *Cluster) rejoin(ctx context.Context, nw Network, lease clientv3.LeaseID
 		operations := []clientv3.Op{clientv3.OpPut(key, encode(nw)), clientv3.OpPut(vni, nw.Name), join}
 		if revision != 0 {
 			if there.VNI != nw.VNI {
-				return fmt.Errorf("%w: it was removed and made again with %v while this host was away: "+
-					"remove it here and create it again", ErrConflict, there.Subnets)
+				return errOther(fmt.Sprintf("it was removed and made again with %v", there.Subnets))
 			}
 			compare, operations = []clientv3.Cmp{unchanged(key, revision)}, []clientv3.Op{join}
 		}
@@ -223,8 +244,7 @@ func (c *Cluster) rejoin(ctx context.Context, nw Network, lease clientv3.LeaseID
 			return err
 		}
 	}
-	return fmt.Errorf("%w: its VNI %d is another network's by now: remove it here and create it again",
-		ErrConflict, nw.VNI)
+	return errOther(fmt.Sprintf("it was removed, and its VNI %d is that of another one now,", nw.VNI))
 }
 
 // finish tells etcd what it could not be told at once: of the networks that this host has left, and of the blocks that

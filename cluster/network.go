@@ -41,6 +41,10 @@ func (c *Cluster) Join(ctx context.Context, want Network) (Network, error) {
 		return Network{}, err
 	}
 	defer unlock()
+	if _, isOther := c.membership(want.Name); isOther {
+		return Network{}, fmt.Errorf("network %s of the cluster: %w", want.Name,
+			errOther("it was removed and made again"))
+	}
 	for range maxTries {
 		nw, err := c.tryJoin(ctx, want)
 		if err != nil || nw != nil {
@@ -167,6 +171,7 @@ func (c *Cluster) addMembership(ctx context.Context, nw Network) error {
 	}
 	m.network = nw
 	c.followNetwork(m)
+	c.hurryPresence() // see wantedPresence
 	return nil
 }
 

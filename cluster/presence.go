@@ -128,7 +128,9 @@ func (c *Cluster) presence() map[string]string {
 	defer c.mu.Unlock()
 	out := map[string]string{c.keys.host(c.id): encode(c.self)}
 	for key, ep := range c.endpoints {
-		out[key] = encode(ep)
+		if m := c.networks[ep.Network]; m == nil || !m.isOther {
+			out[key] = encode(ep)
+		}
 	}
 	return out
 }

@@ -16,6 +16,7 @@ type membership struct {
 	seen    bool                // remotes are known
 	stop    context.CancelFunc  // ends following it; nil: it is not followed
 	lost    []netip.Prefix      // blocks that others have got, see noteLost
+	isOther bool                // the cluster has another network of this name by now: this host is not on it
 }
 
 func newMembership(nw Network) *membership {
@@ -30,7 +31,8 @@ type Remote struct {
 
 // Remotes returns the endpoints of a network on other hosts, and whether they are known: from etcd, or as of the last
 // time when weave ran. There are none for a host that was without etcd for longer than the grace period, or that another
-// machine is in the cluster as: its own addresses may be others' by then.
+// machine is in the cluster as: its own addresses may be others' by then; nor of a network that was removed and made again
+// while this host was away.
 func (c *Cluster) Remotes(network string) (remotes []Remote, seen bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,7 +40,7 @@ func (c *Cluster) Remotes(network string) (remotes []Remote, seen bool) {
 	if m == nil {
 		return nil, false
 	}
-	if c.holding.isOthers() {
+	if m.isOther || c.holding.isOthers() {
 		return nil, true
 	}
 	for _, ep := range m.remotes {
