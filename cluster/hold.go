@@ -164,10 +164,7 @@ func (c *Cluster) keepAlive(ctx context.Context, lease clientv3.LeaseID) (time.D
 // writeHoldings makes etcd have what this host holds: itself, its networks and its blocks. What it can't have any more
 // is a problem, but none for the rest.
 func (c *Cluster) writeHoldings(ctx context.Context, lease clientv3.LeaseID) error {
-	err := c.commitAll(ctx, "write this host", []clientv3.Op{
-		clientv3.OpPut(c.keys.holder(c.id), encode(c.self), clientv3.WithLease(lease)),
-	})
-	if err != nil {
+	if err := c.writeHolder(ctx, lease); err != nil {
 		return err
 	}
 	if err := c.finish(ctx); errors.Is(err, ErrUnreachable) {
@@ -182,6 +179,13 @@ func (c *Cluster) writeHoldings(ctx context.Context, lease clientv3.LeaseID) err
 		c.setProblem("network "+name, err)
 	}
 	return nil
+}
+
+// writeHolder writes that this host may come back.
+func (c *Cluster) writeHolder(ctx context.Context, lease clientv3.LeaseID) error {
+	return c.commitAll(ctx, "write this host", []clientv3.Op{
+		clientv3.OpPut(c.keys.holder(c.id), encode(c.self), clientv3.WithLease(lease)),
+	})
 }
 
 func (c *Cluster) writeHolding(ctx context.Context, name string, lease clientv3.LeaseID) error {

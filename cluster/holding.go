@@ -186,6 +186,12 @@ func (h *holding) leaveNetwork(ctx context.Context, name string) error {
 	}, changes...)
 }
 
+// putLeaving notes that etcd may have this host as a member of a network that it is not on.
+func (h *holding) putLeaving(ctx context.Context, name string) error {
+	return h.apply(ctx, func() { h.leaving[name] = true },
+		store.Change{Key: leavingPrefix + name, Value: []byte("{}")})
+}
+
 func (h *holding) leftNetwork(ctx context.Context, name string) error {
 	return h.apply(ctx, func() { delete(h.leaving, name) }, store.Delete(leavingPrefix+name))
 }

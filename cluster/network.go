@@ -5,6 +5,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -45,31 +46,59 @@ func (c *Cluster) Join(ctx context.Context, want Network) (Network, error) {
 		return Network{}, fmt.Errorf("network %s of the cluster: %w", want.Name,
 			errOther("it was removed and made again"))
 	}
-	for range maxTries {
-		nw, err := c.tryJoin(ctx, want)
-		if err != nil || nw != nil {
-			if err != nil {
-				return Network{}, fmt.Errorf("network %s of the cluster: %w", want.Name, err)
-			}
-			return *nw, c.addMembership(ctx, *nw)
-		}
+	nw, err := c.joinAsMember(ctx, want)
+	if err != nil {
+		return Network{}, fmt.Errorf("network %s of the cluster: %w", want.Name, err)
 	}
-	return Network{}, fmt.Errorf("network %s of the cluster: other hosts change it all the time: try again", want.Name)
+	return nw, c.addMembership(ctx, nw)
 }
 
-// tryJoin returns nil if another host was faster.
+// joinAsMember makes etcd have this host as a member. A record says so before: whatever keeps this host from knowing
+// that it is one, a lost answer or its end, etcd is told later that it has left. The caller holds the network's lock.
+func (c *Cluster) joinAsMember(ctx context.Context, want Network) (Network, error) {
+	_, wasMember := c.Network(want.Name)
+	if !wasMember {
+		if err := c.holding.putLeaving(ctx, want.Name); err != nil {
+			return Network{}, err
+		}
+	}
+	for range maxTries {
+		nw, err := c.tryJoin(ctx, want)
+		switch {
+		case err == nil && nw == nil:
+			continue
+		case err == nil:
+			return *nw, nil
+		case !wasMember:
+			c.holding.hurry()
+		}
+		return Network{}, err
+	}
+	return Network{}, errors.New("other hosts change it all the time: try again")
+}
+
+// tryJoin returns nil if another host was faster. The change is void if this host's own record is written meanwhile:
+// see removeMember.
 func (c *Cluster) tryJoin(ctx context.Context, want Network) (*Network, error) {
 	lease, err := c.holding.await(ctx)
 	if err != nil {
 		return nil, err
 	}
+	self, err := c.get(ctx, c.keys.holder(c.id))
+	if err != nil {
+		return nil, err
+	}
+	if len(self.Kvs) == 0 { // checkHoldings is about to write it
+		return nil, fmt.Errorf("%w: another host has had this one forgotten: try again", ErrUnreachable)
+	}
+	isSelf := unchanged(c.keys.holder(c.id), self.Kvs[0].ModRevision)
 	join := clientv3.OpPut(c.keys.member(want.Name, c.id), "", clientv3.WithLease(lease))
 	there, revision, err := c.readNetwork(ctx, want.Name)
 	if err != nil {
 		return nil, err
 	}
 	if revision == 0 {
-		return c.tryCreate(ctx, want, join)
+		return c.tryCreate(ctx, want, isSelf, join)
 	}
 	key := c.keys.network(want.Name)
 	merged, err := there.merge(want)
@@ -85,7 +114,7 @@ func (c *Cluster) tryJoin(ctx context.Context, want Network) (*Network, error) {
 	if !slices.Equal(merged.Subnets, there.Subnets) || merged.MTU != there.MTU {
 		operations = append(operations, clientv3.OpPut(key, encode(merged)))
 	}
-	ok, err := c.commit(ctx, "join", []clientv3.Cmp{unchanged(key, revision)}, operations)
+	ok, err := c.commit(ctx, "join", []clientv3.Cmp{isSelf, unchanged(key, revision)}, operations)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -106,11 +135,11 @@ func (c *Cluster) readNetwork(ctx context.Context, name string) (nw Network, rev
 }
 
 // tryCreate makes a network with a VNI that no other has.
-func (c *Cluster) tryCreate(ctx context.Context, want Network, join clientv3.Op) (*Network, error) {
+func (c *Cluster) tryCreate(ctx context.Context, want Network, isSelf clientv3.Cmp, join clientv3.Op) (*Network, error) {
 	want.VNI = firstVNI + rand.Uint32N(lastVNI-firstVNI+1)
 	want.Created = time.Now().UTC().Truncate(time.Millisecond)
 	key, vni := c.keys.network(want.Name), c.keys.vni(want.VNI)
-	ok, err := c.commit(ctx, "create", []clientv3.Cmp{missing(key), missing(vni)},
+	ok, err := c.commit(ctx, "create", []clientv3.Cmp{isSelf, missing(key), missing(vni)},
 		[]clientv3.Op{clientv3.OpPut(key, encode(want)), clientv3.OpPut(vni, want.Name), join})
 	if err != nil || !ok {
 		return nil, err
@@ -244,12 +273,16 @@ func (c *Cluster) finishLeaving(ctx context.Context, name string) error {
 }
 
 // removeMember removes this host's membership as it is now: if the call fails and etcd makes the change later, the host
-// may have joined again.
+// may have joined again. If there is none, a join whose answer was lost may still be on its way: it is void when this
+// host's own record was written after it had been asked for.
 func (c *Cluster) removeMember(ctx context.Context, name string) error {
 	key := c.keys.member(name, c.id)
 	answer, err := c.get(ctx, key)
-	if err != nil || len(answer.Kvs) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(answer.Kvs) == 0 {
+		return c.writeHolder(ctx, c.holding.lastLease())
 	}
 	_, err = c.commit(ctx, "leave", []clientv3.Cmp{unchanged(key, answer.Kvs[0].ModRevision)},
 		[]clientv3.Op{clientv3.OpDelete(key)})

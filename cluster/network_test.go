@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/weaveplugin/weave/internal/etcdtest"
 )
 
@@ -57,4 +59,42 @@ func TestNetworkMadeAgain(t *testing.T) {
 	a.join(app())
 	b.awaitRemotes("app", "e2")
 	a.awaitRemotes("app", "e3")
+}
+
+// TestUnknownMembership: a host that does not know that etcd has it as a member, since it ended just then or the answer
+// was lost, keeps no network from its end; nor does its join if etcd makes it as late as that.
+func TestUnknownMembership(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, 1)
+	a := startHosts(t, 1, etcd)[0]
+	awaitNothing := func() {
+		t.Helper()
+		a.await("end of the network", func() bool { return len(keysBelow(t, etcd, "weave/networks", "weave/members")) == 0 })
+	}
+	for _, end := range []func(){
+		func() { a.end(); a.start() },
+		func() { a.holding.hurry() },
+	} {
+		if _, err := a.holding.await(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.joinAsMember(t.Context(), app()); err != nil {
+			t.Fatal(err)
+		}
+		end()
+		awaitNothing()
+	}
+	self, err := a.get(t.Context(), a.keys.holder(a.id))
+	if err != nil || len(self.Kvs) == 0 {
+		t.Fatalf("record of this host: %v", err)
+	}
+	isSelf := unchanged(a.keys.holder(a.id), self.Kvs[0].ModRevision)
+	if err := a.removeMember(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	late := clientv3.OpPut(a.keys.member("app", a.id), "")
+	if nw, err := a.tryCreate(t.Context(), app(), isSelf, late); nw != nil || err != nil {
+		t.Errorf("a late join made %v, %v", nw, err)
+	}
+	awaitNothing()
 }
