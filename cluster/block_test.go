@@ -314,6 +314,30 @@ func TestPartition(t *testing.T) {
 	a.await("end of the problems", func() bool { return len(a.Problems()) == 0 })
 }
 
+// TestRunOutByItsOwnClock: a host that takes its lease for run out claims nothing, and asks etcd, which may know better.
+func TestRunOutByItsOwnClock(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, 1)
+	r := newRelay(t, etcd.URLs()[0])
+	h := newHost(t, 1, []string{r.url()}, func(o *Options) { o.Lease = time.Minute }).start()
+	h.join(app())
+	claim := claimOf(app().Subnets[0].Subnet.String())
+	if _, err := h.ClaimBlock(t.Context(), claim); err != nil {
+		t.Fatal(err)
+	}
+	r.setCut(true)
+	h.holding.mu.Lock()
+	h.holding.lease.Until = time.Now().Add(-time.Second)
+	h.holding.mu.Unlock()
+	signal(h.holding.prolonged)
+	h.await("end of what it holds", func() bool { return len(h.Blocks("app")) == 0 })
+	if lease, err := h.holding.await(t.Context()); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("it may claim under lease %d, %v, want ErrUnreachable", lease, err)
+	}
+	r.setCut(false)
+	h.await("what it holds", func() bool { return len(h.Blocks("app")) == 1 })
+}
+
 // TestLostAnswer: what etcd has under the id of a host that does not know of it is taken up by its next claim.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()

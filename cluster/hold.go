@@ -61,7 +61,8 @@ func (c *Cluster) checkHoldings(ctx context.Context) (clientv3.LeaseID, error) {
 
 // holdUntilDoubt keeps the lease until it comes in question whether this host still has what it holds.
 func (c *Cluster) holdUntilDoubt(ctx context.Context, lease clientv3.LeaseID) (err error) {
-	ticker := time.NewTicker(min(c.grace/3, time.Minute))
+	often := min(c.grace/3, time.Minute)
+	ticker := time.NewTicker(often)
 	defer ticker.Stop()
 	for {
 		select {
@@ -71,12 +72,20 @@ func (c *Cluster) holdUntilDoubt(ctx context.Context, lease clientv3.LeaseID) (e
 			return nil
 		case <-c.holding.work:
 			err = c.finish(ctx)
+			if c.holding.hasRunOut() { // by this host's clock
+				err = errors.Join(c.prolongHolding(ctx, lease), err)
+			}
 		case <-ticker.C:
 			err = errors.Join(c.prolongHolding(ctx, lease), c.finish(ctx))
 		}
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			c.holding.doubt()
 			return err
+		}
+		if c.holding.hasRunOut() {
+			ticker.Reset(c.pause())
+		} else {
+			ticker.Reset(often)
 		}
 		c.setProblem("keep what this host holds", err)
 	}
@@ -122,6 +131,7 @@ func (c *Cluster) followHold(ctx context.Context) {
 		hasRunOut, isOthers := c.holding.hasRunOut(), c.holding.isOthers()
 		if isOthers != wasOthers {
 			c.changeAll()
+			c.holding.hurry() // the lease may be running all the same
 			wasOthers = isOthers
 		}
 		var over <-chan time.Time

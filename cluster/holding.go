@@ -103,9 +103,10 @@ func (h *holding) await(ctx context.Context) (clientv3.LeaseID, error) {
 	case <-ctx.Done():
 		return 0, fmt.Errorf("%w: `weave status` says why", ErrUnreachable)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.lease.ID, nil
+	if h.hasRunOut() { // etcd has answered since, but not about the lease
+		return 0, fmt.Errorf("%w: what this host holds may be others' by now: `weave status` says why", ErrUnreachable)
+	}
+	return h.lastLease(), nil
 }
 
 func (h *holding) hurry() {
