@@ -222,18 +222,29 @@ func callError(doing string, err error) error {
 func (c *Cluster) commit(ctx context.Context, doing string, compare []clientv3.Cmp, changes []clientv3.Op) (
 	ok bool, err error,
 ) {
-	ctx, cancel := call(ctx)
-	defer cancel()
+	answer, err := c.transact(ctx, doing, compare, changes)
+	if err != nil {
+		return false, err
+	}
+	return answer.Succeeded, nil
+}
+
+// transact is commit that returns etcd's answer.
+func (c *Cluster) transact(ctx context.Context, doing string, compare []clientv3.Cmp, changes []clientv3.Op) (
+	*clientv3.TxnResponse, error,
+) {
 	client, err := c.etcd()
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", doing, err)
+		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
+	ctx, cancel := call(ctx)
+	defer cancel()
 	answer, err := client.Txn(ctx).If(compare...).Then(changes...).Commit()
 	if err != nil {
-		return false, callError(doing, err)
+		return nil, callError(doing, err)
 	}
 	c.noteContact()
-	return answer.Succeeded, nil
+	return answer, nil
 }
 
 // commitAll makes any number of changes, in as many transactions as etcd's limit asks for.

@@ -336,9 +336,14 @@ func (c *Cluster) Lookup(ctx context.Context, name string) (nw Network, ok bool,
 	return nw, revision != 0, err
 }
 
-// Subnets returns the subnets of all networks of the cluster.
+// Subnets returns the subnets of all networks of the cluster. Those are removed whose members have all died and will not
+// come back.
 func (c *Cluster) Subnets(ctx context.Context) ([]netip.Prefix, error) {
 	records, _, err := c.list(ctx, c.keys.networks())
+	if err != nil {
+		return nil, err
+	}
+	empty, err := c.withoutMembers(ctx, records)
 	if err != nil {
 		return nil, err
 	}
@@ -347,10 +352,41 @@ func (c *Cluster) Subnets(ctx context.Context) ([]netip.Prefix, error) {
 		nw, err := parseNetwork(strings.TrimPrefix(r.key, c.keys.networks()), r.value)
 		if err != nil {
 			c.log.WithError(err).Warnf("etcd: %s is left out", r.key)
+			continue
+		}
+		if empty[r.key] {
+			gone, err := c.removeIfEmpty(ctx, nw, r.revision)
+			if err != nil {
+				return nil, err
+			}
+			if gone {
+				continue
+			}
 		}
 		for _, s := range nw.Subnets {
 			out = append(out, s.Subnet)
 		}
 	}
 	return out, nil
+}
+
+// withoutMembers returns which records of networks are of those without members.
+func (c *Cluster) withoutMembers(ctx context.Context, networks []record) (map[string]bool, error) {
+	empty := map[string]bool{}
+	for some := range slices.Chunk(networks, maxOperations) {
+		var one []clientv3.Op
+		for _, r := range some {
+			members := c.keys.members(strings.TrimPrefix(r.key, c.keys.networks()))
+			one = append(one, clientv3.OpGet(members, clientv3.WithPrefix(), clientv3.WithLimit(1),
+				clientv3.WithKeysOnly()))
+		}
+		answer, err := c.transact(ctx, "read the members of networks", nil, one)
+		if err != nil {
+			return nil, err
+		}
+		for i, r := range some {
+			empty[r.key] = len(answer.Responses[i].GetResponseRange().Kvs) == 0
+		}
+	}
+	return empty, nil
 }

@@ -5,8 +5,11 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -97,4 +100,24 @@ func TestUnknownMembership(t *testing.T) {
 		t.Errorf("a late join made %v, %v", nw, err)
 	}
 	awaitNothing()
+}
+
+// TestNetworkOfTheDead: when all members of a network have died and their grace period is over, its subnets are free.
+func TestNetworkOfTheDead(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, 1)
+	a := newHost(t, 1, etcd.URLs(), func(o *Options) { o.Grace = 2 * time.Second }).start()
+	b := newHost(t, 2, etcd.URLs(), nil).start()
+	a.join(app())
+	other := Network{Name: "other", Subnets: []Subnet{{Subnet: netip.MustParsePrefix("10.33.0.0/22")}}}
+	b.join(other)
+	a.end()
+	want := []netip.Prefix{other.Subnets[0].Subnet}
+	b.await("free subnets", func() bool {
+		got, err := b.Subnets(t.Context())
+		return err == nil && slices.Equal(got, want)
+	})
+	if got := keysBelow(t, etcd, "weave/networks", "weave/vnis"); len(got) != 2 {
+		t.Errorf("%q, want those of the other network alone", got)
+	}
 }
