@@ -93,6 +93,8 @@ type Cluster struct {
 	mu        sync.Mutex
 	client    *clientv3.Client     // nil: there is none yet
 	run       context.Context      // of what works with etcd; nil: it does not run
+	beginAnew context.CancelFunc   // ends run; all that is known is read again, and all that is here is written again
+	history   history              // of etcd, by its answers
 	hosts     map[string]Host      // that are there, by id, this one among them
 	hostsRead bool                 // hosts are known: from etcd, or as of the last time when weave ran
 	holders   map[string]Host      // that are there or may come back
@@ -145,9 +147,20 @@ func (c *Cluster) workWithEtcd(ctx context.Context) {
 	if c.connect(ctx) != nil {
 		return
 	}
+	for ctx.Err() == nil {
+		c.workWithOneEtcd(ctx)
+	}
+}
+
+// workWithOneEtcd works until ctx ends, or until etcd turns out to be another one than before: see noteAnswer.
+func (c *Cluster) workWithOneEtcd(ctx context.Context) {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	c.registered.close()
 	c.mu.Lock()
-	c.run = ctx
+	c.run, c.beginAnew = ctx, end
 	for _, m := range c.networks {
+		m.stop = nil
 		c.followNetwork(m)
 	}
 	c.mu.Unlock()
@@ -239,12 +252,12 @@ func (c *Cluster) transact(ctx context.Context, doing string, compare []clientv3
 	}
 	ctx, cancel := call(ctx)
 	defer cancel()
+	before := c.lastHistory()
 	answer, err := client.Txn(ctx).If(compare...).Then(changes...).Commit()
 	if err != nil {
 		return nil, callError(doing, err)
 	}
-	c.noteContact()
-	return answer, nil
+	return answer, c.noteAnswer(before, answer.Header)
 }
 
 // commitAll makes any number of changes, in as many transactions as etcd's limit asks for.

@@ -47,12 +47,12 @@ func (c *Cluster) get(ctx context.Context, key string, options ...clientv3.OpOpt
 	}
 	ctx, cancel := call(ctx)
 	defer cancel()
+	before := c.lastHistory()
 	answer, err := client.Get(ctx, key, options...)
 	if err != nil {
 		return nil, callError("read "+key, err)
 	}
-	c.noteContact()
-	return answer, nil
+	return answer, c.noteAnswer(before, answer.Header)
 }
 
 // follow keeps its caller informed of what is below a prefix, until ctx ends: of all that is there, and then of each

@@ -85,10 +85,16 @@ func (c *Cluster) keepPresent(ctx context.Context) {
 		c.revoke(ctx, old) // with what is there under it alone: endpoints that have gone meanwhile
 		c.registered.open()
 		works()
+		ticker := time.NewTicker(c.lease)
+		defer ticker.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return nil
+			case <-ticker.C:
+				if err := c.checkPresence(ctx, lease); err != nil {
+					return err
+				}
 			case <-session.Done():
 				return errors.New("the lease has run out")
 			case <-c.endpoint:
@@ -98,6 +104,19 @@ func (c *Cluster) keepPresent(ctx context.Context) {
 			}
 		}
 	})
+}
+
+// checkPresence asks etcd now and then whether this host is in the cluster as it should. So it also learns, if nothing
+// else happens, that etcd is another one.
+func (c *Cluster) checkPresence(ctx context.Context, lease clientv3.LeaseID) error {
+	answer, err := c.get(ctx, c.keys.host(c.id))
+	if err != nil {
+		return err
+	}
+	if len(answer.Kvs) == 0 || clientv3.LeaseID(answer.Kvs[0].Lease) != lease {
+		return errors.New("etcd does not have this host any more as it was written")
+	}
+	return nil
 }
 
 // writePresence makes etcd have what this host is and has; written is what it has by now, which is updated.

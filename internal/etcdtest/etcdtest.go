@@ -60,7 +60,7 @@ func Start(t testing.TB, n int) *Etcd {
 		dir := t.TempDir()
 		m.log = filepath.Join(dir, "log")
 		m.args = []string{
-			"--name", m.name, "--data-dir", filepath.Join(dir, "data"),
+			"--name", m.name, "--data-dir", m.data(),
 			"--listen-client-urls", m.client, "--advertise-client-urls", m.client,
 			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
 			"--initial-cluster", strings.Join(initial, ","), "--initial-cluster-state", "new",
@@ -97,6 +97,8 @@ func freeURL(t testing.TB) string {
 		return "http://" + address
 	}
 }
+
+func (m *member) data() string { return filepath.Join(filepath.Dir(m.log), "data") }
 
 func (m *member) start(t testing.TB) {
 	t.Helper()
@@ -206,4 +208,28 @@ func (e *Etcd) Pause(t testing.TB, i int) (goOn func()) {
 func (e *Etcd) RestartOnly(t testing.TB, i int) {
 	t.Helper()
 	e.members[i].start(t)
+}
+
+// Wipe removes the data of a member that was killed.
+func (e *Etcd) Wipe(t testing.TB, i int) {
+	t.Helper()
+	if err := os.RemoveAll(e.members[i].data()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Backup copies the data of a member that was killed; the function that it returns puts them back.
+func (e *Etcd) Backup(t testing.TB, i int) (restore func()) {
+	t.Helper()
+	data, saved := e.members[i].data(), filepath.Join(t.TempDir(), "saved")
+	if err := os.CopyFS(saved, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		e.Wipe(t, i)
+		if err := os.CopyFS(data, os.DirFS(saved)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
