@@ -197,21 +197,40 @@ func (c *Cluster) lock(ctx context.Context, network string) (unlock func(), err 
 }
 
 // retry does work again and again until ctx ends. It pauses when work ends, for a random time: many hosts lose etcd at
-// the same moment. The work says when it works, and until then its last error is a problem.
-func (c *Cluster) retry(ctx context.Context, what string, work func(ctx context.Context, works func()) error) {
+// the same moment. The work reports what does not work, which is a problem until it reports nil; the error that it ends
+// with is one, too.
+func (c *Cluster) retry(ctx context.Context, what string, work func(ctx context.Context, report func(error)) error) {
 	defer c.setProblem(what, nil)
-	for ctx.Err() == nil {
-		if err := work(ctx, func() { c.setProblem(what, nil) }); err != nil && ctx.Err() == nil {
-			c.setProblem(what, err)
+	failures := 0
+	report := func(err error) {
+		if ctx.Err() != nil {
+			return
 		}
-		wait.For(ctx, c.pause())
+		c.setProblem(what, err)
+		if err == nil {
+			failures = 0
+		}
+	}
+	for ctx.Err() == nil {
+		if err := work(ctx, report); err != nil {
+			report(err)
+		}
+		wait.For(ctx, c.pause(failures))
+		failures++
 	}
 }
 
+// maxPause bounds a pause between two tries.
+const maxPause = 10 * time.Second
+
 // pause returns a time between two tries: a tenth of the lease on average, so that a host that comes back is there
-// before the others miss it.
-func (c *Cluster) pause() time.Duration {
+// before the others miss it. After each of the failures so far it is twice as long: an etcd that is slow gets no faster
+// by all hosts that try again.
+func (c *Cluster) pause(failures int) time.Duration {
 	most := min(c.lease/5, 2*time.Second)
+	for range failures {
+		most = min(2*most, c.lease/2, maxPause)
+	}
 	return most/4 + rand.N(most)
 }
 

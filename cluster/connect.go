@@ -22,7 +22,7 @@ var redial = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, 
 func (c *Cluster) connect(ctx context.Context) error {
 	const what = "connect to etcd"
 	defer c.setProblem(what, nil)
-	for ctx.Err() == nil {
+	for failures := 0; ctx.Err() == nil; failures++ {
 		client, err := c.newClient(ctx)
 		if err == nil {
 			c.mu.Lock()
@@ -31,7 +31,7 @@ func (c *Cluster) connect(ctx context.Context) error {
 			return nil
 		}
 		c.setProblem(what, err)
-		wait.For(ctx, c.pause())
+		wait.For(ctx, c.pause(failures))
 	}
 	return ctx.Err()
 }

@@ -59,7 +59,7 @@ func (c *Cluster) get(ctx context.Context, key string, options ...clientv3.OpOpt
 // change. The client resumes a watch by itself after a lost connection; where it can't, since etcd has compacted what
 // happened meanwhile or a member is cut off, everything is read again. So no change is missed.
 func (c *Cluster) follow(ctx context.Context, prefix string, apply func(all bool, records []record)) {
-	c.retry(ctx, "follow "+prefix, func(ctx context.Context, works func()) error {
+	c.retry(ctx, "follow "+prefix, func(ctx context.Context, report func(error)) error {
 		ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 		defer cancel()
 		client, err := c.etcd()
@@ -70,7 +70,7 @@ func (c *Cluster) follow(ctx context.Context, prefix string, apply func(all bool
 		if err != nil {
 			return err
 		}
-		works()
+		report(nil)
 		apply(true, records)
 		for answer := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
 			if err := answer.Err(); err != nil {

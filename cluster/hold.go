@@ -14,7 +14,7 @@ import (
 
 // keepHolding keeps the holding lease, and etcd as what this host holds says.
 func (c *Cluster) keepHolding(ctx context.Context) {
-	c.retry(ctx, "hold what this host has of the cluster", func(ctx context.Context, works func()) error {
+	c.retry(ctx, "hold what this host has of the cluster", func(ctx context.Context, report func(error)) error {
 		defer c.holding.ready.close()
 		for ctx.Err() == nil {
 			select { // a machine with a copy of this host's state must not take what it holds for its own
@@ -26,7 +26,7 @@ func (c *Cluster) keepHolding(ctx context.Context) {
 			if err != nil {
 				return err
 			}
-			works()
+			report(nil)
 			if err := c.holdUntilDoubt(ctx, lease); err != nil {
 				return err
 			}
@@ -83,7 +83,7 @@ func (c *Cluster) holdUntilDoubt(ctx context.Context, lease clientv3.LeaseID) (e
 			return err
 		}
 		if c.holding.hasRunOut() {
-			ticker.Reset(c.pause())
+			ticker.Reset(c.pause(0))
 		} else {
 			ticker.Reset(often)
 		}
