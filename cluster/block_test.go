@@ -327,7 +327,7 @@ func TestRunOutByItsOwnClock(t *testing.T) {
 	}
 	r.setCut(true)
 	h.holding.mu.Lock()
-	h.holding.lease.Until = time.Now().Add(-time.Second)
+	h.holding.end = sinceBoot() - time.Second
 	h.holding.mu.Unlock()
 	signal(h.holding.prolonged)
 	h.await("end of what it holds", func() bool { return len(h.Blocks("app")) == 0 })

@@ -40,7 +40,7 @@ func (c *Cluster) keepHolding(ctx context.Context) {
 // tells a host what it has lost while it was away, so all is compared and written again.
 func (c *Cluster) checkHoldings(ctx context.Context) (clientv3.LeaseID, error) {
 	doubts := c.holding.beginCheck()
-	begun := time.Now()
+	begun := sinceBoot()
 	old := c.holding.lastLease()
 	lease, err := c.takeHolding(ctx, old)
 	if err != nil {
@@ -109,7 +109,7 @@ func (c *Cluster) takeHolding(ctx context.Context, old clientv3.LeaseID) (client
 }
 
 func (c *Cluster) prolongHolding(ctx context.Context, lease clientv3.LeaseID) error {
-	begun := time.Now()
+	begun := sinceBoot()
 	if _, err := c.keepAlive(ctx, lease); err != nil {
 		return err
 	}
@@ -117,8 +117,8 @@ func (c *Cluster) prolongHolding(ctx context.Context, lease clientv3.LeaseID) er
 }
 
 // prolonged notes that etcd keeps the holding lease for a grace period from when it was asked.
-func (c *Cluster) prolonged(ctx context.Context, lease clientv3.LeaseID, asked time.Time) error {
-	return c.holding.setUntil(ctx, lease, asked.Add(c.grace), c.grace/10)
+func (c *Cluster) prolonged(ctx context.Context, lease clientv3.LeaseID, asked time.Duration) error {
+	return c.holding.setRuns(ctx, lease, asked+c.grace-sinceBoot(), c.grace/10)
 }
 
 // followHold has this host's networks looked at again when what it holds may be others' now, and when it is its own
@@ -127,7 +127,7 @@ func (c *Cluster) followHold(ctx context.Context) {
 	const what = "networks between hosts"
 	wasOthers := false
 	for ctx.Err() == nil {
-		until, prolonged := c.holding.runsOut()
+		left, until, prolonged := c.holding.runsOut()
 		hasRunOut, isOthers := c.holding.hasRunOut(), c.holding.isOthers()
 		if isOthers != wasOthers {
 			c.changeAll()
@@ -141,7 +141,7 @@ func (c *Cluster) followHold(ctx context.Context) {
 			problem = fmt.Errorf("%w: since %s other hosts may have what this one held, so its networks end here",
 				ErrUnreachable, until.Format(time.DateTime))
 		case !until.IsZero():
-			over = time.After(time.Until(until))
+			over = time.After(min(left, time.Minute)) // the timer stands still while the machine is suspended
 		}
 		c.setProblem(what, problem)
 		select {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/store"
 )
@@ -39,6 +40,7 @@ type holding struct {
 
 	mu        sync.Mutex
 	lease     heldLease
+	end       time.Duration // of the lease, by the kernel's clock since the boot, which nobody sets
 	prolonged chan struct{} // gets a value when isOthers or the time when the lease runs out may have changed
 	doubted   chan struct{} // gets a value when there are doubts, or this host is displaced
 	displaced bool          // another machine is in the cluster as this host
@@ -51,7 +53,8 @@ type holding struct {
 	written   time.Time // lease.Until in the store
 }
 
-func loadHolding(ctx context.Context, s store.Store) (*holding, error) {
+// loadHolding returns what the store has. A lease runs for at most grace: the clock may have been another one.
+func loadHolding(ctx context.Context, s store.Store, grace time.Duration) (*holding, error) {
 	h := &holding{
 		store: s, work: make(chan struct{}, 1), ready: newGate(), prolonged: make(chan struct{}, 1),
 		doubted:  make(chan struct{}, 1),
@@ -64,6 +67,7 @@ func loadHolding(ctx context.Context, s store.Store) (*holding, error) {
 	}
 	h.lease = leases[leaseKey]
 	h.written = h.lease.Until
+	h.end = sinceBoot() + min(time.Until(h.lease.Until), grace)
 	networks, err := store.Load[Network](ctx, s, networkPrefix)
 	if err != nil {
 		return nil, err
@@ -274,15 +278,15 @@ func (h *holding) saveLease(ctx context.Context, id clientv3.LeaseID) error {
 	return h.putLease(ctx, lease)
 }
 
-// setUntil notes until when etcd keeps the lease. The record is written only if it is older than step.
-func (h *holding) setUntil(ctx context.Context, id clientv3.LeaseID, until time.Time, step time.Duration) error {
+// setRuns notes for how long etcd keeps the lease. The record is written only if it is off by step.
+func (h *holding) setRuns(ctx context.Context, id clientv3.LeaseID, runs, step time.Duration) error {
 	h.mu.Lock()
-	lease := heldLease{id, until.Round(0)} // without the monotonic clock, which stops while a machine is suspended
-	h.lease = lease
-	isOld := until.Sub(h.written) >= step
+	lease := heldLease{id, time.Now().Add(runs).Round(0)}
+	h.lease, h.end = lease, sinceBoot()+runs
+	isOff := lease.Until.Sub(h.written).Abs() >= step
 	h.mu.Unlock()
 	signal(h.prolonged)
-	if !isOld {
+	if !isOff {
 		return nil
 	}
 	return h.putLease(ctx, lease)
@@ -296,18 +300,28 @@ func (h *holding) putLease(ctx context.Context, lease heldLease) error {
 	return h.apply(ctx, func() { h.lease, h.written = lease, lease.Until }, put)
 }
 
-// runsOut returns when the lease runs out, and what gets a value when that changes.
-func (h *holding) runsOut() (time.Time, <-chan struct{}) {
+// runsOut returns how long the lease runs yet, the time when it runs out by this host's clock, and what gets a value when
+// that changes. The time is zero if this host never had anything.
+func (h *holding) runsOut() (left time.Duration, until time.Time, changed <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.lease.Until, h.prolonged
+	return h.end - sinceBoot(), h.lease.Until, h.prolonged
 }
 
 // hasRunOut reports whether others may have by now what this host holds.
 func (h *holding) hasRunOut() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.lease.Until.IsZero() && !time.Now().Before(h.lease.Until)
+	return !h.lease.Until.IsZero() && sinceBoot() >= h.end
+}
+
+// sinceBoot is the time since the boot. It goes on while the machine is suspended, as Go's monotonic clock does not.
+func sinceBoot() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		panic(fmt.Sprintf("the kernel's clock: %v", err)) // it has no reason to fail
+	}
+	return time.Duration(now.Nano())
 }
 
 // isOthers reports whether another host may have what this one holds: its lease has run out, or another machine is in

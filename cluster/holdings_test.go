@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -39,5 +40,41 @@ func TestHoldings(t *testing.T) {
 	etcd.Kill(t, 0)
 	if got, err := hosts[0].Holdings(t.Context(), "app"); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("without etcd: %v, %v, want ErrUnreachable", got, err)
+	}
+}
+
+// TestClock: a host whose clock was wrong for a while, or was set while weave did not run, does not take what it holds
+// for its own for longer than the grace period.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	const grace, year = 24 * time.Hour, 365 * 24 * time.Hour
+	o := newHost(t, 1, nil, nil).options
+	load := func() (time.Duration, *holding) {
+		h, err := loadHolding(t.Context(), o.Store, grace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left, _, _ := h.runsOut()
+		return left, h
+	}
+	_, h := load()
+	if h.hasRunOut() {
+		t.Error("it never had anything, and that has run out")
+	}
+	if err := h.putLease(t.Context(), heldLease{7, time.Now().Add(year)}); err != nil { // the clock was ahead
+		t.Fatal(err)
+	}
+	left, h := load()
+	if left > grace {
+		t.Errorf("it believes that it holds for %v", left)
+	}
+	if err := h.setRuns(t.Context(), 7, grace/2, grace/10); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ = load(); left > grace/2 {
+		t.Errorf("after a start it believes that it holds for %v, want at most %v", left, grace/2)
+	}
+	if err := h.setRuns(t.Context(), 7, -time.Second, grace/10); err != nil || !h.hasRunOut() {
+		t.Errorf("it has not run out: %v", err)
 	}
 }
