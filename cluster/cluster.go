@@ -90,21 +90,23 @@ type Cluster struct {
 	registered *gate // open while this host is the one of its id in the cluster, as far as it knows
 	told       *gate // open when SetEndpoints has been called
 
-	mu        sync.Mutex
-	client    *clientv3.Client     // nil: there is none yet
-	run       context.Context      // of what works with etcd; nil: it does not run
-	beginAnew context.CancelFunc   // ends run; all that is known is read again, and all that is here is written again
-	history   history              // of etcd, by its answers
-	hosts     map[string]Host      // that are there, by id, this one among them
-	hostsRead bool                 // hosts are known: from etcd, or as of the last time when weave ran
-	holders   map[string]Host      // that are there or may come back
-	hostsNow  chan struct{}        // gets a value when hosts or holders may have changed
-	gone      map[string]time.Time // when those of them went that are not there, if that was seen
-	networks  map[string]*membership
-	endpoints map[string]Endpoint // of this host, by key
-	endpoint  chan struct{}       // gets a value when endpoints changes
-	contact   time.Time           // when etcd has answered last; zero: never
-	problems  map[string]error    // by what is tried again
+	mu          sync.Mutex
+	client      *clientv3.Client     // nil: there is none yet
+	run         context.Context      // of what works with etcd; nil: it does not run
+	beginAnew   context.CancelFunc   // ends run; all that is known is read again, and all that is here is written again
+	history     history              // of etcd, by its answers
+	isUnsettled bool                 // see settle.go
+	hosts       map[string]Host      // that are there, by id, this one among them
+	hostsRead   bool                 // hosts are known: from etcd, or as of the last time when weave ran
+	holders     map[string]Host      // that are there or may come back
+	hostsNow    chan struct{}        // gets a value when hosts or holders may have changed
+	vanished    map[string]Host      // that were there before this one lost its lease, and are not: see settle.go
+	gone        map[string]time.Time // when those of them went that are not there, if that was seen
+	networks    map[string]*membership
+	endpoints   map[string]Endpoint // of this host, by key
+	endpoint    chan struct{}       // gets a value when endpoints changes
+	contact     time.Time           // when etcd has answered last; zero: never
+	problems    map[string]error    // by what is tried again
 }
 
 // Open makes this host's part of the cluster from what its store has. It needs no etcd for that: Run connects.
@@ -115,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 		registered: newGate(), told: newGate(),
 		changes: newChanges(), asked: newChanges(),
 		hosts: map[string]Host{}, holders: map[string]Host{}, hostsNow: make(chan struct{}, 1),
-		gone:     map[string]time.Time{},
+		vanished: map[string]Host{}, gone: map[string]time.Time{},
 		networks: map[string]*membership{}, endpoints: map[string]Endpoint{}, endpoint: make(chan struct{}, 1),
 		problems: map[string]error{},
 		view:     view{changed: make(chan struct{}, 1), stale: map[string]struct{}{}},

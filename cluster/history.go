@@ -42,6 +42,7 @@ func (c *Cluster) noteAnswer(before history, header *etcdserverpb.ResponseHeader
 			header.Revision, before.revision)
 		c.history = history{before.number + 1, header.ClusterId, header.Revision}
 		c.holding.doubt()
+		c.isUnsettled = true
 		if c.beginAnew != nil {
 			c.beginAnew()
 		}

@@ -53,6 +53,7 @@ func (c *Cluster) changeHosts(change func()) {
 	_, was := c.holders[c.id]
 	change()
 	c.noteGone(before)
+	c.noteVanishedHosts(before)
 	if _, is := c.holders[c.id]; was && !is {
 		c.log.Warn("another host has had this one forgotten, or it was away for the grace period: it claims again " +
 			"what it held")

@@ -67,10 +67,12 @@ func (c *Cluster) keepPresent(ctx context.Context) {
 			return callError("keep the lease", err)
 		}
 		defer session.Orphan()
-		return c.keepRegistered(ctx, p, session.Done(), report, func() {
+		err = c.keepRegistered(ctx, p, session.Done(), report, func() {
 			c.revoke(ctx, old) // with what is there under it alone: endpoints that have gone meanwhile
 			c.registered.open()
 		})
+		c.unsettle()
+		return err
 	})
 }
 
@@ -81,7 +83,8 @@ func (c *Cluster) keepRegistered(
 ) error {
 	ticker := time.NewTicker(c.lease)
 	defer ticker.Stop()
-	there := sync.OnceFunc(isThere)
+	var settled <-chan time.Time
+	there := sync.OnceFunc(func() { isThere(); settled = time.After(c.lease) })
 	failures := 0
 	for err := c.writePresence(ctx, p); ; {
 		changed, pause := (<-chan struct{})(c.endpoint), (<-chan time.Time)(nil)
@@ -105,6 +108,8 @@ func (c *Cluster) keepRegistered(
 			err = c.writePresence(ctx, p)
 		case <-pause:
 			err = c.writePresence(ctx, p)
+		case <-settled:
+			c.settle()
 		case <-ticker.C:
 			err = c.checkPresence(ctx, p)
 		}

@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,19 +12,20 @@ import (
 
 // membership is this host's view of a network that it is on.
 type membership struct {
-	network Network
-	remotes map[string]Endpoint // on other hosts, by key
-	seen    bool                // remotes are known
-	stop    context.CancelFunc  // ends following it; nil: it is not followed
-	lost    []netip.Prefix      // blocks that others have got, see noteLost
-	isOther bool                // the cluster has another network of this name by now: this host is not on it
+	network  Network
+	remotes  map[string]Endpoint // on other hosts, by key
+	vanished map[string]Endpoint // those of before that may come back, see settle.go
+	seen     bool                // remotes are known
+	stop     context.CancelFunc  // ends following it; nil: it is not followed
+	lost     []netip.Prefix      // blocks that others have got, see noteLost
+	isOther  bool                // the cluster has another network of this name by now: this host is not on it
 }
 
 func newMembership(nw Network) *membership {
-	return &membership{network: nw, remotes: map[string]Endpoint{}}
+	return &membership{network: nw, remotes: map[string]Endpoint{}, vanished: map[string]Endpoint{}}
 }
 
-// Remote is an endpoint on another host that is there.
+// Remote is an endpoint on another host that is there, or may still be there: see settle.go.
 type Remote struct {
 	Endpoint
 	VTEP netip.Addr
@@ -43,8 +45,8 @@ func (c *Cluster) Remotes(network string) (remotes []Remote, seen bool) {
 	if m.isOther || c.holding.isOthers() {
 		return nil, true
 	}
-	for _, ep := range m.remotes {
-		if h, ok := c.hosts[ep.Host]; ok {
+	for _, ep := range slices.AppendSeq(m.stillThere(), maps.Values(m.remotes)) {
+		if h, ok := c.hostOf(ep); ok {
 			remotes = append(remotes, Remote{ep, h.VTEP})
 		}
 	}
@@ -89,10 +91,13 @@ func (c *Cluster) applyEndpoints(m *membership, all bool, records []record) {
 	for _, r := range records {
 		old, was := before[r.key]
 		ep, is := c.remote(m.network.Name, r)
-		if is {
+		switch {
+		case is:
 			m.remotes[r.key] = ep
-		} else {
+			delete(m.vanished, r.key)
+		case was:
 			delete(m.remotes, r.key)
+			c.noteVanished(m, r.key, old)
 		}
 		if was != is || !ep.Equal(old) {
 			c.view.note(c.endpointRecord(r.key))
@@ -102,8 +107,9 @@ func (c *Cluster) applyEndpoints(m *membership, all bool, records []record) {
 
 // noteRemoved has the records of the endpoints removed that were there before and are not any more.
 func (c *Cluster) noteRemoved(m *membership, before map[string]Endpoint) {
-	for key := range before {
+	for key, ep := range before {
 		if _, is := m.remotes[key]; !is {
+			c.noteVanished(m, key, ep)
 			c.view.note(c.endpointRecord(key))
 		}
 	}
