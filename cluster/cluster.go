@@ -54,8 +54,10 @@ const (
 	callTime = 5 * time.Second
 	// maxOperations is how many operations one transaction has at most; etcd refuses more than 128 by default.
 	maxOperations = 100
-	// pageSize is how many records are read at once.
-	pageSize = 1000
+	// pageSize is how many records are read at once; fewer, where they are so large that an answer would have more than
+	// maxAnswer bytes. A record has at most 1.5 MB, by etcd's default.
+	pageSize  = 1000
+	maxAnswer = 4 << 20
 )
 
 // Options say how to reach etcd, and who this host is. All but TLS, Username and Password are required.

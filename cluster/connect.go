@@ -42,6 +42,7 @@ func (c *Cluster) newClient(ctx context.Context) (*clientv3.Client, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: o.Endpoints, TLS: o.TLS, Username: o.Username, Password: o.Password,
 		Context: ctx, DialTimeout: callTime,
+		MaxCallRecvMsgSize: maxAnswer, MaxCallSendMsgSize: maxAnswer,
 		DialKeepAliveTime: callTime, DialKeepAliveTimeout: callTime, PermitWithoutStream: true,
 		Logger: zap.NewNop(), // what it would tell comes as errors, too
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{

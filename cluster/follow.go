@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // record is a key with its value, or one that was removed.
@@ -19,11 +21,16 @@ type record struct {
 }
 
 // list returns what is below a prefix, and the revision of etcd at which it was so. It reads in pages, all of the same
-// revision.
+// revision. What is too large for a record of weave's is left out: it must not fill the memory.
 func (c *Cluster) list(ctx context.Context, prefix string) (records []record, revision int64, err error) {
 	end := clientv3.GetPrefixRangeEnd(prefix)
+	size := int64(pageSize)
 	for next := prefix; ; {
-		page, err := c.get(ctx, next, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+		page, err := c.get(ctx, next, clientv3.WithRange(end), clientv3.WithLimit(size), clientv3.WithRev(revision))
+		if status.Code(err) == codes.ResourceExhausted && size > 1 {
+			size /= 2
+			continue
+		}
 		if err != nil {
 			return nil, 0, err
 		}
@@ -31,12 +38,16 @@ func (c *Cluster) list(ctx context.Context, prefix string) (records []record, re
 			revision = page.Header.Revision
 		}
 		for _, kv := range page.Kvs {
+			if len(kv.Value) > maxRecord {
+				c.log.Warnf("etcd: %s is left out: it has %d bytes", kv.Key, len(kv.Value))
+				continue
+			}
 			records = append(records, record{key: string(kv.Key), value: kv.Value, revision: kv.ModRevision})
 		}
 		if !page.More {
 			return records, revision, nil
 		}
-		next = records[len(records)-1].key + "\x00"
+		next = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 	}
 }
 
@@ -72,7 +83,8 @@ func (c *Cluster) follow(ctx context.Context, prefix string, apply func(all bool
 		}
 		report(nil)
 		apply(true, records)
-		for answer := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+		for answer := range client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(revision+1),
+			clientv3.WithFragment()) {
 			if err := answer.Err(); err != nil {
 				return callError("watch", err)
 			}

@@ -3,6 +3,8 @@
 package cluster
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/weaveplugin/weave/internal/etcdtest"
@@ -35,4 +37,20 @@ func TestAnswersOfSeveralEvents(t *testing.T) {
 	}
 	r.setCut(false)
 	b.awaitRemotes("app", "e8", "e9")
+}
+
+// TestHugeRecords: what is too large for a record of weave's, whoever has written it, keeps a host from reading nothing
+// else.
+func TestHugeRecords(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, 1)
+	client := etcd.Client(t)
+	huge := strings.Repeat("x", 1<<20)
+	for n := range 10 { // more than one answer may have
+		if _, err := client.Put(t.Context(), fmt.Sprintf("weave/hosts/%d", n), huge); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := newHost(t, 1, etcd.URLs(), nil).start()
+	h.await("presence", func() bool { return len(h.Hosts()) == 1 && h.Hosts()[0].Present && len(h.Problems()) == 0 })
 }
