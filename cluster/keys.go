@@ -138,8 +138,9 @@ func parseHost(key, under string, value []byte) (Host, error) {
 	if err := decode(value, &h); err != nil {
 		return Host{}, err
 	}
-	if !recordID.MatchString(h.ID) || !h.VTEP.IsValid() {
-		return Host{}, fmt.Errorf("%w: it has no id or no address", errRecord)
+	h.VTEP = h.VTEP.Unmap()
+	if !recordID.MatchString(h.ID) || !h.VTEP.IsGlobalUnicast() || h.VTEP.Zone() != "" {
+		return Host{}, fmt.Errorf("%w: it has no id, or no address that packets can be sent to", errRecord)
 	}
 	return h, nil
 }
