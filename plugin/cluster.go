@@ -52,6 +52,9 @@ func newClusterParts(
 	if err != nil {
 		return nil, err
 	}
+	if cfg.User != "" && !cfg.TLS {
+		log.Warn("the password for etcd goes over the network unencrypted: --cluster etcds://... sends it over TLS")
+	}
 	address, err := knownAddress(ctx, cfg, files.state, log)
 	if err != nil {
 		return nil, err

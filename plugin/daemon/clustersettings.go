@@ -181,13 +181,21 @@ func (c ClusterConfig) TLSConfig() (*tls.Config, error) {
 		}
 	}
 	if c.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-		if err != nil {
-			return nil, fmt.Errorf("this host's certificate for etcd: %w", err)
+		if _, err := c.certificate(); err != nil {
+			return nil, err
 		}
-		out.Certificates = []tls.Certificate{cert}
+		// It is read again for each connection, since certificates are renewed while weave runs.
+		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate() }
 	}
 	return out, nil
+}
+
+func (c ClusterConfig) certificate() (*tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("this host's certificate for etcd: %w", err)
+	}
+	return &cert, nil
 }
 
 // Password returns the password of the user of etcd.
