@@ -201,10 +201,15 @@ func TestLeaderDies(t *testing.T) {
 	hosts := startMembers(t, 2, etcd)
 	a, b := hosts[0], hosts[1]
 	for i := range 3 {
-		name := fmt.Sprintf("e%d", i+2)
 		etcd.Kill(t, i)
 		a.SetEndpoints([]Endpoint{endpoint("app", i+2)})
-		b.awaitRemotes("app", name)
+		b.awaitRemotes("app", fmt.Sprintf("e%d", i+2))
 		etcd.Restart(t, i)
+	}
+	for i := range 3 {
+		goOn := etcd.Pause(t, i)
+		a.SetEndpoints([]Endpoint{endpoint("app", i+5)})
+		b.awaitRemotes("app", fmt.Sprintf("e%d", i+5))
+		goOn()
 	}
 }
