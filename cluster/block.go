@@ -145,8 +145,8 @@ func (c *Cluster) tryAddress(ctx context.Context, network string, subnet netip.P
 		ErrConflict, addr)
 }
 
-// lockMember is lock for what only a member of the network may do, and one that may hold something. It is ErrConflict if
-// this host is none.
+// lockMember is lock for what only a member of the network may do, and one that may hold something. It is ErrConflict
+// if this host is none.
 func (c *Cluster) lockMember(ctx context.Context, network string) (unlock func(), err error) {
 	if _, err := c.holding.await(ctx); err != nil { // before the lock, which checkHoldings takes, too
 		return nil, err

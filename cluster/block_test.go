@@ -268,7 +268,9 @@ func TestGrace(t *testing.T) {
 		t.Errorf("claimed %s: %v: it is the other host's", second, err)
 	}
 	a.start()
-	a.await("what it holds after a restart", func() bool { return slices.Equal(a.Blocks("app"), []netip.Prefix{block}) })
+	a.await("what it holds after a restart", func() bool {
+		return slices.Equal(a.Blocks("app"), []netip.Prefix{block})
+	})
 	a.end()
 	b.await("end of the grace period", func() bool {
 		got, err := b.ClaimBlock(t.Context(), claim)
@@ -314,7 +316,8 @@ func TestPartition(t *testing.T) {
 	a.await("end of the problems", func() bool { return len(a.Problems()) == 0 })
 }
 
-// TestRunOutByItsOwnClock: a host that takes its lease for run out claims nothing, and asks etcd, which may know better.
+// TestRunOutByItsOwnClock: a host that takes its lease for run out claims nothing, and asks etcd, which may know
+// better.
 func TestRunOutByItsOwnClock(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t, 1)

@@ -168,7 +168,7 @@ func TestForgetIsBrokenOff(t *testing.T) {
 	}
 	r.setCut(true)
 	b.awaitGone(a.id)
-	if err := b.forgetOn(t.Context(), a.id, "app"); err != nil { // as Forget does it, before it goes on with the next one
+	if err := b.forgetOn(t.Context(), a.id, "app"); err != nil { // as Forget does it, before the next network
 		t.Fatal(err)
 	}
 	if got, err := b.ClaimBlock(t.Context(), claim); err != nil || got != blocks[0] {

@@ -300,8 +300,8 @@ func (h *holding) putLease(ctx context.Context, lease heldLease) error {
 	return h.apply(ctx, func() { h.lease, h.written = lease, lease.Until }, put)
 }
 
-// runsOut returns how long the lease runs yet, the time when it runs out by this host's clock, and what gets a value when
-// that changes. The time is zero if this host never had anything.
+// runsOut returns how long the lease runs yet, the time when it runs out by this host's clock, and what gets a value
+// when that changes. The time is zero if this host never had anything.
 func (h *holding) runsOut() (left time.Duration, until time.Time, changed <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

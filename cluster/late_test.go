@@ -42,7 +42,8 @@ func TestLateGiveBack(t *testing.T) {
 		if _, err := h.commit(t.Context(), "come late", compare, late); err != nil {
 			t.Fatal(err)
 		}
-		if got := keysBelow(t, etcd, "weave/blocks"); !slices.Equal(got, []string{key}) || !h.Holds("app", block.Addr()) {
+		got := keysBelow(t, etcd, "weave/blocks")
+		if !slices.Equal(got, []string{key}) || !h.Holds("app", block.Addr()) {
 			t.Errorf("taken up %s, etcd has %q, want %s", name, got, key)
 		}
 	}

@@ -135,7 +135,9 @@ func (c *Cluster) readNetwork(ctx context.Context, name string) (nw Network, rev
 }
 
 // tryCreate makes a network with a VNI that no other has.
-func (c *Cluster) tryCreate(ctx context.Context, want Network, isSelf clientv3.Cmp, join clientv3.Op) (*Network, error) {
+func (c *Cluster) tryCreate(ctx context.Context, want Network, isSelf clientv3.Cmp, join clientv3.Op) (
+	*Network, error,
+) {
 	want.VNI = firstVNI + rand.Uint32N(lastVNI-firstVNI+1)
 	want.Created = time.Now().UTC().Truncate(time.Millisecond)
 	key, vni := c.keys.network(want.Name), c.keys.vni(want.VNI)
@@ -336,8 +338,8 @@ func (c *Cluster) Lookup(ctx context.Context, name string) (nw Network, ok bool,
 	return nw, revision != 0, err
 }
 
-// Subnets returns the subnets of all networks of the cluster. Those are removed whose members have all died and will not
-// come back.
+// Subnets returns the subnets of all networks of the cluster. Those are removed whose members have all died and will
+// not come back.
 func (c *Cluster) Subnets(ctx context.Context) ([]netip.Prefix, error) {
 	records, _, err := c.list(ctx, c.keys.networks())
 	if err != nil {

@@ -72,7 +72,9 @@ func TestUnknownMembership(t *testing.T) {
 	a := startHosts(t, 1, etcd)[0]
 	awaitNothing := func() {
 		t.Helper()
-		a.await("end of the network", func() bool { return len(keysBelow(t, etcd, "weave/networks", "weave/members")) == 0 })
+		a.await("end of the network", func() bool {
+			return len(keysBelow(t, etcd, "weave/networks", "weave/members")) == 0
+		})
 	}
 	for _, end := range []func(){
 		func() { a.end(); a.start() },

@@ -37,7 +37,9 @@ func TestSlowEtcd(t *testing.T) {
 	want := revisions()
 	goOn := etcd.Pause(t, 0)
 	a.SetEndpoints(all[1:])
-	a.await("problem", func() bool { return strings.Contains(strings.Join(a.Problems(), ""), "write what this host has") })
+	a.await("problem", func() bool {
+		return strings.Contains(strings.Join(a.Problems(), ""), "write what this host has")
+	})
 	goOn()
 	a.await("end of the problem", func() bool { return len(a.Problems()) == 0 })
 	delete(want, "e2")

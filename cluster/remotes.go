@@ -32,9 +32,9 @@ type Remote struct {
 }
 
 // Remotes returns the endpoints of a network on other hosts, and whether they are known: from etcd, or as of the last
-// time when weave ran. There are none for a host that was without etcd for longer than the grace period, or that another
-// machine is in the cluster as: its own addresses may be others' by then; nor of a network that was removed and made again
-// while this host was away.
+// time when weave ran. There are none for a host that was without etcd for longer than the grace period, or that
+// another machine is in the cluster as: its own addresses may be others' by then; nor of a network that was removed and
+// made again while this host was away.
 func (c *Cluster) Remotes(network string) (remotes []Remote, seen bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,10 +9,10 @@ import (
 	"github.com/weaveplugin/weave/internal/mac"
 )
 
-// When hosts lose etcd together, and not each other, their leases run out while traffic between them goes on. As soon as
-// etcd answers again each host sees that the others have gone, until they have registered again. So a host that has lost
-// its own lease keeps what has vanished meanwhile, and takes it away only when the others have had a lease's time to
-// come back after it has done so itself.
+// When hosts lose etcd together, and not each other, their leases run out while traffic between them goes on. As soon
+// as etcd answers again each host sees that the others have gone, until they have registered again. So a host that has
+// lost its own lease keeps what has vanished meanwhile, and takes it away only when the others have had a lease's time
+// to come back after it has done so itself.
 
 // unsettle notes that this host is not in the cluster any more as it was.
 func (c *Cluster) unsettle() {

@@ -185,7 +185,9 @@ func (c ClusterConfig) TLSConfig() (*tls.Config, error) {
 			return nil, err
 		}
 		// It is read again for each connection, since certificates are renewed while weave runs.
-		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate() }
+		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return c.certificate()
+		}
 	}
 	return out, nil
 }
