@@ -263,7 +263,7 @@ func copyStore(t *testing.T, from store.Store) store.Store {
 	}
 	var all []store.Change
 	for _, r := range records {
-		all = append(all, store.Change{Key: r.Key, Value: r.Value})
+		all = append(all, store.Change(r))
 	}
 	if err := to.Apply(t.Context(), all...); err != nil {
 		t.Fatal(err)

@@ -61,7 +61,11 @@ func TestLateWrite(t *testing.T) {
 	if c.connect(t.Context()) != nil {
 		t.Fatal("not connected")
 	}
-	defer c.Close()
+	defer func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	p, err := c.register(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,8 @@ import (
 
 // reclaim makes etcd and the store have the same blocks of this host's. What etcd has under this host's id is its own,
 // also if it could not be recorded; what the store has is claimed again. What another host has got, when this one was
-// away for longer than the grace period, is a problem that the user has to know of. The caller holds the network's lock.
+// away for longer than the grace period, is a problem that the user has to know of. The caller holds the network's
+// lock.
 func (c *Cluster) reclaim(ctx context.Context, nw Network, lease clientv3.LeaseID) error {
 	taken, err := c.readBlocks(ctx, nw.Name)
 	if err != nil {
