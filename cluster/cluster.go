@@ -89,6 +89,7 @@ type Cluster struct {
 	following sync.WaitGroup        // goroutines that follow a network
 	self      Host
 
+	connected  *gate // open when there is a client
 	registered *gate // open while this host is the one of its id in the cluster, as far as it knows
 	told       *gate // open when SetEndpoints has been called
 
@@ -116,7 +117,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	c := &Cluster{
 		options: o, keys: keys{o.Prefix}, id: o.Host.ID, self: o.Host,
 		lease: o.Lease, grace: o.Grace, store: o.Store, log: o.Log,
-		registered: newGate(), told: newGate(),
+		connected: newGate(), registered: newGate(), told: newGate(),
 		changes: newChanges(), asked: newChanges(),
 		hosts: map[string]Host{}, holders: map[string]Host{}, hostsNow: make(chan struct{}, 1),
 		vanished: map[string]Host{}, gone: map[string]time.Time{},
@@ -269,7 +270,7 @@ func (c *Cluster) commit(ctx context.Context, doing string, compare []clientv3.C
 func (c *Cluster) transact(ctx context.Context, doing string, compare []clientv3.Cmp, changes []clientv3.Op) (
 	*clientv3.TxnResponse, error,
 ) {
-	client, err := c.etcd()
+	client, err := c.etcd(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}

@@ -28,6 +28,7 @@ func (c *Cluster) connect(ctx context.Context) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.client = client
+			c.connected.open()
 			return nil
 		}
 		c.setProblem(what, err)
@@ -52,12 +53,22 @@ func (c *Cluster) newClient(ctx context.Context) (*clientv3.Client, error) {
 	return client, callError("log in", err)
 }
 
-// etcd returns the client. It is ErrUnreachable as long as there is none.
-func (c *Cluster) etcd() (*clientv3.Client, error) {
+// etcd returns the client. It waits for it, for a call's time at most, and is ErrUnreachable if there is none by then.
+func (c *Cluster) etcd(ctx context.Context) (*clientv3.Client, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.client == nil {
+	client := c.client
+	c.mu.Unlock()
+	if client != nil {
+		return client, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	select {
+	case <-c.connected.opened():
+	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: there is no connection yet: `weave status` says why", ErrUnreachable)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.client, nil
 }

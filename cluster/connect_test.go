@@ -44,3 +44,27 @@ func setUser(t *testing.T, etcd *etcdtest.Etcd, name, password string) {
 		t.Fatal(err)
 	}
 }
+
+// TestCallBeforeTheConnection: a call that comes as soon as weave has started waits for the connection.
+func TestCallBeforeTheConnection(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, 1)
+	c, err := Open(t.Context(), newHost(t, 1, etcd.URLs(), nil).options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked := make(chan error, 1)
+	go func() {
+		_, _, err := c.Lookup(t.Context(), "app")
+		looked <- err
+	}()
+	if err := c.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-looked; err != nil {
+		t.Error(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -52,7 +52,7 @@ func (c *Cluster) list(ctx context.Context, prefix string) (records []record, re
 }
 
 func (c *Cluster) get(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	client, err := c.etcd()
+	client, err := c.etcd(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
@@ -73,7 +73,7 @@ func (c *Cluster) follow(ctx context.Context, prefix string, apply func(all bool
 	c.retry(ctx, "follow "+prefix, func(ctx context.Context, report func(error)) error {
 		ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 		defer cancel()
-		client, err := c.etcd()
+		client, err := c.etcd(ctx)
 		if err != nil {
 			return err
 		}

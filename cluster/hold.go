@@ -157,7 +157,7 @@ func (c *Cluster) keepAlive(ctx context.Context, lease clientv3.LeaseID) (time.D
 	if lease == clientv3.NoLease {
 		return 0, rpctypes.ErrLeaseNotFound
 	}
-	client, err := c.etcd()
+	client, err := c.etcd(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -58,7 +58,7 @@ func (c *Cluster) keepPresent(ctx context.Context) {
 		if err != nil {
 			return err
 		}
-		client, err := c.etcd()
+		client, err := c.etcd(ctx)
 		if err != nil {
 			return err
 		}
@@ -284,7 +284,7 @@ func (c *Cluster) tryRegister(ctx context.Context, lease clientv3.LeaseID) (int6
 }
 
 func (c *Cluster) grant(ctx context.Context, ttl time.Duration) (clientv3.LeaseID, error) {
-	client, err := c.etcd()
+	client, err := c.etcd(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -305,7 +305,7 @@ func (c *Cluster) revoke(ctx context.Context, lease clientv3.LeaseID) {
 	}
 	ctx, cancel := call(ctx)
 	defer cancel()
-	client, err := c.etcd()
+	client, err := c.etcd(ctx)
 	if err == nil {
 		_, err = client.Revoke(ctx, lease)
 	}

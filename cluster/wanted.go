@@ -42,7 +42,7 @@ func (c *Cluster) ask(ctx context.Context, network string) (given bool, err erro
 	if err != nil {
 		return false, err
 	}
-	client, err := c.etcd()
+	client, err := c.etcd(ctx)
 	if err != nil {
 		return false, err
 	}
