@@ -267,7 +267,7 @@ func (c *Cluster) finish(ctx context.Context) error {
 	networks, leaving := c.holding.names()
 	var errs []error
 	for _, name := range networks {
-		errs = append(errs, c.tellDropped(ctx, name))
+		errs = append(errs, c.tellDropped(ctx, name), c.tellSplit(ctx, name))
 	}
 	for _, name := range leaving {
 		errs = append(errs, c.finishLater(ctx, name))

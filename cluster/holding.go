@@ -49,6 +49,7 @@ type holding struct {
 	networks  map[string]Network
 	blocks    map[string][]netip.Prefix // by network
 	dropped   map[string][]netip.Prefix // by network: given back, but etcd was not told
+	split     map[string][]netip.Prefix // by network: likewise, but for single addresses, see split.go
 	leaving   map[string]bool
 	written   time.Time // lease.Until in the store
 }
@@ -59,7 +60,7 @@ func loadHolding(ctx context.Context, s store.Store, grace time.Duration) (*hold
 		store: s, work: make(chan struct{}, 1), ready: newGate(), prolonged: make(chan struct{}, 1),
 		doubted:  make(chan struct{}, 1),
 		networks: map[string]Network{}, blocks: map[string][]netip.Prefix{}, dropped: map[string][]netip.Prefix{},
-		leaving: map[string]bool{},
+		split: map[string][]netip.Prefix{}, leaving: map[string]bool{},
 	}
 	leases, err := store.Load[heldLease](ctx, s, leaseKey)
 	if err != nil {
@@ -187,6 +188,7 @@ func (h *holding) leaveNetwork(ctx context.Context, name string) error {
 		delete(h.networks, name)
 		delete(h.blocks, name)
 		delete(h.dropped, name)
+		delete(h.split, name)
 		h.leaving[name] = true
 	}, changes...)
 }
@@ -201,12 +203,23 @@ func (h *holding) leftNetwork(ctx context.Context, name string) error {
 	return h.apply(ctx, func() { delete(h.leaving, name) }, store.Delete(leavingPrefix+name))
 }
 
+// putBlock adds a block, in which single addresses that this host holds are absorbed. One that it holds already is not
+// written again: it may be about to be dropped.
 func (h *holding) putBlock(ctx context.Context, network string, block netip.Prefix) error {
-	return h.apply(ctx, func() {
-		if !slices.Contains(h.blocks[network], block) {
-			h.blocks[network] = append(h.blocks[network], block)
+	held := h.blocksOf(network)
+	if slices.ContainsFunc(held, func(b netip.Prefix) bool { return b.Contains(block.Addr()) && b.Bits() <= block.Bits() }) {
+		return nil
+	}
+	changes := []store.Change{{Key: blockKey(network, block), Value: []byte("{}")}}
+	for _, b := range held {
+		if block.Overlaps(b) {
+			changes = append(changes, store.Delete(blockKey(network, b)))
 		}
-	}, store.Change{Key: blockKey(network, block), Value: []byte("{}")})
+	}
+	return h.apply(ctx, func() {
+		rest := slices.DeleteFunc(h.blocks[network], block.Overlaps)
+		h.blocks[network] = append(rest, block)
+	}, changes...)
 }
 
 // dropBlock forgets a block; etcd is still to be told.

@@ -5,6 +5,7 @@ package ipam
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/weaveplugin/weave/store"
@@ -95,23 +96,19 @@ func (i *IPAM) freeInBlocks(id PoolID, enough int) (n int) {
 	return n
 }
 
-// giveBack gives back the blocks and single addresses of a network of which this host uses none.
+// giveBack gives back the blocks and single addresses of a network of which this host uses none. If there are none, it
+// gives back the rest of blocks of which it uses a part.
 func (i *IPAM) giveBack(ctx context.Context, network string) error {
 	return i.changeOnly(ctx, func() error {
 		for _, p := range i.pools {
 			if p.network != network {
 				continue
 			}
-			var unused []netip.Prefix
-			for _, b := range i.cluster.Blocks(network) {
-				if p.subnet.Contains(b.Addr()) && !p.usesAny(b) {
-					unused = append(unused, b)
-				}
+			given, err := i.giveBackUnused(ctx, p)
+			if err == nil && !given {
+				err = i.giveBackRests(ctx, p)
 			}
-			if err := i.forgetFreed(ctx, p, unused); err != nil {
-				return err
-			}
-			if err := i.cluster.GiveBack(ctx, network, unused); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -119,14 +116,76 @@ func (i *IPAM) giveBack(ctx context.Context, network string) error {
 	})
 }
 
-// usesAny reports whether an address of the block is held.
-func (p *pool) usesAny(b netip.Prefix) bool {
-	for addr := range p.alloc.held {
-		if b.Contains(addr) {
-			return true
+func (i *IPAM) giveBackUnused(ctx context.Context, p *pool) (given bool, err error) {
+	var unused []netip.Prefix
+	for _, b := range i.blocksOf(p) {
+		if len(i.usedOf(p, b)) == 0 {
+			unused = append(unused, b)
 		}
 	}
-	return false
+	if err := i.forgetFreed(ctx, p, unused); err != nil {
+		return false, err
+	}
+	return len(unused) > 0, i.cluster.GiveBack(ctx, p.network, unused)
+}
+
+// enoughGiven is how many addresses a host that asks is given at least, if there are as many, of blocks of which a part
+// is used: so it need not ask for each.
+const enoughGiven = 16
+
+// giveBackRests gives back the addresses that this host does not use of blocks of which it uses a part, those with the
+// most of them first, until there are enough.
+func (i *IPAM) giveBackRests(ctx context.Context, p *pool) error {
+	used := map[netip.Prefix][]netip.Addr{}
+	var blocks []netip.Prefix
+	for _, b := range i.blocksOf(p) {
+		if used[b] = i.usedOf(p, b); p.sizeOf(b) > len(used[b]) {
+			blocks = append(blocks, b)
+		}
+	}
+	slices.SortFunc(blocks, func(x, y netip.Prefix) int { return len(used[x]) - len(used[y]) })
+	for given := 0; len(blocks) > 0 && given < enoughGiven; blocks = blocks[1:] {
+		b := blocks[0]
+		if err := i.forgetFreed(ctx, p, []netip.Prefix{b}); err != nil {
+			return err
+		}
+		isGiven, err := i.cluster.GiveBackRest(ctx, p.network, b, used[b])
+		if err != nil {
+			return err
+		}
+		if isGiven {
+			given += p.sizeOf(b) - len(used[b])
+		}
+	}
+	return nil
+}
+
+// blocksOf returns the blocks and single addresses of a pool that this host holds.
+func (i *IPAM) blocksOf(p *pool) []netip.Prefix {
+	return slices.DeleteFunc(i.cluster.Blocks(p.network), func(b netip.Prefix) bool {
+		return !p.subnet.Contains(b.Addr())
+	})
+}
+
+// usedOf returns the addresses of a block that are in use here. The gateway's is not among them: each host has it.
+func (i *IPAM) usedOf(p *pool, b netip.Prefix) (used []netip.Addr) {
+	gateway := i.gatewayOf(p.network, p.subnet)
+	for addr := range p.alloc.held {
+		if b.Contains(addr) && addr != gateway {
+			used = append(used, addr)
+		}
+	}
+	return used
+}
+
+// sizeOf returns how many addresses of a block can be handed out.
+func (p *pool) sizeOf(b netip.Prefix) (n int) {
+	for addr := b.Addr(); b.Contains(addr); addr = addr.Next() {
+		if p.alloc.inside(addr) {
+			n++
+		}
+	}
+	return n
 }
 
 // forgetFreed forgets which addresses of the blocks were freed, and by whom: another host hands them out from now on.

@@ -178,14 +178,22 @@ func (i *IPAM) claimOf(id PoolID) (cluster.Claim, error) {
 // reserved returns the address of a subnet of the cluster that no container gets unless a user names it: the gateway's
 // or, as long as there is none, the first, which it will be if nobody names another.
 func (i *IPAM) reserved(network string, subnet netip.Prefix) netip.Addr {
-	nw, _ := i.cluster.Network(network)
-	for _, s := range nw.Subnets {
-		if s.Subnet == subnet && s.Gateway.IsValid() {
-			return s.Gateway
-		}
+	if gateway := i.gatewayOf(network, subnet); gateway.IsValid() {
+		return gateway
 	}
 	first, _ := usable(subnet, subnet)
 	return first
+}
+
+// gatewayOf returns the gateway of a subnet of the cluster; zero: it has none.
+func (i *IPAM) gatewayOf(network string, subnet netip.Prefix) netip.Addr {
+	nw, _ := i.cluster.Network(network)
+	for _, s := range nw.Subnets {
+		if s.Subnet == subnet {
+			return s.Gateway
+		}
+	}
+	return netip.Addr{}
 }
 
 // pick returns an address of a pool that this host may hand out, or false if there is none.

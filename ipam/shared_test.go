@@ -207,3 +207,45 @@ func TestSharedPoolRefused(t *testing.T) {
 		t.Errorf("without a cluster: %v, want ErrInvalid", err)
 	}
 }
+
+// TestPartsOfBlocksAreGivenBack: when another host finds no address a host gives back what it does not use, also of
+// blocks of which it uses a part, and keeps what it uses, over a restart of weave, too.
+func TestPartsOfBlocksAreGivenBack(t *testing.T) {
+	hosts := newShared(t, 2)
+	subnet := netip.MustParsePrefix("10.99.0.0/25") // of 64 blocks of 2
+	a := hosts[0].pool(PoolRequest{Subnet: subnet, Network: "app"}).ID
+	b := hosts[1].pool(PoolRequest{Network: "app"}).ID
+	for i, id := range []PoolID{a, b} {
+		if _, err := hosts[i].RequestGateway(t.Context(), id, netip.Addr{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var free []netip.Addr
+	for _, addr := range hosts[0].all(a) {
+		if addr.As4()[3]%2 == 1 {
+			hosts[0].release(a, addr.String())
+			free = append(free, addr)
+		}
+	}
+	got := hosts[1].all(b)
+	slices.SortFunc(got, netip.Addr.Compare)
+	slices.SortFunc(free, netip.Addr.Compare)
+	if !slices.Equal(got, free) {
+		t.Errorf("of %d free addresses the other host got %d: %v", len(free), len(got), got)
+	}
+	for addr := subnet.Addr().Next().Next(); addr != netip.MustParseAddr("10.99.0.127"); addr = addr.Next() {
+		owner := hosts[0]
+		if slices.Contains(got, addr) {
+			owner = hosts[1]
+		}
+		for _, f := range hosts {
+			if holds := f.options.Cluster.Holds("app", addr); holds != (f == owner) {
+				t.Errorf("host with %s: holds it %v; another one: %v", addr, f == owner, holds)
+			}
+		}
+	}
+	_, err := hosts[1].RequestAddress(t.Context(), b, netip.Addr{})
+	if !errors.Is(err, ErrPoolExhausted) || !strings.Contains(err.Error(), "weave ipam") {
+		t.Errorf("when nothing is left: %v, want an error that says how to find out who has it", err)
+	}
+}
