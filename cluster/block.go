@@ -184,8 +184,8 @@ func (c *Cluster) errUsed(network string, addr netip.Addr) error {
 	for _, r := range remotes {
 		for _, a := range r.Addresses {
 			if a.Addr() == addr {
-				return fmt.Errorf("%w: address %s is that of container %s on host %s: name another one",
-					ErrConflict, addr, r.ContainerName, c.HostName(r.Host))
+				return fmt.Errorf("%w: address %s is that of %s on host %s: name another one",
+					ErrConflict, addr, r.Owner(), c.HostName(r.Host))
 			}
 		}
 	}

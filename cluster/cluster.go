@@ -84,6 +84,7 @@ type Cluster struct {
 	asked        *changes // networks of which other hosts find no address
 
 	holding   *holding
+	macs      *macs
 	view      view
 	locks     keylock.Locks[string] // by network: held while this host changes what it is or has there
 	following sync.WaitGroup        // goroutines that follow a network
@@ -127,6 +128,9 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	var err error
 	if c.holding, err = loadHolding(ctx, o.Store, o.Grace); err != nil {
+		return nil, err
+	}
+	if c.macs, err = loadMACs(ctx, o.Store); err != nil {
 		return nil, err
 	}
 	for name, nw := range c.holding.networks {

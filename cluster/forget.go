@@ -45,10 +45,13 @@ func (c *Cluster) forgetOn(ctx context.Context, id, network string) error {
 	if err != nil {
 		return err
 	}
-	err = c.removeHeld(ctx, id, network, func(compare []clientv3.Cmp, changes []clientv3.Op) error {
+	whileGone := func(compare []clientv3.Cmp, changes []clientv3.Op) error {
 		return c.whileGone(ctx, id, compare, changes)
-	})
-	if err != nil {
+	}
+	if err := c.removeMACs(ctx, id, network, whileGone); err != nil {
+		return err
+	}
+	if err := c.removeHeld(ctx, id, network, whileGone); err != nil {
 		return err
 	}
 	return c.removeWithoutMembers(ctx, network)

@@ -217,7 +217,11 @@ func (c *Cluster) writeHolding(ctx context.Context, name string, lease clientv3.
 	case err != nil:
 		return err
 	}
-	return c.reclaim(ctx, nw, lease)
+	err = c.reclaim(ctx, nw, lease)
+	if errors.Is(err, ErrUnreachable) {
+		return err
+	}
+	return errors.Join(err, c.tellMACs(ctx, lease, name, true))
 }
 
 // setOther notes whether the cluster has another network of this name by now.
@@ -267,7 +271,7 @@ func (c *Cluster) finish(ctx context.Context) error {
 	networks, leaving := c.holding.names()
 	var errs []error
 	for _, name := range networks {
-		errs = append(errs, c.tellDropped(ctx, name), c.tellSplit(ctx, name))
+		errs = append(errs, c.tellDropped(ctx, name), c.tellSplit(ctx, name), c.finishMACs(ctx, name))
 	}
 	for _, name := range leaving {
 		errs = append(errs, c.finishLater(ctx, name))

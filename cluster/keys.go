@@ -26,6 +26,7 @@ import (
 //	members/NETWORK/HOST            nothing    under the holding lease
 //	blocks/NETWORK/BLOCK            HOST       under the holding lease: a whole block, see block.go
 //	blocks/NETWORK/BLOCK/ADDRESS    HOST       likewise: one address of a block that nobody has as a whole
+//	macs/NETWORK/MAC                HOST/ENDPOINT likewise: a MAC that a user has named, see mac.go
 //	wanted/NETWORK                  HOST       under the holding lease: it finds no address: see wanted.go
 //	endpoints/NETWORK/HOST/ENDPOINT Endpoint   under the presence lease
 type keys struct{ prefix string }
@@ -40,6 +41,8 @@ func (k keys) vni(n uint32) string                { return k.prefix + "vnis/" + 
 func (k keys) members(network string) string      { return k.prefix + "members/" + network + "/" }
 func (k keys) member(network, host string) string { return k.members(network) + host }
 func (k keys) blocks(network string) string       { return k.prefix + "blocks/" + network + "/" }
+func (k keys) macs(network string) string         { return k.prefix + "macs/" + network + "/" }
+func (k keys) mac(n string, a mac.Address) string { return k.macs(n) + a.String() }
 func (k keys) allWanted() string                  { return k.prefix + "wanted/" }
 func (k keys) wanted(network string) string       { return k.allWanted() + network }
 func (k keys) allEndpoints() string               { return k.prefix + "endpoints/" }

@@ -268,6 +268,9 @@ func (c *Cluster) finishLeaving(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := c.leaveMACs(ctx, name); err != nil {
+		return err
+	}
 	if err := c.removeWithoutMembers(ctx, name); err != nil {
 		return err
 	}

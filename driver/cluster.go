@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/weaveplugin/weave/cluster"
+	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/overlay"
 )
 
@@ -142,20 +143,13 @@ func (d *Driver) leaveCluster(ctx context.Context, def Definition) error {
 }
 
 // claimAddresses claims the addresses of an endpoint on a network of the cluster, those that weave's IPAM of this host
-// has not handed out, and returns these. It is cluster.ErrConflict if another host has one of them, or the MAC.
+// has not handed out, and returns these. It is cluster.ErrConflict if another host has one of them.
 func (d *Driver) claimAddresses(ctx context.Context, nw Network, spec EndpointSpec) (claimed []netip.Addr, err error) {
 	if nw.Cluster == "" {
 		return nil, nil
 	}
 	if d.cluster == nil {
 		return nil, errNoCluster(nw.Definition)
-	}
-	remotes, _ := d.cluster.Remotes(nw.Cluster)
-	for _, r := range remotes {
-		if r.MAC == spec.MAC {
-			return nil, fmt.Errorf("%w: MAC %s is that of container %s on host %s", cluster.ErrConflict, spec.MAC,
-				r.ContainerName, d.cluster.HostName(r.Host))
-		}
 	}
 	for _, a := range spec.Addresses {
 		if subnet, ok := nw.SubnetOf(a.Addr()); ok {
@@ -169,6 +163,30 @@ func (d *Driver) claimAddresses(ctx context.Context, nw Network, spec EndpointSp
 		}
 	}
 	return claimed, nil
+}
+
+// claimMAC claims the MAC that a user has named for an endpoint on a network of the cluster. It is cluster.ErrConflict if
+// an endpoint on another host has it.
+func (d *Driver) claimMAC(ctx context.Context, nw Network, spec EndpointSpec) error {
+	if nw.Cluster == "" || d.cluster == nil || spec.MAC.IsZero() {
+		return nil
+	}
+	remotes, _ := d.cluster.Remotes(nw.Cluster)
+	for _, r := range remotes { // random ones among them, which nobody has claimed
+		if r.MAC == spec.MAC {
+			return fmt.Errorf("%w: MAC %s is that of %s on host %s", cluster.ErrConflict, spec.MAC, r.Owner(),
+				d.cluster.HostName(r.Host))
+		}
+	}
+	return d.cluster.ClaimMAC(ctx, nw.Cluster, spec.MAC, string(spec.ID))
+}
+
+// releaseMAC lets other hosts have the MAC of an endpoint, if it was claimed.
+func (d *Driver) releaseMAC(ctx context.Context, nw Network, id EndpointID, address mac.Address) error {
+	if nw.Cluster == "" || d.cluster == nil {
+		return nil
+	}
+	return d.cluster.ReleaseMAC(context.WithoutCancel(ctx), nw.Cluster, address, string(id))
 }
 
 // giveBack gives back addresses that were claimed for one endpoint.

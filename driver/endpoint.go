@@ -68,13 +68,16 @@ func (d *Driver) createEndpoint(ctx context.Context, spec EndpointSpec) (Endpoin
 	if err := d.retireConflicting(ctx, spec, others); err != nil {
 		return Endpoint{}, err
 	}
+	if err := d.claimMAC(ctx, nw, spec); err != nil {
+		return Endpoint{}, err
+	}
 	claimed, err := d.claimAddresses(ctx, nw, spec)
 	if err != nil {
-		return Endpoint{}, err
+		return Endpoint{}, errors.Join(err, d.releaseMAC(ctx, nw, spec.ID, spec.MAC))
 	}
 	ep, err := d.createClaimed(ctx, nw, spec, claimed)
 	if err != nil {
-		return Endpoint{}, errors.Join(err, d.giveBack(ctx, nw, claimed))
+		return Endpoint{}, errors.Join(err, d.giveBack(ctx, nw, claimed), d.releaseMAC(ctx, nw, spec.ID, spec.MAC))
 	}
 	return ep, nil
 }

@@ -4,6 +4,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -100,7 +101,7 @@ func await(ctx context.Context, rs []removal) error {
 // forgotten.
 func (d *Driver) retire(ctx context.Context, ep Endpoint) error {
 	if nw, ok := d.tracked.network(ep.Network); ok {
-		if err := d.giveBack(ctx, nw, ep.Claimed); err != nil {
+		if err := errors.Join(d.giveBack(ctx, nw, ep.Claimed), d.releaseMAC(ctx, nw, ep.ID, ep.MAC)); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,7 @@ type etcdView struct {
 	Members   map[string][]string              // ids by network
 	Blocks    map[string]map[string]string     // id by network, by block
 	Endpoints map[string]map[string][]attached // by network, by id
+	MACs      map[string]map[string]string     // that users named: HOST/ENDPOINT by network, by MAC
 	Strange   []string                         // keys that are none of these
 }
 
@@ -37,7 +38,7 @@ func viewOf(records map[string]string, prefix string) (etcdView, error) {
 	v := etcdView{
 		Hosts: map[string]etcdHost{}, Holders: map[string]etcdHost{}, Networks: map[string]etcdNetwork{},
 		VNIs: map[string]string{}, Members: map[string][]string{}, Blocks: map[string]map[string]string{},
-		Endpoints: map[string]map[string][]attached{},
+		Endpoints: map[string]map[string][]attached{}, MACs: map[string]map[string]string{},
 	}
 	for key, value := range records {
 		kind, rest, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
@@ -55,6 +56,11 @@ func viewOf(records map[string]string, prefix string) (etcdView, error) {
 		case kind == "members" && len(part) == 2:
 			v.Members[part[0]] = append(v.Members[part[0]], part[1])
 		case kind == "wanted" && len(part) == 1:
+		case kind == "macs" && len(part) == 2:
+			if v.MACs[part[0]] == nil {
+				v.MACs[part[0]] = map[string]string{}
+			}
+			v.MACs[part[0]][part[1]] = value
 		case kind == "blocks" && (len(part) == 2 || len(part) == 3):
 			if v.Blocks[part[0]] == nil {
 				v.Blocks[part[0]] = map[string]string{}
@@ -113,6 +119,15 @@ func (v etcdView) check(w *findings) {
 		known("blocks", network)
 		v.checkBlocks(w, network)
 	}
+	for network, macs := range v.MACs {
+		known("MACs", network)
+		for mac, value := range macs {
+			host, _, _ := strings.Cut(value, "/")
+			if !slices.Contains(v.Members[network], host) {
+				w.add("etcd: host %s has MAC %s of network %s, on which it is not", host, mac, network)
+			}
+		}
+	}
 	for network := range v.Endpoints {
 		known("endpoints", network)
 		v.checkEndpoints(w, network)
@@ -143,6 +158,9 @@ func (v etcdView) checkEndpoints(w *findings, network string) {
 			w.add("etcd has endpoints of host %s, which is not there", id)
 		}
 		for _, e := range endpoints {
+			if claim, ok := v.MACs[network][e.MAC]; ok && claim != id+"/"+e.ID {
+				w.add("etcd: endpoint %s of host %s has MAC %s, which is claimed for %s", e.ID, id, e.MAC, claim)
+			}
 			for _, thing := range append(slices.Clone(e.Addresses), e.MAC) {
 				if other, ok := owners[thing]; ok {
 					w.add("etcd: endpoints %s and %s of network %s have %s", other, e.ID, network, thing)
