@@ -207,7 +207,8 @@ func (h *holding) leftNetwork(ctx context.Context, name string) error {
 // written again: it may be about to be dropped.
 func (h *holding) putBlock(ctx context.Context, network string, block netip.Prefix) error {
 	held := h.blocksOf(network)
-	if slices.ContainsFunc(held, func(b netip.Prefix) bool { return b.Contains(block.Addr()) && b.Bits() <= block.Bits() }) {
+	covers := func(b netip.Prefix) bool { return b.Contains(block.Addr()) && b.Bits() <= block.Bits() }
+	if slices.ContainsFunc(held, covers) {
 		return nil
 	}
 	changes := []store.Change{{Key: blockKey(network, block), Value: []byte("{}")}}

@@ -20,8 +20,8 @@ import (
 
 // A MAC that a user names is claimed as an address is, so that of two hosts that make an endpoint with it at the same
 // moment one is refused. A random one of weave's own is claimed by nobody. While etcd is away a MAC is this host's as
-// far as it knows: a container with one comes back at a boot without etcd as others do. It is claimed when etcd answers,
-// and if another host has it then, that is a problem which the user is told.
+// far as it knows: a container with one comes back at a boot without etcd as others do. It is claimed when etcd
+// answers, and if another host has it then, that is a problem which the user is told.
 
 // errNoMember says that etcd has not yet, or not any more, that this host is on the network.
 var errNoMember = errors.New("etcd does not have this host as a member of the network")

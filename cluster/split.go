@@ -14,8 +14,8 @@ import (
 )
 
 // A block of which a host uses some addresses is split when other hosts find no address: the host keeps the addresses
-// that it uses as single ones, and the rest of the block is free. The host forgets the rest at once, and etcd is told in
-// the background, as for GiveBack. If weave ends before, etcd still has the block as a whole, and so has the host after
+// that it uses as single ones, and the rest of the block is free. The host forgets the rest at once, and etcd is told
+// in the background, as for GiveBack. If weave ends before, etcd still has the block as a whole, and so has the host after
 // its next start.
 
 // maxKept is how many addresses of a block a host can keep when it gives back the rest: they are written in the
@@ -24,7 +24,9 @@ const maxKept = maxOperations - 1
 
 // GiveBackRest gives back a block that this host holds but for the addresses that it uses, and reports whether it has.
 // It has not if it does not hold the block, or uses more of its addresses than one transaction can keep.
-func (c *Cluster) GiveBackRest(ctx context.Context, network string, block netip.Prefix, used []netip.Addr) (bool, error) {
+func (c *Cluster) GiveBackRest(ctx context.Context, network string, block netip.Prefix, used []netip.Addr) (
+	bool, error,
+) {
 	if len(used) > maxKept {
 		return false, nil
 	}

@@ -165,8 +165,8 @@ func (d *Driver) claimAddresses(ctx context.Context, nw Network, spec EndpointSp
 	return claimed, nil
 }
 
-// claimMAC claims the MAC that a user has named for an endpoint on a network of the cluster. It is cluster.ErrConflict if
-// an endpoint on another host has it.
+// claimMAC claims the MAC that a user has named for an endpoint on a network of the cluster. It is cluster.ErrConflict
+// if an endpoint on another host has it.
 func (d *Driver) claimMAC(ctx context.Context, nw Network, spec EndpointSpec) error {
 	if nw.Cluster == "" || d.cluster == nil || spec.MAC.IsZero() {
 		return nil
