@@ -34,8 +34,9 @@ func (c *Cluster) ClaimBlock(ctx context.Context, claim Claim) (netip.Prefix, er
 			}
 		}
 		if !given {
-			return netip.Prefix{}, fmt.Errorf("%w: no host has given one of %s back: `weave ipam` says who holds them, "+
-				"hosts that are gone among them (`weave forget HOST` frees those of a host that does not come back)",
+			return netip.Prefix{}, fmt.Errorf("%w: no host has given one of %s back: `weave ipam` says who holds "+
+				"them, hosts that are gone among them (`weave forget HOST` frees those of a host that does not come "+
+				"back)",
 				ErrExhausted, claim.Subnet)
 		}
 	}

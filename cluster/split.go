@@ -15,8 +15,8 @@ import (
 
 // A block of which a host uses some addresses is split when other hosts find no address: the host keeps the addresses
 // that it uses as single ones, and the rest of the block is free. The host forgets the rest at once, and etcd is told
-// in the background, as for GiveBack. If weave ends before, etcd still has the block as a whole, and so has the host after
-// its next start.
+// in the background, as for GiveBack. If weave ends before, etcd still has the block as a whole, and so has the host
+// after its next start.
 
 // maxKept is how many addresses of a block a host can keep when it gives back the rest: they are written in the
 // transaction that removes the block.
