@@ -16,11 +16,14 @@ import (
 	"github.com/weaveplugin/weave/internal/etcdtest"
 )
 
-// awaitGone waits until a host sees that another one is not there any more.
+// awaitGone waits until another host is not there any more, in etcd and for this one. This one alone may not have read
+// yet that it is there.
 func (h *host) awaitGone(id string) {
 	h.t.Helper()
 	h.await("end of "+id, func() bool {
-		return slices.ContainsFunc(h.Hosts(), func(s HostStatus) bool { return s.ID == id && !s.Present })
+		there, err := h.get(h.t.Context(), h.keys.host(id))
+		return err == nil && len(there.Kvs) == 0 &&
+			slices.ContainsFunc(h.Hosts(), func(s HostStatus) bool { return s.ID == id && !s.Present })
 	})
 }
 

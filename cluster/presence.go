@@ -87,7 +87,7 @@ func (c *Cluster) keepRegistered(
 	there := sync.OnceFunc(func() { isThere(); settled = time.After(c.lease) })
 	failures := 0
 	for err := c.writePresence(ctx, p); ; {
-		changed, pause := (<-chan struct{})(c.endpoint), (<-chan time.Time)(nil)
+		changed, check, pause := (<-chan struct{})(c.endpoint), ticker.C, (<-chan time.Time)(nil)
 		switch {
 		case err == nil:
 			failures = 0
@@ -95,7 +95,7 @@ func (c *Cluster) keepRegistered(
 		case !errors.Is(err, ErrUnreachable):
 			return err
 		default:
-			changed, pause = nil, time.After(c.pause(failures))
+			changed, check, pause = nil, nil, time.After(c.pause(failures)) // what is to be written still is
 			failures++
 		}
 		report(err)
@@ -110,7 +110,7 @@ func (c *Cluster) keepRegistered(
 			err = c.writePresence(ctx, p)
 		case <-settled:
 			c.settle()
-		case <-ticker.C:
+		case <-check:
 			err = c.checkPresence(ctx, p)
 		}
 	}
