@@ -184,6 +184,9 @@ func networksOfDriver(h *lab.Host, driver string) ([]engineNetwork, error) {
 	}
 	var found []engineNetwork
 	for _, nw := range networks {
+		if nw.Scope == "swarm" && len(nw.Containers) == 0 {
+			continue // a manager lists those that its own node is not on, too
+		}
 		n := engineNetwork{ID: nw.ID, Cluster: nw.Options[option] + nw.IPAM.Options[option]}
 		if n.Cluster == "" && nw.Scope == "swarm" {
 			n.Cluster = nw.ID
