@@ -14,6 +14,7 @@ import (
 
 	"github.com/weaveplugin/weave/internal/etcdtest"
 	"github.com/weaveplugin/weave/internal/prefix"
+	"github.com/weaveplugin/weave/internal/wait"
 )
 
 func nobody(netip.Addr) bool { return false }
@@ -332,7 +333,7 @@ func TestRunOutByItsOwnClock(t *testing.T) {
 	h.holding.mu.Lock()
 	h.holding.end = sinceBoot() - time.Second
 	h.holding.mu.Unlock()
-	signal(h.holding.prolonged)
+	wait.Signal(h.holding.prolonged)
 	h.await("end of what it holds", func() bool { return len(h.Blocks("app")) == 0 })
 	if lease, err := h.holding.await(t.Context()); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("it may claim under lease %d, %v, want ErrUnreachable", lease, err)

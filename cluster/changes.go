@@ -6,15 +6,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
-)
 
-// signal gives a channel with room for one value a value, unless it has one.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
+	"github.com/weaveplugin/weave/internal/wait"
+)
 
 // changes collects the names of networks that have changed, for one reader.
 type changes struct {
@@ -32,7 +26,7 @@ func (c *changes) note(names ...string) {
 		c.names[name] = true
 	}
 	c.mu.Unlock()
-	signal(c.ready)
+	wait.Signal(c.ready)
 }
 
 func (c *changes) take() []string {

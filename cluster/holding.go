@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/wait"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -115,7 +116,7 @@ func (h *holding) await(ctx context.Context) (clientv3.LeaseID, error) {
 }
 
 func (h *holding) hurry() {
-	signal(h.work)
+	wait.Signal(h.work)
 }
 
 // doubt has etcd asked whether this host still has all that it holds. Until that is known it hands out nothing.
@@ -123,7 +124,7 @@ func (h *holding) doubt() {
 	h.mu.Lock()
 	h.doubts++
 	h.mu.Unlock()
-	signal(h.doubted)
+	wait.Signal(h.doubted)
 }
 
 func (h *holding) isInDoubt() bool {
@@ -299,7 +300,7 @@ func (h *holding) setRuns(ctx context.Context, id clientv3.LeaseID, runs, step t
 	h.lease, h.end = lease, sinceBoot()+runs
 	isOff := lease.Until.Sub(h.written).Abs() >= step
 	h.mu.Unlock()
-	signal(h.prolonged)
+	wait.Signal(h.prolonged)
 	if !isOff {
 		return nil
 	}
@@ -354,6 +355,6 @@ func (h *holding) setDisplaced(displaced bool) {
 	h.mu.Lock()
 	h.displaced = displaced
 	h.mu.Unlock()
-	signal(h.prolonged)
-	signal(h.doubted)
+	wait.Signal(h.prolonged)
+	wait.Signal(h.doubted)
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weaveplugin/weave/internal/wait"
 )
 
 // followHosts follows which hosts are there.
@@ -59,7 +61,7 @@ func (c *Cluster) changeHosts(change func()) {
 			"what it held")
 		c.holding.doubt()
 	}
-	signal(c.hostsNow)
+	wait.Signal(c.hostsNow)
 	changed := c.changedHosts(before)
 	for id := range changed {
 		c.view.note(hostRecord(id))

@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
+	"github.com/weaveplugin/weave/internal/wait"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -38,7 +39,7 @@ func (c *Cluster) SetEndpoints(endpoints []Endpoint) {
 }
 
 func (c *Cluster) hurryPresence() {
-	signal(c.endpoint)
+	wait.Signal(c.endpoint)
 }
 
 // keepPresent keeps this host and its endpoints in etcd under a lease. When the lease has run out, as that of a host

@@ -39,7 +39,7 @@ type view struct {
 // note has a record written soon, or removed.
 func (v *view) note(key string) {
 	v.stale[key] = struct{}{}
-	signal(v.changed)
+	wait.Signal(v.changed)
 }
 
 // hostRecord and endpointRecord are the keys of records of the view. An endpoint of another host has a key in etcd.

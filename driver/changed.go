@@ -2,7 +2,11 @@
 
 package driver
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/weaveplugin/weave/internal/wait"
+)
 
 // linkID is how an event names a link.
 type linkID struct{ name, alias string }
@@ -58,10 +62,7 @@ func (c *changes) noteAll() {
 }
 
 func (c *changes) signal() {
-	select {
-	case c.ready <- struct{}{}:
-	default: // a token is there already
-	}
+	wait.Signal(c.ready)
 }
 
 // take returns what was noted since it was called last.

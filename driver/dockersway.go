@@ -33,10 +33,7 @@ type limit struct{ port, mtu int }
 
 // lookAtWaysOut has the limiter look at the ports of WayOut.
 func (d *Driver) lookAtWaysOut() {
-	select {
-	case d.waysOutChanged <- struct{}{}:
-	default: // it is about to look
-	}
+	wait.Signal(d.waysOutChanged)
 }
 
 // run looks at the ports of WayOut each time something about them or the endpoints has changed, until ctx ends.

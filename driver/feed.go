@@ -7,6 +7,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/weaveplugin/weave/internal/wait"
 )
 
 // ChangeKind says what has changed.
@@ -87,10 +89,7 @@ func (s *Subscription) add(c Change) {
 	default:
 		s.buffer = append(s.buffer, c)
 	}
-	select {
-	case s.ready <- struct{}{}:
-	default: // a token is there already
-	}
+	wait.Signal(s.ready)
 }
 
 // Next waits for the next change. It returns ErrMissed when the subscriber was too slow, and the context's error when

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/wait"
 	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/nft"
 	"github.com/weaveplugin/weave/nsproc/protocol"
@@ -120,10 +121,7 @@ func (s *Server) SetSandboxes(wanted map[string][]Attachment) {
 }
 
 func (s *Server) hurryUp() {
-	select {
-	case s.hurry <- struct{}{}:
-	default:
-	}
+	wait.Signal(s.hurry)
 }
 
 // Problems tells where names of other hosts are not known, and why, a line each.

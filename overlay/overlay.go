@@ -26,6 +26,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/weaveplugin/weave/internal/mac"
+	"github.com/weaveplugin/weave/internal/wait"
 )
 
 // Network is what an Overlay has to know of a network.
@@ -165,10 +166,7 @@ func (o *Overlay) touch(nw *network) {
 
 // hurry has a round be soon.
 func (o *Overlay) hurry() {
-	select {
-	case o.kick <- struct{}{}:
-	default:
-	}
+	wait.Signal(o.kick)
 }
 
 // forget forgets a network. The caller has the lock.

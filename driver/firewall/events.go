@@ -83,16 +83,16 @@ func receive(ctx context.Context, events subscription, changed chan<- struct{}) 
 			<-closed
 		}
 	}()
-	notify(changed) // what happened before the subscription is unknown
+	wait.Signal(changed) // what happened before the subscription is unknown
 	for {
 		messages, _, err := events.Receive()
 		switch {
 		case errors.Is(err, unix.ENOBUFS): // events were lost, so anything may have happened
-			notify(changed)
+			wait.Signal(changed)
 		case err != nil:
 			return fmt.Errorf("receive nftables events: %w", err)
 		case slices.ContainsFunc(messages, mayConcernRules):
-			notify(changed)
+			wait.Signal(changed)
 		}
 	}
 }

@@ -41,6 +41,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/weaveplugin/weave/driver/firewall/firewalld"
+	"github.com/weaveplugin/weave/internal/wait"
 )
 
 // Options are what New needs.
@@ -129,7 +130,7 @@ func (f *Firewall) Set(ctx context.Context, bridges []Bridge) error {
 	zoned, withIPv6 := f.zoned(bridges)
 	f.zone.Set(ctx, zoned, withIPv6)
 	if err := f.sync(ctx, level); err != nil {
-		notify(f.changed)
+		wait.Signal(f.changed)
 		return fmt.Errorf("set firewall rules: %w", err)
 	}
 	return nil
@@ -194,13 +195,5 @@ func (f *Firewall) record(t *target, err error) {
 	f.problem = err
 	if err == nil {
 		f.target = newTarget(f.stateID, t.bridges, t.tunnel) // without the networks that were wanted before
-	}
-}
-
-// notify puts a token into c if there is none.
-func notify(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }

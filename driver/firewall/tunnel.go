@@ -14,6 +14,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/wait"
 )
 
 // Tunnel is what other hosts send the frames of networks between hosts by. VXLAN knows no sender but the address that a
@@ -36,7 +38,7 @@ func (f *Firewall) SetTunnel(ctx context.Context, t Tunnel) error {
 		return nil
 	}
 	if err := f.sync(ctx, logrus.DebugLevel); err != nil {
-		notify(f.changed)
+		wait.Signal(f.changed)
 		return fmt.Errorf("set firewall rules of the tunnel: %w", err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package wait has the one pause of the project: a sleep that ends with a context.
+// Package wait has how goroutines of the project wait: the one pause, a sleep that ends with a context, and the one way
+// to wake another goroutine.
 package wait
 
 import (
@@ -17,5 +18,14 @@ func For(ctx context.Context, d time.Duration) bool {
 		return ctx.Err() == nil
 	case <-ctx.Done():
 		return false
+	}
+}
+
+// Signal wakes the goroutine that reads from c, a channel with room for one value. If there is a value already the
+// goroutine is about to look, and sees what has changed by now as well.
+func Signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/weaveplugin/weave/internal/mac"
+	"github.com/weaveplugin/weave/internal/wait"
 )
 
 const (
@@ -130,10 +131,7 @@ func (p *Prober) Set(mtu int, hosts []Host) {
 
 // hurry has the next step be looked for.
 func (p *Prober) hurry() {
-	select {
-	case p.kick <- struct{}{}:
-	default:
-	}
+	wait.Signal(p.kick)
 }
 
 // Results returns what is known of the hosts that have been probed, by id.

@@ -107,7 +107,7 @@ func (s *Sync) followDriver(ctx context.Context) {
 			return
 		case change.Network.Cluster != "":
 			s.program(change.Network.Cluster)
-			signal(s.hosts)
+			wait.Signal(s.hosts)
 		default:
 			s.publish()
 		}
@@ -120,7 +120,7 @@ func (s *Sync) tellAll(networks []driver.Network) {
 		s.program(nw.Cluster)
 	}
 	s.publish()
-	signal(s.hosts)
+	wait.Signal(s.hosts)
 }
 
 // followNames tells the cluster of names that have become known.
@@ -182,15 +182,7 @@ func (s *Sync) publish() {
 		s.tellNames(network)
 	}
 	if len(changed) > 0 {
-		signal(s.published)
-	}
-}
-
-// signal gives a channel with room for one value a value; if it has one, its reader is about to look.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+		wait.Signal(s.published)
 	}
 }
 
@@ -254,7 +246,7 @@ func (s *Sync) followCluster(ctx context.Context) {
 			for _, network := range s.o.Cluster.TakeChanged() {
 				s.program(network)
 			}
-			signal(s.hosts)
+			wait.Signal(s.hosts)
 		}
 	}
 }

@@ -126,10 +126,7 @@ type reading struct {
 // Hurry has Run compare as soon as possible, since somebody waits for what weave still tracks, or does not track yet.
 // It returns at once: Docker is read in the background, while it may wait for the answer to a call.
 func (c *Comparison) Hurry() {
-	select {
-	case c.hurry <- struct{}{}:
-	default: // a token is there already
-	}
+	wait.Signal(c.hurry)
 }
 
 // Run compares until ctx ends.

@@ -220,10 +220,7 @@ func (w *Watcher) follow(ctx context.Context) (established bool, err error) {
 			return false, err
 		}
 		w.names.Store(n)
-		select {
-		case w.updated <- struct{}{}:
-		default:
-		}
+		wait.Signal(w.updated)
 		w.setReachable(nil)
 		release(waiting)
 		waiting = nil
@@ -297,9 +294,6 @@ func readEvents(stream io.Reader, changed chan<- struct{}) error {
 			return fmt.Errorf("read docker's events: %w", err)
 		}
 		limited.N = maxEvent
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
+		wait.Signal(changed)
 	}
 }

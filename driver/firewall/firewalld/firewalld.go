@@ -152,10 +152,7 @@ func (z *Zone) follow(ctx context.Context) error {
 }
 
 func (z *Zone) notify() {
-	select {
-	case z.changed <- struct{}{}:
-	default:
-	}
+	wait.Signal(z.changed)
 }
 
 // sync puts the bridges into the zone, and takes out those that are no longer wanted. It records and logs why that
