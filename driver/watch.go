@@ -50,15 +50,7 @@ func (d *Driver) followLinks(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to link events: %w", err)
 	}
-	closed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { socket.Close(); close(closed) }) // ends Receive
-	defer func() {
-		if stop() {
-			socket.Close()
-		} else {
-			<-closed
-		}
-	}()
+	defer wait.CloseAfter(ctx, socket)() // the end of ctx ends Receive
 	existing, err := listLinks(ctx)
 	if err != nil {
 		return err

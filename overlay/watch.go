@@ -44,15 +44,7 @@ func (o *Overlay) follow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to events about entries: %w", err)
 	}
-	closed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { socket.Close(); close(closed) }) // ends Receive
-	defer func() {
-		if stop() {
-			socket.Close()
-		} else {
-			<-closed
-		}
-	}()
+	defer wait.CloseAfter(ctx, socket)() // the end of ctx ends Receive
 	o.Resync() // for what has happened before
 	for {
 		messages, from, err := socket.Receive()

@@ -74,15 +74,7 @@ func subscribe() (subscription, error) {
 // receive reads events until ctx ends or reading fails, notifies changed of those that matter, and closes the
 // subscription.
 func receive(ctx context.Context, events subscription, changed chan<- struct{}) error {
-	closed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { events.Close(); close(closed) }) // ends Receive
-	defer func() {
-		if stop() {
-			events.Close()
-		} else {
-			<-closed
-		}
-	}()
+	defer wait.CloseAfter(ctx, events)() // the end of ctx ends Receive
 	wait.Signal(changed) // what happened before the subscription is unknown
 	for {
 		messages, _, err := events.Receive()

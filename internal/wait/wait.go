@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package wait has how goroutines of the project wait: the one pause, a sleep that ends with a context, and the one way
-// to wake another goroutine.
+// Package wait has how goroutines of the project wait: the one pause, a sleep that ends with a context; what has a call
+// end with a context that takes none; and the one way to wake another goroutine.
 package wait
 
 import (
@@ -27,5 +27,19 @@ func Signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
+	}
+}
+
+// CloseAfter has c be closed when ctx ends, so that a call which waits for c ends, or when the function that it returns
+// is called. That returns when c is closed.
+func CloseAfter(ctx context.Context, c interface{ Close() }) (done func()) {
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { c.Close(); close(closed) })
+	return func() {
+		if stop() {
+			c.Close()
+		} else {
+			<-closed
+		}
 	}
 }

@@ -26,3 +26,34 @@ func TestFor(t *testing.T) {
 		}
 	})
 }
+
+func TestSignal(t *testing.T) {
+	c := make(chan struct{}, 1)
+	Signal(c)
+	Signal(c) // does not block
+	<-c
+	if len(c) != 0 {
+		t.Error("two signals are two values")
+	}
+}
+
+// counted counts how often it was closed.
+type counted int
+
+func (c *counted) Close() { *c++ }
+
+func TestCloseAfter(t *testing.T) {
+	for _, ends := range []bool{true, false} {
+		var c counted
+		ctx, cancel := context.WithCancel(t.Context())
+		done := CloseAfter(ctx, &c)
+		if ends {
+			cancel()
+		}
+		done()
+		cancel()
+		if c != 1 {
+			t.Errorf("the context ends first: %t: closed %d times, want once", ends, c)
+		}
+	}
+}
