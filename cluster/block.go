@@ -182,15 +182,12 @@ func (c *Cluster) membership(network string) (isMember, isOther bool) {
 // errUsed is ErrConflict if an endpoint of another host has the address.
 func (c *Cluster) errUsed(network string, addr netip.Addr) error {
 	remotes, _ := c.Remotes(network)
-	for _, r := range remotes {
-		for _, a := range r.Addresses {
-			if a.Addr() == addr {
-				return fmt.Errorf("%w: address %s is that of %s on host %s: name another one",
-					ErrConflict, addr, r.Owner(), c.HostName(r.Host))
-			}
-		}
+	i := slices.IndexFunc(remotes, func(r Remote) bool { return r.Has(addr) })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: address %s is that of %s on host %s: name another one",
+		ErrConflict, addr, remotes[i].Owner(), c.HostName(remotes[i].Host))
 }
 
 // HostName returns the name of a host, or its id if it has none.
@@ -239,21 +236,12 @@ func (c *Cluster) GiveBack(ctx context.Context, network string, blocks []netip.P
 }
 
 // tellDropped tells etcd of what this host has given back of a network. What it holds again by now stays its own. If
-// weave ends before etcd is told, it holds that after its next start.
+// weave ends before etcd is told, it holds that after its next start. The caller holds the network's lock.
 func (c *Cluster) tellDropped(ctx context.Context, network string) error {
-	unlock, err := c.lock(ctx, network)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	nw, ok := c.holding.network(network)
 	for _, b := range c.holding.droppedOf(network) {
 		if subnet := nw.subnetOf(b.Addr()); ok && subnet.IsValid() && !c.holds(network, b.Addr()) {
-			compare, remove, err := c.removalOf(ctx, c.keys.block(network, subnet, b))
-			if err != nil {
-				return err
-			}
-			if _, err := c.commit(ctx, "give back "+b.String(), compare, remove); err != nil {
+			if err := c.remove(ctx, "give back "+b.String(), c.keys.block(network, subnet, b), c.id); err != nil {
 				return err
 			}
 		}
@@ -262,11 +250,23 @@ func (c *Cluster) tellDropped(ctx context.Context, network string) error {
 	return nil
 }
 
-// removalOf returns the transaction that removes a key that has this host's id; it is an empty one if the key has not.
-// etcd may make a change long after its call has failed, so the key must be as it is now: see adopt.
-func (c *Cluster) removalOf(ctx context.Context, key string) (compare []clientv3.Cmp, remove []clientv3.Op, err error) {
+// remove removes a key that has a value; none if it has not.
+func (c *Cluster) remove(ctx context.Context, doing, key, value string) error {
+	compare, remove, err := c.removalOf(ctx, key, value)
+	if err != nil || len(remove) == 0 {
+		return err
+	}
+	_, err = c.commit(ctx, doing, compare, remove)
+	return err
+}
+
+// removalOf returns the transaction that removes a key that has a value; it is an empty one if the key has not. etcd
+// may make a change long after its call has failed, so the key must be as it is now: see adopt.
+func (c *Cluster) removalOf(ctx context.Context, key, value string) (
+	compare []clientv3.Cmp, remove []clientv3.Op, err error,
+) {
 	answer, err := c.get(ctx, key)
-	if err != nil || len(answer.Kvs) == 0 || string(answer.Kvs[0].Value) != c.id {
+	if err != nil || len(answer.Kvs) == 0 || string(answer.Kvs[0].Value) != value {
 		return nil, nil, err
 	}
 	return []clientv3.Cmp{unchanged(key, answer.Kvs[0].ModRevision)}, []clientv3.Op{clientv3.OpDelete(key)}, nil

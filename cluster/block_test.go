@@ -367,7 +367,7 @@ func TestLostAnswer(t *testing.T) {
 	if _, err := h.ClaimAddress(t.Context(), "app", subnet, block.Addr()); err != nil {
 		t.Error(err)
 	}
-	if err := h.tellDropped(t.Context(), "app"); err != nil {
+	if err := h.finishHolding(t.Context(), "app"); err != nil {
 		t.Error(err)
 	}
 	if got := keysBelow(t, etcd, "weave/blocks"); len(got) != 1 {

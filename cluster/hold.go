@@ -271,12 +271,21 @@ func (c *Cluster) finish(ctx context.Context) error {
 	networks, leaving := c.holding.names()
 	var errs []error
 	for _, name := range networks {
-		errs = append(errs, c.tellDropped(ctx, name), c.tellSplit(ctx, name), c.finishMACs(ctx, name))
+		errs = append(errs, c.finishHolding(ctx, name))
 	}
 	for _, name := range leaving {
 		errs = append(errs, c.finishLater(ctx, name))
 	}
 	return errors.Join(errs...)
+}
+
+func (c *Cluster) finishHolding(ctx context.Context, name string) error {
+	unlock, err := c.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return errors.Join(c.tellDropped(ctx, name), c.tellSplit(ctx, name), c.finishMACs(ctx, name))
 }
 
 func (c *Cluster) finishLater(ctx context.Context, name string) error {

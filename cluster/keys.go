@@ -100,6 +100,11 @@ func (ep Endpoint) Equal(other Endpoint) bool {
 		slices.Equal(ep.Addresses, other.Addresses) && slices.Equal(ep.Names, other.Names)
 }
 
+// Has reports whether the endpoint has an address.
+func (ep Endpoint) Has(a netip.Addr) bool {
+	return slices.ContainsFunc(ep.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
 // maxNames is how many names an endpoint can have besides its container's.
 const maxNames = 32
 

@@ -32,7 +32,7 @@ func TestLateGiveBack(t *testing.T) {
 		if err := h.holding.dropBlock(t.Context(), "app", block); err != nil {
 			t.Fatal(err)
 		}
-		compare, late, err := h.removalOf(t.Context(), key)
+		compare, late, err := h.removalOf(t.Context(), key, h.id)
 		if err != nil || len(late) == 0 {
 			t.Fatalf("removal %v: %v", late, err)
 		}

@@ -232,7 +232,8 @@ func (ep Endpoint) Owner() string {
 func (c *Cluster) tellMACs(ctx context.Context, lease clientv3.LeaseID, network string, all bool) error {
 	held, dropped := c.macs.of(network, all)
 	for on, endpoint := range dropped {
-		if err := c.removeMAC(ctx, on, endpoint); err != nil {
+		err := c.remove(ctx, "release "+on.String(), c.keys.mac(on.network, on.mac), c.id+"/"+endpoint)
+		if err != nil {
 			return err
 		}
 		c.macs.removed(on)
@@ -247,29 +248,12 @@ func (c *Cluster) tellMACs(ctx context.Context, lease clientv3.LeaseID, network 
 	return nil
 }
 
-// finishMACs is tellMACs for what etcd could not be told at once.
+// finishMACs is tellMACs for what etcd could not be told at once. The caller holds the network's lock.
 func (c *Cluster) finishMACs(ctx context.Context, network string) error {
-	unlock, err := c.lock(ctx, network)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	err = c.tellMACs(ctx, c.holding.lastLease(), network, false)
+	err := c.tellMACs(ctx, c.holding.lastLease(), network, false)
 	if errors.Is(err, errNoMember) { // writeHolding does it
 		return nil
 	}
-	return err
-}
-
-// removeMAC removes a MAC from etcd, as long as it is that endpoint's.
-func (c *Cluster) removeMAC(ctx context.Context, on macOn, endpoint string) error {
-	key := c.keys.mac(on.network, on.mac)
-	answer, err := c.get(ctx, key)
-	if err != nil || len(answer.Kvs) == 0 || string(answer.Kvs[0].Value) != c.id+"/"+endpoint {
-		return err
-	}
-	_, err = c.commit(ctx, "release "+on.String(),
-		[]clientv3.Cmp{unchanged(key, answer.Kvs[0].ModRevision)}, []clientv3.Op{clientv3.OpDelete(key)})
 	return err
 }
 
@@ -294,20 +278,18 @@ func (c *Cluster) removeMACs(
 	return nil
 }
 
-// leaveMACs forgets the MACs of a network that this host leaves, and removes them from etcd. The caller holds the
-// network's lock.
-func (c *Cluster) leaveMACs(ctx context.Context, network string) error {
+// leaveMACs forgets the MACs of a network that this host leaves, and removes them from etcd, as removeMACs does. The
+// caller holds the network's lock.
+func (c *Cluster) leaveMACs(
+	ctx context.Context, network string, remove func([]clientv3.Cmp, []clientv3.Op) error,
+) error {
 	held, _ := c.macs.of(network, true)
 	for on, endpoint := range held {
 		if err := c.ReleaseMAC(ctx, network, on.mac, endpoint); err != nil {
 			return err
 		}
 	}
-	err := c.removeMACs(ctx, c.id, network, func(compare []clientv3.Cmp, changes []clientv3.Op) error {
-		_, err := c.commit(ctx, "release all MACs", compare, changes)
-		return err
-	})
-	if err != nil {
+	if err := c.removeMACs(ctx, c.id, network, remove); err != nil {
 		return err
 	}
 	_, dropped := c.macs.of(network, true)

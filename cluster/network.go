@@ -261,14 +261,14 @@ func (c *Cluster) finishLeaving(ctx context.Context, name string) error {
 	if err := c.removeMember(ctx, name); err != nil {
 		return err
 	}
-	err := c.removeHeld(ctx, c.id, name, func(compare []clientv3.Cmp, changes []clientv3.Op) error {
+	giveBack := func(compare []clientv3.Cmp, changes []clientv3.Op) error {
 		_, err := c.commit(ctx, "give back all", compare, changes)
 		return err
-	})
-	if err != nil {
+	}
+	if err := c.removeHeld(ctx, c.id, name, giveBack); err != nil {
 		return err
 	}
-	if err := c.leaveMACs(ctx, name); err != nil {
+	if err := c.leaveMACs(ctx, name, giveBack); err != nil {
 		return err
 	}
 	if err := c.removeWithoutMembers(ctx, name); err != nil {

@@ -36,13 +36,8 @@ func (c *Cluster) GiveBackRest(ctx context.Context, network string, block netip.
 }
 
 // tellSplit tells etcd of the blocks of a network of which this host has given back the rest. One that it has taken up
-// again as a whole by now stays its own.
+// again as a whole by now stays its own. The caller holds the network's lock.
 func (c *Cluster) tellSplit(ctx context.Context, network string) error {
-	unlock, err := c.lock(ctx, network)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	nw, ok := c.holding.network(network)
 	for _, b := range c.holding.splitOf(network) {
 		isWhole := slices.Contains(c.holding.blocksOf(network), b)

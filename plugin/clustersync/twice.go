@@ -29,9 +29,8 @@ func withoutLost(
 	holds func(network string, a netip.Addr) bool, remotes func(network string) []cluster.Remote,
 ) []cluster.Endpoint {
 	isLost := func(network string, a netip.Addr) bool {
-		return !holds(network, a) && slices.ContainsFunc(remotes(network), func(r cluster.Remote) bool {
-			return slices.ContainsFunc(r.Addresses, func(other netip.Prefix) bool { return other.Addr() == a })
-		})
+		return !holds(network, a) &&
+			slices.ContainsFunc(remotes(network), func(r cluster.Remote) bool { return r.Has(a) })
 	}
 	for i, ep := range here {
 		here[i].Addresses = slices.DeleteFunc(slices.Clone(ep.Addresses), func(a netip.Prefix) bool {
