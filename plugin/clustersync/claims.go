@@ -23,18 +23,22 @@ func (s *Sync) keepClaims(ctx context.Context) {
 	tick := time.NewTicker(claimPause)
 	defer tick.Stop()
 	for {
+		ticked := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			ticked = true
 		case <-s.published:
 		}
-		s.claimAll(ctx)
-		s.publish() // what was claimed, and without what another host has by now
+		if s.claimAll(ctx) || ticked {
+			s.publish() // what was claimed, and without what another host has by now
+		}
 	}
 }
 
-func (s *Sync) claimAll(ctx context.Context) {
+// claimAll claims the addresses of all endpoints, and reports whether there were some that this host did not hold.
+func (s *Sync) claimAll(ctx context.Context) (lacked bool) {
 	networks := map[driver.NetworkID]driver.Network{}
 	for _, nw := range s.o.Driver.Networks() {
 		networks[nw.ID] = nw
@@ -43,27 +47,35 @@ func (s *Sync) claimAll(ctx context.Context) {
 	for _, ep := range s.o.Driver.Endpoints() {
 		nw := networks[ep.Network]
 		for _, a := range ep.Addresses {
-			err := s.claim(ctx, nw, a)
+			if s.isHeld(nw, a.Addr()) {
+				continue
+			}
+			lacked = true
+			err := s.claim(ctx, nw, a.Addr())
 			switch {
 			case errors.Is(err, cluster.ErrConflict):
 				found = append(found, fmt.Sprintf("endpoint %s: another host may give its address %s to a "+
 					"container of its own: restart its container", ep.ID, a.Addr()))
 			case err != nil:
 				s.o.Log.WithError(err).WithField("endpoint", ep.ID).Debug("claim its address: will be tried again")
-				return
+				return lacked
 			}
 		}
 	}
 	s.unclaimed.Set(found, s.o.Log)
+	return lacked
 }
 
-// claim claims an address of a network of the cluster, if this host does not hold it.
-func (s *Sync) claim(ctx context.Context, nw driver.Network, address netip.Prefix) error {
-	subnet, ok := nw.SubnetOf(address.Addr())
-	if nw.Cluster == "" || !ok || s.o.Cluster.Holds(nw.Cluster, address.Addr()) {
-		return nil
-	}
-	_, err := s.o.Cluster.ClaimAddress(ctx, nw.Cluster, subnet, address.Addr())
+// isHeld reports whether this host may use an address, as far as the cluster is concerned.
+func (s *Sync) isHeld(nw driver.Network, a netip.Addr) bool {
+	_, ok := nw.SubnetOf(a)
+	return nw.Cluster == "" || !ok || s.o.Cluster.Holds(nw.Cluster, a)
+}
+
+// claim claims an address of a network of the cluster.
+func (s *Sync) claim(ctx context.Context, nw driver.Network, a netip.Addr) error {
+	subnet, _ := nw.SubnetOf(a)
+	_, err := s.o.Cluster.ClaimAddress(ctx, nw.Cluster, subnet, a)
 	return err
 }
 
