@@ -27,6 +27,16 @@ func (h *host) awaitGone(id string) {
 	})
 }
 
+// claimBlock claims a block, which there is.
+func (h *host) claimBlock(claim Claim) netip.Prefix {
+	h.t.Helper()
+	block, err := h.ClaimBlock(h.t.Context(), claim)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return block
+}
+
 // TestForget: a host that is gone leaves nothing in etcd, and what other hosts have stays; one that is there stays.
 func TestForget(t *testing.T) {
 	t.Parallel()
@@ -112,14 +122,7 @@ func TestForgottenHostWasOnlyCutOff(t *testing.T) {
 	a.join(app())
 	b.join(app())
 	claim := claimOf(app().Subnets[0].Subnet.String())
-	var blocks []netip.Prefix
-	for range 2 {
-		block, err := a.ClaimBlock(t.Context(), claim)
-		if err != nil {
-			t.Fatal(err)
-		}
-		blocks = append(blocks, block)
-	}
+	blocks := []netip.Prefix{a.claimBlock(claim), a.claimBlock(claim)}
 	a.SetEndpoints([]Endpoint{endpoint("app", 2)})
 	b.awaitRemotes("app", "e2")
 	r.setCut(true)
@@ -161,14 +164,7 @@ func TestForgetIsBrokenOff(t *testing.T) {
 		h.join(Network{Name: "other"})
 	}
 	claim := claimOf(app().Subnets[0].Subnet.String())
-	var blocks []netip.Prefix
-	for range 2 {
-		block, err := a.ClaimBlock(t.Context(), claim)
-		if err != nil {
-			t.Fatal(err)
-		}
-		blocks = append(blocks, block)
-	}
+	blocks := []netip.Prefix{a.claimBlock(claim), a.claimBlock(claim)}
 	r.setCut(true)
 	b.awaitGone(a.id)
 	if err := b.forgetOn(t.Context(), a.id, "app"); err != nil { // as Forget does it, before the next network

@@ -181,15 +181,22 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// TestSandboxThatIsGone: a sandbox that Docker has not any more is left without a word of Docker's, so that its
-// namespace goes.
-func TestSandboxThatIsGone(t *testing.T) {
+// newSandbox returns a server, and a sandbox with names of its own in which it answers that b1 is 10.0.0.2.
+func newSandbox(t *testing.T) (*Server, *nstest.NS) {
+	t.Helper()
 	s, _ := newServer(t)
 	ns := nstest.New(t)
 	docker(t, ns)
 	s.SetNetwork("app", []Endpoint{{Names: []string{"b1"}, Addresses: addrs("10.0.0.2")}})
 	s.SetSandboxes(map[string][]Attachment{ns.Path(): {{Network: "app", Name: "app"}}})
 	eventually(t, "names", func() bool { return slices.Equal(lookup(t, ns, "udp4", "b1."), []string{"10.0.0.2"}) })
+	return s, ns
+}
+
+// TestSandboxThatIsGone: a sandbox that Docker has not any more is left without a word of Docker's, so that its
+// namespace goes.
+func TestSandboxThatIsGone(t *testing.T) {
+	s, ns := newSandbox(t)
 	ns.File().Close()
 	eventually(t, "nothing is open", func() bool {
 		s.mu.Lock()
@@ -204,12 +211,7 @@ func TestSandboxThatIsGone(t *testing.T) {
 // TestManyQuestions: questions of many clients at once with the same id each get their own answer, and what is no
 // question disturbs nobody.
 func TestManyQuestions(t *testing.T) {
-	s, _ := newServer(t)
-	ns := nstest.New(t)
-	docker(t, ns)
-	s.SetNetwork("app", []Endpoint{{Names: []string{"b1"}, Addresses: addrs("10.0.0.2")}})
-	s.SetSandboxes(map[string][]Attachment{ns.Path(): {{Network: "app", Name: "app"}}})
-	eventually(t, "names", func() bool { return slices.Equal(lookup(t, ns, "udp4", "b1."), []string{"10.0.0.2"}) })
+	_, ns := newSandbox(t)
 	var clients []net.Conn
 	ns.Do(t, func() error {
 		for range 128 {

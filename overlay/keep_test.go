@@ -23,16 +23,23 @@ func isProgrammed(h *host, others ...*host) bool {
 	return cmp.Equal(Desired(h.vtep, h.network(others...).Remotes), own, compareAddresses)
 }
 
+// twoHosts returns this host, another one with a container on the network, and the overlay here, which is programmed.
+func twoHosts(t *testing.T) (here, there *host, o *Overlay) {
+	t.Helper()
+	u := newUnderlay(t, false)
+	here, there = u.newHost(1, nil, ipv6On...), u.newHost(2, nstest.New(t), ipv6On...)
+	there.start(12)
+	o = here.overlay()
+	here.set(o, there)
+	return here, there, o
+}
+
 // Entries that somebody removes are put back, whatever way they go.
 func TestRemovedEntryComesBack(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	u := newUnderlay(t, false)
-	here, there := u.newHost(1, nil, ipv6On...), u.newHost(2, nstest.New(t), ipv6On...)
-	there.start(12)
-	o := here.overlay()
-	here.set(o, there)
+	here, there, o := twoHosts(t)
 	if own, _ := here.rows(); len(own) != 5 {
 		t.Fatalf("entries: %v", own)
 	}
@@ -70,11 +77,7 @@ func TestNewDeviceIsProgrammed(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	u := newUnderlay(t, false)
-	here, there := u.newHost(1, nil, ipv6On...), u.newHost(2, nstest.New(t), ipv6On...)
-	there.start(12)
-	o := here.overlay()
-	here.set(o, there)
+	here, there, o := twoHosts(t)
 	if err := nstest.Run("ip link del wvx-app"); err != nil {
 		t.Fatal(err)
 	}
@@ -97,11 +100,7 @@ func TestForeignEntriesStay(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	u := newUnderlay(t, false)
-	here, there := u.newHost(1, nil, ipv6On...), u.newHost(2, nstest.New(t), ipv6On...)
-	there.start(12)
-	o := here.overlay()
-	here.set(o, there)
+	here, there, o := twoHosts(t)
 	foreign := []Entry{
 		{Table: Tunnel, MAC: mac.MustParse("02:00:00:00:00:99"), Address: netip.MustParseAddr("192.0.2.9")},
 		{Table: Neighbour, MAC: mac.MustParse("02:00:00:00:00:99"), Address: netip.MustParseAddr("10.40.0.99")},
@@ -163,11 +162,7 @@ func TestLearnedEntriesGiveWay(t *testing.T) {
 	if nstest.Reexec(t) {
 		return
 	}
-	u := newUnderlay(t, false)
-	here, there := u.newHost(1, nil, ipv6On...), u.newHost(2, nstest.New(t), ipv6On...)
-	there.start(12)
-	o := here.overlay()
-	here.set(o, there)
+	here, there, o := twoHosts(t)
 	moved := here.start(12) // sends at once, for IPv6
 	other := here.start(11)
 	learn := func() {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -62,19 +61,7 @@ func (r router) sends(t *testing.T, network string, from, to netip.Addr, port ui
 		r["uplink"].Do(t, listen)
 	}
 	defer func() { _ = there.Close() }()
-	r[network].Do(t, func() error {
-		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: from.AsSlice()}}
-		conn, err := d.Dial("udp", there.LocalAddr().String())
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		_, err = conn.Write([]byte("x"))
-		return err
-	})
-	must(t, there.SetReadDeadline(time.Now().Add(patience(want))))
-	_, _, err := there.ReadFrom(make([]byte, 1))
-	if got := err == nil; got != want {
+	if got := r.gets(t, network, from, there, want); got != want {
 		t.Errorf("what %s on %s sends to port %d of %s arrives: %t, want %t", from, network, port, to, got, want)
 	}
 }

@@ -217,6 +217,12 @@ func (r router) arrives(t *testing.T, network string, from, to netip.Addr, expec
 		return err
 	})
 	defer func() { _ = there.Close() }()
+	return r.gets(t, network, from, there, expected)
+}
+
+// gets reports whether a datagram from a network, with this source, gets to a socket, as is expected or not.
+func (r router) gets(t *testing.T, network string, from netip.Addr, there net.PacketConn, expected bool) bool {
+	t.Helper()
 	r[network].Do(t, func() error {
 		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: from.AsSlice()}}
 		conn, err := d.Dial("udp", there.LocalAddr().String())
