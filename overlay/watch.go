@@ -45,7 +45,7 @@ func (o *Overlay) follow(ctx context.Context) error {
 		return fmt.Errorf("subscribe to events about entries: %w", err)
 	}
 	defer wait.CloseAfter(ctx, socket)() // the end of ctx ends Receive
-	o.Resync() // for what has happened before
+	o.Resync()                           // for what has happened before
 	for {
 		messages, from, err := socket.Receive()
 		if errors.Is(err, unix.ENOBUFS) {

@@ -75,7 +75,7 @@ func subscribe() (subscription, error) {
 // subscription.
 func receive(ctx context.Context, events subscription, changed chan<- struct{}) error {
 	defer wait.CloseAfter(ctx, events)() // the end of ctx ends Receive
-	wait.Signal(changed) // what happened before the subscription is unknown
+	wait.Signal(changed)                 // what happened before the subscription is unknown
 	for {
 		messages, _, err := events.Receive()
 		switch {
