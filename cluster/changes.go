@@ -20,6 +20,7 @@ type changes struct {
 
 func newChanges() *changes { return &changes{ready: make(chan struct{}, 1), names: map[string]bool{}} }
 
+// note has the reader take these names, or none.
 func (c *changes) note(names ...string) {
 	c.mu.Lock()
 	for _, name := range names {

@@ -63,6 +63,9 @@ func (c *Cluster) changeHosts(change func()) {
 	}
 	wait.Signal(c.hostsNow)
 	changed := c.changedHosts(before)
+	if len(changed) > 0 {
+		c.changes.note() // networks or none: the endpoints of a host that is gone may have gone before it
+	}
 	for id := range changed {
 		c.view.note(hostRecord(id))
 	}

@@ -54,7 +54,7 @@ func (c *Cluster) Remotes(network string) (remotes []Remote, seen bool) {
 	return remotes, m.seen && c.hostsRead
 }
 
-// Changed has a value while networks have changed that were not taken yet.
+// Changed has a value while networks have changed that were not taken yet, and when hosts have come or gone.
 func (c *Cluster) Changed() <-chan struct{} { return c.changes.ready }
 
 // TakeChanged returns the names of the networks that have changed since the last call: their endpoints or hosts on

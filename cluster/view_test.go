@@ -80,6 +80,7 @@ func TestViewWritesWhatHasChanged(t *testing.T) {
 }
 
 // TestHostsConcernNetworks: a network has changed when hosts come, go or move on which it has endpoints, and no other.
+// Whoever follows the hosts themselves hears of each that comes, goes or moves.
 func TestHostsConcernNetworks(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, 1, []string{"http://192.0.2.1:2379"}, nil) // it does not run
@@ -100,17 +101,26 @@ func TestHostsConcernNetworks(t *testing.T) {
 		what   string
 		change func()
 		want   []string
+		told   bool
 	}{
-		{"hosts are known", func() { c.hostsRead = true }, all},
-		{"one comes", there("h2", "192.0.2.2"), []string{"app"}},
-		{"one comes that has nothing there", there("h4", "192.0.2.4"), nil},
-		{"one is written again", there("h2", "192.0.2.2"), nil},
-		{"one has moved", there("h2", "192.0.2.22"), []string{"app"}},
-		{"one goes", func() { delete(c.hosts, "h2") }, []string{"app"}},
-		{"one may come back", func() { c.holders["h3"] = Host{ID: "h3"} }, nil},
-		{"all are read again", func() { c.hosts = map[string]Host{}; there("h3", "192.0.2.3")() }, []string{"other"}},
+		{"hosts are known", func() { c.hostsRead = true }, all, true},
+		{"one comes", there("h2", "192.0.2.2"), []string{"app"}, true},
+		{"one comes that has nothing there", there("h4", "192.0.2.4"), nil, true},
+		{"one is written again", there("h2", "192.0.2.2"), nil, false},
+		{"one has moved", there("h2", "192.0.2.22"), []string{"app"}, true},
+		{"one goes", func() { delete(c.hosts, "h2") }, []string{"app"}, true},
+		{"one goes that has nothing there", func() { delete(c.hosts, "h4") }, nil, true},
+		{"one may come back", func() { c.holders["h3"] = Host{ID: "h3"} }, nil, false},
+		{"all are read again", func() { clear(c.hosts); there("h3", "192.0.2.3")() }, []string{"other"}, true},
 	} {
 		c.changeHosts(step.change)
+		if told := len(c.Changed()) > 0; told != step.told {
+			t.Errorf("%s: told %v, want %v", step.what, told, step.told)
+		}
+		select {
+		case <-c.Changed():
+		default:
+		}
 		if got := c.TakeChanged(); !slices.Equal(got, step.want) {
 			t.Errorf("%s: networks %v have changed, want %v", step.what, got, step.want)
 		}

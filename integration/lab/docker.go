@@ -189,12 +189,15 @@ func (h *Host) Inspect(t testing.TB, name string, v any) {
 }
 
 // CreateNetwork creates a Docker network with the given options of `docker network create`. It is removed at the end
-// of t.
+// of t, if the host is on then.
 func (h *Host) CreateNetwork(t testing.TB, name string, options ...string) {
 	t.Helper()
 	args := append([]string{"network", "create"}, options...)
 	h.Docker(t, append(args, name)...)
 	t.Cleanup(func() {
+		if !h.IsOn() {
+			return
+		}
 		// Docker may still be deleting the endpoints of containers that were removed while it started them.
 		err := Poll(10*time.Second, func() error { return h.removeNetwork(t, name) })
 		switch {
@@ -221,7 +224,7 @@ func (h *Host) removeNetwork(t testing.TB, name string) error {
 }
 
 // Run starts a container of the lab's image, which idles, and returns its id. The arguments are those of `docker run`
-// before the image's name. The container is removed at the end of t.
+// before the image's name. The container is removed at the end of t, if the host is on then.
 func (h *Host) Run(t testing.TB, args ...string) string {
 	t.Helper()
 	return h.RunCommand(t, args)
@@ -235,6 +238,9 @@ func (h *Host) RunCommand(t testing.TB, args []string, command ...string) string
 	id := h.Docker(t, append(append(full, Image), command...)...)
 	id = id[strings.LastIndex(id, "\n")+1:] // Docker may have printed warnings before it
 	t.Cleanup(func() {
+		if !h.IsOn() {
+			return
+		}
 		if out, err := h.DockerErr("rm", "-f", id); err != nil && !gone(err) {
 			t.Errorf("%v %s", err, out)
 		}
