@@ -196,8 +196,9 @@ type Tunnel struct {
 	Since     time.Time `json:"since"`                      // it has been so since then
 	Probed    time.Time `json:"probed"`                     // when this was seen last
 	RoundTrip float64   `json:"roundTripSeconds,omitempty"` // of a small frame there and back; zero: none has come back
-	// Fault is empty if all frames pass. Otherwise it is family, blocked, blocked-out, mtu-out, mtu-in, checksum-out,
-	// checksum-in or loss; there may be others in future. Out is the direction from this host to the other one.
+	// Fault is empty if all frames pass. Otherwise it is family, port, address, blocked, blocked-out, mtu-out, mtu-in,
+	// checksum-out, checksum-in or loss; there may be others in future. Out is the direction from this host to the
+	// other one.
 	Fault string `json:"fault,omitempty"`
 	Text  string `json:"text,omitempty"` // the fault for people, and what to do
 }

@@ -55,6 +55,8 @@ type Host struct {
 	Name  string     `json:"name"`  // for people: its hostname
 	VTEP  netip.Addr `json:"vtep"`  // where it takes VXLAN packets
 	Since time.Time  `json:"since"` // when it registered
+	// Port is the UDP port at which it takes them; 0: not known.
+	Port uint16 `json:"port,omitempty"`
 }
 
 // Network is a network that hosts share.

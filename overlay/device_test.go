@@ -150,8 +150,9 @@ func TestUnderlayMTU(t *testing.T) {
 			t.Errorf("%s: %d, %v, want %d", tt.name, got, err, tt.want)
 		}
 	}
-	if _, err := UnderlayMTU(netip.MustParseAddr("192.0.2.77")); err == nil {
-		t.Error("an address that no link has: no error")
+	_, err = UnderlayMTU(netip.MustParseAddr("192.0.2.77"))
+	if err == nil || !strings.Contains(err.Error(), "--cluster-address") {
+		t.Errorf("an address that no link has: %v, want an error with --cluster-address", err)
 	}
 }
 

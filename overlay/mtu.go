@@ -85,5 +85,6 @@ func linkWith(a netip.Addr) (netlink.Link, error) {
 			return netlink.LinkByIndex(have.LinkIndex)
 		}
 	}
-	return nil, fmt.Errorf("no link of this host has the address %s", a)
+	return nil, fmt.Errorf("no link of this host has the address %s: give it to one, or start weave again with an "+
+		"address that other hosts reach this one at (--cluster-address)", a)
 }

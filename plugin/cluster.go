@@ -70,7 +70,8 @@ func newClusterParts(
 	c, err := cluster.Open(ctx, cluster.Options{
 		Endpoints: cfg.URLs(), TLS: tls, Username: cfg.User, Password: password, Prefix: cfg.Prefix,
 		Host: cluster.Host{
-			ID: files.id, Name: name, VTEP: address, Since: time.Now().UTC().Truncate(time.Millisecond),
+			ID: files.id, Name: name, VTEP: address, Port: cfg.Port,
+			Since: time.Now().UTC().Truncate(time.Millisecond),
 		},
 		Lease: cfg.Lease, Grace: cfg.Grace, Store: files.state, Log: log,
 	})

@@ -50,6 +50,10 @@ func TestClusterIsListed(t *testing.T) {
 	if !slices.Equal(s.Etcd, etcd.URLs()) || s.LastContact.IsZero() || s.Address != address || s.Port != 6784 {
 		t.Errorf("cluster %+v, want etcd's URLs and this host's address", s)
 	}
+	record, err := etcd.Client(t).Get(t.Context(), "weave/hosts/"+hosts[0].ID)
+	if err != nil || len(record.Kvs) != 1 || !strings.Contains(string(record.Kvs[0].Value), `"port":6784`) {
+		t.Errorf("other hosts are told %+v, %v, want the port in it", record, err)
+	}
 	eventually(t, "etcd answers", func() bool { s, _ := ofCluster(t, cfg); return s.Error == "" })
 	etcd.Kill(t, 0)
 	eventually(t, "etcd is known to be away", func() bool { s, _ := ofCluster(t, cfg); return s.Error != "" })

@@ -43,7 +43,7 @@ type Options struct {
 	ID      string     // of this host in the cluster
 	StateID string     // which the device's alias has
 	Local   netip.Addr // VTEP of this host
-	Port    uint16     // UDP, the same on all hosts
+	Port    uint16     // UDP, to be the same on all hosts
 	VNI     uint32     // that no network has
 	Root    string     // root directory of the host, for its /proc
 	Log     *logrus.Entry
@@ -57,7 +57,8 @@ type Host struct {
 	ID   string
 	Name string
 	VTEP netip.Addr
-	MTU  int // of the largest network that both are on, in bytes; 0: it is not asked, only answered
+	Port uint16 // UDP, of its VXLAN packets; 0: not known
+	MTU  int    // of the largest network that both are on, in bytes; 0: it is not asked, only answered
 }
 
 // Result is what is known of the way to a host.
@@ -103,7 +104,7 @@ func (p *Prober) Set(mtu int, hosts []Host) {
 	now := time.Now()
 	there := map[string]bool{}
 	for _, h := range hosts {
-		if !isOther(h.VTEP, p.o.Local) {
+		if !h.VTEP.IsGlobalUnicast() {
 			h.MTU = 0
 		}
 		there[h.ID] = true
@@ -125,8 +126,36 @@ func (p *Prober) Set(mtu int, hosts []Host) {
 			delete(p.byMAC, pe.mac)
 		}
 	}
+	p.noteTwins()
 	p.mtu = mtu
 	p.hurry()
+}
+
+// noteTwins notes which hosts have the address of another one, or of this one. The caller holds the lock.
+func (p *Prober) noteTwins() {
+	names := map[netip.Addr][]string{p.o.Local.Unmap(): {"this host"}}
+	for _, pe := range p.byName() {
+		a := pe.VTEP.Unmap()
+		names[a] = append(names[a], pe.Name)
+	}
+	for _, pe := range p.peers {
+		all := names[pe.VTEP.Unmap()]
+		pe.twin = ""
+		switch {
+		case len(all) < 2:
+		case all[0] == pe.Name:
+			pe.twin = all[1]
+		default:
+			pe.twin = all[0]
+		}
+	}
+}
+
+// byName returns the other hosts in the order of their names. The caller holds the lock.
+func (p *Prober) byName() []*peer {
+	return slices.SortedFunc(maps.Values(p.peers), func(a, b *peer) int {
+		return strings.Compare(a.Name+" "+a.ID, b.Name+" "+b.ID)
+	})
 }
 
 // hurry has the next step be looked for.
@@ -155,11 +184,8 @@ func (p *Prober) Problems() []string {
 	if p.problem != nil {
 		out = append(out, fmt.Sprintf("tunnels to other hosts are not probed: %v", p.problem))
 	}
-	byName := slices.SortedFunc(maps.Values(p.peers), func(a, b *peer) int {
-		return strings.Compare(a.Name+" "+a.ID, b.Name+" "+b.ID)
-	})
 	faulty := 0
-	for _, pe := range byName {
+	for _, pe := range p.byName() {
 		if pe.MTU == 0 || pe.result.Fault == None {
 			continue
 		}

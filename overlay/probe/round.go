@@ -42,6 +42,7 @@ type peer struct {
 	Host
 	mac     mac.Address
 	entered time.Time // when the device was told where it is; zero: it was not
+	twin    string    // another host that has its address, by its name; empty: there is none
 	link    string    // that packets there went out of when a fault was found last
 	result  Result
 
@@ -52,7 +53,7 @@ type peer struct {
 	sent     [tries]time.Time
 	outcomes outcomes
 
-	silent time.Time // since when nothing comes in return; zero: something does
+	silent time.Time // since when nothing comes in return, or it has a twin; zero: neither is so
 	heard  time.Time // when its last request came
 }
 
@@ -66,7 +67,7 @@ func (pe *peer) update(h Host, now time.Time) bool {
 	if h.MTU == 0 {
 		pe.result, pe.begun, pe.silent = Result{}, time.Time{}, time.Time{}
 	}
-	if h.MTU == 0 || before.VTEP == h.VTEP && before.MTU == h.MTU {
+	if h.MTU == 0 || before == h {
 		return false
 	}
 	pe.begun, pe.due = time.Time{}, now
@@ -160,8 +161,13 @@ func (p *Prober) end(pe *peer, now time.Time) {
 	// It may find all well, and ask seldom.
 	isHeard := pe.heard.After(pe.silent) && now.Sub(pe.heard) < 2*p.pace.interval
 	fault := pe.outcomes.judge(isHeard)
-	if !sameFamily(pe.VTEP, p.o.Local) {
+	switch {
+	case !sameFamily(pe.VTEP, p.o.Local):
 		fault = Family
+	case pe.Port != 0 && pe.Port != p.o.Port:
+		fault = Port
+	case pe.twin != "":
+		fault = Address // or this very host, as whom it was there before its state was made anew, until the lease ends
 	}
 	begun := pe.begun
 	pe.begun = time.Time{}
@@ -170,7 +176,7 @@ func (p *Prober) end(pe *peer, now time.Time) {
 		pe.due = now.Add(jitter(p.pace.interval))
 	}
 	since := begun
-	if fault == Blocked || fault == BlockedOut {
+	if fault == Blocked || fault == BlockedOut || fault == Address {
 		if pe.silent.IsZero() {
 			pe.silent = begun
 		}
@@ -188,7 +194,8 @@ func (p *Prober) end(pe *peer, now time.Time) {
 func (p *Prober) tell(pe *peer, fault Fault, since, now time.Time) {
 	before := pe.result
 	x := facts{
-		host: pe.Host, local: p.o.Local, port: p.o.Port, overhead: overlay.Overhead(p.o.Local), outcomes: pe.outcomes,
+		host: pe.Host, twin: pe.twin, local: p.o.Local, port: p.o.Port, overhead: overlay.Overhead(p.o.Local),
+		outcomes: pe.outcomes,
 	}
 	if fault != before.Fault && p.device != nil {
 		pe.link = p.device.linkTo(pe.Host)

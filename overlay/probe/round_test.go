@@ -206,7 +206,7 @@ func TestSet(t *testing.T) {
 	if due := l.peers["3"].due; due.Before(before) || due.After(time.Now()) {
 		t.Errorf("the first round is at %s, want it now", due)
 	}
-	for _, address := range []string{"192.0.2.1", "0.0.0.0", "224.0.0.1"} { // this host, and none
+	for _, address := range []string{"0.0.0.0", "224.0.0.1"} { // of no host
 		h := Host{ID: "4", VTEP: netip.MustParseAddr(address), MTU: 1450}
 		l.Set(1450, []Host{host2, h})
 		if l.peers["4"].MTU != 0 {
@@ -262,6 +262,62 @@ func TestFamily(t *testing.T) {
 	l.peer.VTEP = netip.MustParseAddr("2001:db8::2")
 	l.round(nothing)
 	l.is(Family)
+}
+
+// TestPort: a host that takes its packets at another port is told at once, unless its port is not known.
+func TestPort(t *testing.T) {
+	l := newTimeline(t)
+	l.round(nothing)
+	l.is(None)
+	l.peer.Port = 6785
+	l.round(nothing)
+	l.is(Port)
+	l.peer.Port = 6784
+	l.round(good)
+	l.is(None)
+}
+
+// TestAddress: hosts of one address are a fault, whether this host is one of them or not. It is told when it has
+// lasted: this host itself may have been there under another id.
+func TestAddress(t *testing.T) {
+	host := func(id, address string) Host {
+		return Host{ID: id, Name: "host" + id, VTEP: netip.MustParseAddr(address), MTU: 1450}
+	}
+	for what, tt := range map[string]struct {
+		hosts    []Host // host 2 among them
+		outcomes string
+		twin     string
+	}{
+		"this host":          {[]Host{host("2", "192.0.2.1")}, nothing, "this host"},
+		"another host":       {[]Host{host("2", "192.0.2.2"), host("3", "192.0.2.2")}, nothing, "host3"},
+		"the one that is it": {[]Host{host("2", "192.0.2.2"), host("3", "192.0.2.2")}, good, "host3"},
+		"two more": {
+			[]Host{host("2", "192.0.2.2"), host("4", "192.0.2.2"), host("3", "192.0.2.2")}, nothing, "host3",
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newTimeline(t)
+			l.Set(1450, tt.hosts)
+			for id, pe := range l.peers {
+				if pe.due = day; id != "2" {
+					pe.MTU = 0
+				}
+			}
+			l.round(tt.outcomes)
+			l.is(None)
+			for l.now.Before(day.Add(time.Minute)) {
+				l.round(tt.outcomes)
+			}
+			l.is(Address)
+			if want := "also that of " + tt.twin; !strings.Contains(l.peer.result.Text, want) {
+				t.Errorf("%q, want %q in it", l.peer.result.Text, want)
+			}
+			l.Set(1450, []Host{host("2", "192.0.2.2")})
+			l.peer.due = l.now
+			l.round(good)
+			l.is(None)
+		})
+	}
 }
 
 // TestManyProblems: `weave status` stays short.

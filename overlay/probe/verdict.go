@@ -16,6 +16,8 @@ type Fault string
 const (
 	None        Fault = ""
 	Family      Fault = "family"       // the hosts' addresses are of different versions of IP
+	Port        Fault = "port"         // they use different UDP ports
+	Address     Fault = "address"      // another host has the other one's address, too, or this one has
 	Blocked     Fault = "blocked"      // nothing comes from the other host
 	BlockedOut  Fault = "blocked-out"  // its requests come, but no answers to this host's
 	MTUOut      Fault = "mtu-out"      // large frames don't arrive there
@@ -117,6 +119,7 @@ func (o outcomes) roundTrip() time.Duration {
 // facts are what a fault is told with.
 type facts struct {
 	host     Host
+	twin     string     // host that has the address of host, too
 	local    netip.Addr // VTEP of this host
 	port     uint16     // UDP
 	overhead int        // bytes of the underlay's packets around the frames of the MTU
@@ -131,6 +134,12 @@ func (f Fault) describe(x facts) string {
 	case Family:
 		return fmt.Sprintf("its address %s and that of this host, %s, are of different versions of IP: "+
 			"give all hosts addresses of one (--cluster-address)", x.host.VTEP, x.local)
+	case Port:
+		return fmt.Sprintf("it takes VXLAN packets at UDP port %d, and this host at %d: give all hosts the same "+
+			"(--cluster-port)", x.host.Port, x.port)
+	case Address:
+		return fmt.Sprintf("its address %s is also that of %s, so that packets for one may get to the other: give "+
+			"each host one of its own (--cluster-address)", x.host.VTEP, x.twin)
 	case Blocked:
 		return fmt.Sprintf("no VXLAN packets come from there: UDP port %d is blocked between the two, in one "+
 			"direction or in both, or weave there can't answer: open it in the firewalls of both hosts and between "+

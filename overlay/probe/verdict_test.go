@@ -65,13 +65,16 @@ func TestRoundTrip(t *testing.T) {
 // TestDescribe: each fault names the host or the link that it is about, and says what to do.
 func TestDescribe(t *testing.T) {
 	x := facts{
-		host:  Host{Name: "host2", VTEP: netip.MustParseAddr("192.0.2.2"), MTU: 1450},
+		host:  Host{Name: "host2", VTEP: netip.MustParseAddr("192.0.2.2"), Port: 6785, MTU: 1450},
+		twin:  "host3",
 		local: netip.MustParseAddr("192.0.2.1"), port: 6784, overhead: 50, device: "eth0",
 		outcomes: outcomesOf(t, "aa-a-a-a-"),
 	}
 	for fault, wants := range map[Fault][]string{
 		None:        nil,
 		Family:      {"192.0.2.2", "192.0.2.1", "--cluster-address"},
+		Port:        {"UDP port 6785", "this host at 6784", "--cluster-port"},
+		Address:     {"192.0.2.2", "host3", "--cluster-address"},
 		Blocked:     {"no VXLAN packets come", "UDP port 6784 is blocked", "firewalls of both hosts"},
 		BlockedOut:  {"UDP port 6784 is blocked on the way to host2", "firewall there"},
 		MTUOut:      {"don't arrive there", "MTU 1450", "packets of 1500 bytes", "works.weave.mtu"},

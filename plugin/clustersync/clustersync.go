@@ -273,7 +273,7 @@ func (s *Sync) tellHosts() {
 		case h.ID == s.o.Cluster.Self().ID:
 			mtu = h.MTU
 		case h.Present:
-			hosts = append(hosts, probe.Host{ID: h.ID, Name: h.Name, VTEP: h.VTEP, MTU: h.MTU})
+			hosts = append(hosts, probe.Host{ID: h.ID, Name: h.Name, VTEP: h.VTEP, Port: h.Port, MTU: h.MTU})
 		}
 	}
 	s.o.Prober.Set(mtu, hosts)
