@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/weaveplugin/weave/internal/etcdtest"
 )
@@ -133,6 +134,25 @@ func TestEtcdAway(t *testing.T) {
 	c.await("one member less", func() bool {
 		return len(keysBelow(t, etcd, "weave/members/app/")) == 2
 	})
+}
+
+// TestShortOutage: what etcd could not be told while it was away it is told soon after, also if no lease has run out
+// meanwhile, and then nothing is said to be wrong.
+func TestShortOutage(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, 1)
+	a := newHost(t, 1, etcd.URLs(), func(o *Options) { o.Lease = time.Minute }).start()
+	a.join(app())
+	etcd.Kill(t, 0)
+	if err := a.Leave(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	a.await("problem", func() bool { return strings.Contains(strings.Join(a.Problems(), "\n"), keeping) })
+	etcd.Restart(t, 0)
+	a.await("end of the problems", func() bool { return len(a.Problems()) == 0 && a.Unreachable() == nil })
+	if left := keysBelow(t, etcd, "weave/members/"); len(left) > 0 {
+		t.Errorf("%q are left", left)
+	}
 }
 
 // TestStartWithoutEtcd: weave starts without etcd, with what it had, and is in the cluster when etcd is there.

@@ -12,6 +12,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+// keeping is what does not work while etcd can't be told what this host holds.
+const keeping = "keep what this host holds"
+
 // keepHolding keeps the holding lease, and etcd as what this host holds says.
 func (c *Cluster) keepHolding(ctx context.Context) {
 	c.retry(ctx, "hold what this host has of the cluster", func(ctx context.Context, report func(error)) error {
@@ -59,11 +62,13 @@ func (c *Cluster) checkHoldings(ctx context.Context) (clientv3.LeaseID, error) {
 	return lease, nil
 }
 
-// holdUntilDoubt keeps the lease until it comes in question whether this host still has what it holds.
+// holdUntilDoubt keeps the lease until it comes in question whether this host still has what it holds. What etcd does
+// not answer is tried again soon, so that the problem is told no longer than it lasts.
 func (c *Cluster) holdUntilDoubt(ctx context.Context, lease clientv3.LeaseID) (err error) {
 	often := min(c.grace/3, time.Minute)
 	ticker := time.NewTicker(often)
 	defer ticker.Stop()
+	failures := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,12 +87,14 @@ func (c *Cluster) holdUntilDoubt(ctx context.Context, lease clientv3.LeaseID) (e
 			c.holding.doubt()
 			return err
 		}
-		if c.holding.hasRunOut() {
-			ticker.Reset(c.pause(0))
+		if errors.Is(err, ErrUnreachable) || c.holding.hasRunOut() {
+			ticker.Reset(c.pause(failures))
+			failures++
 		} else {
 			ticker.Reset(often)
+			failures = 0
 		}
-		c.setProblem("keep what this host holds", err)
+		c.setProblem(keeping, err)
 	}
 }
 
@@ -177,9 +184,11 @@ func (c *Cluster) writeHoldings(ctx context.Context, lease clientv3.LeaseID) err
 	if err := c.writeHolder(ctx, lease); err != nil {
 		return err
 	}
-	if err := c.finish(ctx); errors.Is(err, ErrUnreachable) {
+	err := c.finish(ctx)
+	if errors.Is(err, ErrUnreachable) {
 		return err
 	}
+	c.setProblem(keeping, err)
 	networks, _ := c.holding.names()
 	for _, name := range networks {
 		err := c.writeHolding(ctx, name, lease)
