@@ -134,11 +134,11 @@ func (i *IPAM) holdAddress(ctx context.Context, p *pool, r addressRequest) (neti
 		if err := p.check(addr); err != nil {
 			return addr, err
 		}
-		if p.network != "" && !r.gateway && !i.cluster.Holds(p.network, addr) { // it may just have been given back
-			return addr, errNoBlock
-		}
 		if since, held := p.alloc.held[addr]; held && !i.reclaimable(p.space, p.subnet, addr, since) {
 			return addr, fmt.Errorf("%w: name another one, or remove the endpoint that has it first", ErrAddressInUse)
+		}
+		if p.network != "" && !r.gateway && !i.cluster.Holds(p.network, addr) { // it may just have been given back
+			return addr, errNoBlock
 		}
 	} else {
 		var ok bool

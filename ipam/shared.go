@@ -104,8 +104,9 @@ func (i *IPAM) requestSharedAddress(ctx context.Context, r addressRequest) (neti
 	if r.addr.IsValid() && !claim.Subnet.Contains(r.addr) {
 		return i.requestAddress(ctx, r) // says so
 	}
-	for range maxTries {
-		if r.addr.IsValid() {
+	for try := range maxTries {
+		// Nothing is claimed for an address that is refused here, such as that of the gateway.
+		if r.addr.IsValid() && try > 0 {
 			if _, err := i.cluster.ClaimAddress(ctx, claim.Network, claim.Subnet, r.addr); err != nil {
 				return netip.Prefix{}, err
 			}

@@ -180,6 +180,23 @@ func TestNamedAddressIsGivenBack(t *testing.T) {
 	}
 }
 
+// TestGatewayIsNotClaimed: an address that is refused here, since the gateway has it, is not claimed either.
+func TestGatewayIsNotClaimed(t *testing.T) {
+	f := newShared(t, 1)[0]
+	id := f.pool(PoolRequest{Subnet: netip.MustParsePrefix("10.99.0.0/28"), Network: "app"}).ID
+	gateway, err := f.RequestGateway(t.Context(), id, netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.RequestAddress(t.Context(), id, gateway.Addr()); !errors.Is(err, ErrAddressInUse) {
+		t.Errorf("the gateway's address: %v, want ErrAddressInUse", err)
+	}
+	held, err := f.options.Cluster.Holdings(t.Context(), "app")
+	if err != nil || len(held) > 0 {
+		t.Errorf("etcd has %v, %v, want nothing", held, err)
+	}
+}
+
 // TestSharedPoolRefused: a network has one subnet on all hosts, and a pool of a cluster is no use without it.
 func TestSharedPoolRefused(t *testing.T) {
 	hosts := newShared(t, 2)
