@@ -155,7 +155,7 @@ type Drift struct {
 // String returns the text.
 func (d Drift) String() string { return d.Text }
 
-// Pool is a subnet out of which weave's IPAM hands out addresses on this host.
+// Pool is a subnet out of which weave's IPAM hands out addresses on this host, or, to weave's networks, Docker's own.
 type Pool struct {
 	Subnet      netip.Prefix `json:"subnet"`
 	Range       netip.Prefix `json:"range,omitzero"`        // the part that addresses are picked from; zero: all
@@ -164,6 +164,7 @@ type Pool struct {
 	NetworkID   string       `json:"networkId,omitempty"`   // empty: no network of weave's has it
 	NetworkName string       `json:"networkName,omitempty"` // empty while weave has not read it from Docker's API
 	Cluster     string       `json:"cluster,omitempty"`     // network of the cluster that it is of; empty: it is local
+	Docker      bool         `json:"docker,omitempty"`      // Docker's own IPAM hands out the addresses
 	Holders     []Holder     `json:"holders"`               // by name; this host is always one
 	Error       string       `json:"error,omitempty"`       // why others than this host are not known
 }

@@ -27,8 +27,14 @@ func (s *Server) pools(ctx context.Context, r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	pools := []api.Pool{}
-	for _, p := range s.options.Pools() {
+	own := s.options.Pools()
+	for _, p := range own {
 		pools = append(pools, s.toPool(ctx, p))
+	}
+	for _, p := range s.dockersPools(own) {
+		pool := s.toPool(ctx, p)
+		pool.Docker = true
+		pools = append(pools, pool)
 	}
 	slices.SortFunc(pools, func(a, b api.Pool) int {
 		return cmp.Or(
@@ -37,6 +43,21 @@ func (s *Server) pools(ctx context.Context, r *http.Request) (any, error) {
 		)
 	})
 	return pools, nil
+}
+
+// dockersPools returns the subnets of weave's networks that are of none of weave's pools: Docker's own IPAM hands out
+// their addresses.
+func (s *Server) dockersPools(own []ipam.Pool) (out []ipam.Pool) {
+	for _, n := range s.options.Tracker.Networks() {
+		for _, p := range n.Pools {
+			isOwn := p.Space == ipam.LocalSpace || p.Space == ipam.GlobalSpace ||
+				slices.ContainsFunc(own, func(o ipam.Pool) bool { return o.Subnet == p.Subnet && o.Space == p.Space })
+			if !isOwn && p.Subnet.Bits() > 0 { // of Docker's null driver: all addresses
+				out = append(out, ipam.Pool{Space: p.Space, Subnet: p.Subnet, Network: n.Cluster})
+			}
+		}
+	}
+	return out
 }
 
 // toPool returns a pool with its network as the API lists it. Of one that hosts share etcd is asked who holds what.

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/ipam"
 )
 
@@ -92,5 +93,29 @@ func TestPools(t *testing.T) {
 	}
 	if _, body := get(t, newServer(nil), "/v1/pools"); !strings.Contains(body, `"addresses":18446744073709551615`) {
 		t.Errorf("a subnet of /64 has %s", body)
+	}
+}
+
+// TestDockersPools: the subnets of networks that have Docker's own IPAM are listed, too, with what hosts hold of them.
+func TestDockersPools(t *testing.T) {
+	host, names := twoNetworks()
+	host.networks[0].Pools = []driver.Pool{
+		{Subnet: netip.MustParsePrefix("10.32.8.0/24"), Space: ipam.LocalSpace}, // which the state has lost
+		{Subnet: netip.MustParsePrefix("0.0.0.0/0")},                            // Docker's null driver
+	}
+	s := New(Options{
+		Tracker: host, Inspector: host, Names: names, Status: fullStatus, Cluster: twoHosts{},
+		Pools: func() []ipam.Pool { return somePools()[:1] },
+	})
+	_, body := get(t, s, "/v1/pools")
+	var got []api.Pool
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || !got[0].Docker || got[0].Subnet.String() != "10.32.0.0/22" || got[1].Docker {
+		t.Fatalf("%+v, want the IPv4 subnet of app as Docker's and the IPv6 one as weave's", got)
+	}
+	if h := got[0].Holders; got[0].NetworkName != "app" || len(h) != 2 || h[0].Addresses != 17 || h[1].Addresses != 16 {
+		t.Errorf("%+v, want what both hosts hold", got[0])
 	}
 }

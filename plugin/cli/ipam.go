@@ -18,12 +18,14 @@ func newIPAMCommand() *cobra.Command {
 	var noTrunc bool
 	cmd := &cobra.Command{
 		Use:   "ipam",
-		Short: "List the subnets of weave's IPAM, and who holds which addresses of them",
-		Long: "List the subnets out of which weave's IPAM hands out addresses on this host, with who holds what.\n\n" +
+		Short: "List the subnets of networks, and who holds which addresses of them",
+		Long: "List the subnets out of which addresses are handed out on this host, with who holds what.\n\n" +
 			"A subnet of a network of the cluster is held by hosts in blocks, a line for each host. While etcd does\n" +
 			"not answer, only this host's is listed, and stderr says so. Other subnets are this host's as a whole.\n" +
 			"ADDRESSES is how many these blocks have, ENDPOINTS how many endpoints are known on the host that have\n" +
-			"an address of the subnet.",
+			"an address of the subnet.\n\n" +
+			"IPAM says who hands the addresses out, if that is not weave for all. Docker's own IPAM knows this host\n" +
+			"alone: on a network of the cluster weave claims each address when a container gets it.",
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "print ids, and all blocks, in full")
@@ -38,7 +40,8 @@ func newIPAMCommand() *cobra.Command {
 		}
 		if *format == formatTable {
 			rows, inCluster := holdings(pools)
-			l := listing[holding]{rows: rows, columns: holdingColumns(noTrunc, inCluster)}
+			withDocker := slices.ContainsFunc(pools, func(p api.Pool) bool { return p.Docker })
+			l := listing[holding]{rows: rows, columns: holdingColumns(noTrunc, inCluster, withDocker)}
 			return l.printTable(cmd.OutOrStdout())
 		}
 		return listing[api.Pool]{rows: pools, heads: poolHeads}.print(cmd.OutOrStdout(), *format)
@@ -79,7 +82,7 @@ func holdings(pools []api.Pool) (rows []holding, inCluster bool) {
 	return rows, inCluster
 }
 
-func holdingColumns(noTrunc, inCluster bool) []column[holding] {
+func holdingColumns(noTrunc, inCluster, withDocker bool) []column[holding] {
 	short := shortener(noTrunc)
 	columns := []column[holding]{
 		{"NETWORK", func(h holding) string {
@@ -95,6 +98,12 @@ func holdingColumns(noTrunc, inCluster bool) []column[holding] {
 			}
 			return h.Gateway.String()
 		}},
+		{"IPAM", func(h holding) string {
+			if h.Docker {
+				return "docker"
+			}
+			return "weave"
+		}},
 		{"HOST", func(h holding) string { return h.Host }},
 		{"ADDRESSES", func(h holding) string { return count(h.Addresses) }},
 		{"ENDPOINTS", func(h holding) string { return strconv.Itoa(h.Endpoints) }},
@@ -105,10 +114,9 @@ func holdingColumns(noTrunc, inCluster bool) []column[holding] {
 			return spaced(h.Blocks)
 		}},
 	}
-	if !inCluster {
-		columns = slices.DeleteFunc(columns, func(c column[holding]) bool { return c.head == "HOST" })
-	}
-	return columns
+	return slices.DeleteFunc(columns, func(c column[holding]) bool {
+		return c.head == "HOST" && !inCluster || c.head == "IPAM" && !withDocker
+	})
 }
 
 // maxBlocks is how many blocks a cell shows without --no-trunc.
@@ -131,6 +139,7 @@ var poolHeads = map[string]any{
 	"NetworkID":   "NETWORK ID",
 	"NetworkName": "NETWORK",
 	"Cluster":     "CLUSTER",
+	"Docker":      "DOCKER",
 	"Holders":     []string{"HOLDERS"},
 	"Error":       "ERROR",
 }

@@ -49,22 +49,24 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// serveTowns serves the API at weave.sock in the script's directory, that of a host of a cluster at cluster.sock, and
-// that of such a host whose etcd does not answer at cutoff.sock.
+// serveTowns serves the API at weave.sock in the script's directory, that of a host of a cluster at cluster.sock, that
+// of such a host whose etcd does not answer at cutoff.sock, and that of one whose networks have Docker's own IPAM at
+// dockers.sock.
 func serveTowns(env *testscript.Env) error {
 	env.Setenv("WEAVE_SOCKET", filepath.Join(env.WorkDir, "weave.sock"))
 	inCluster := apiserver.Options{
 		Tracker: clusterTown{}, Inspector: town{}, Names: townNames{}, Status: clusterStatus, Cluster: townCluster{},
 		Pools: townPools("shop"),
 	}
-	away := inCluster
-	away.Cluster = cutOff{}
+	away, dockers := inCluster, inCluster
+	away.Cluster, dockers.Pools = cutOff{}, nil
 	return errors.Join(
 		serve(env, "weave.sock", apiserver.Options{
 			Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus, Pools: townPools(""),
 		}),
 		serve(env, "cluster.sock", inCluster),
 		serve(env, "cutoff.sock", away),
+		serve(env, "dockers.sock", dockers),
 	)
 }
 
