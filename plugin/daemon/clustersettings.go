@@ -40,6 +40,8 @@ const (
 	maxLease  = time.Hour
 	minGrace  = time.Minute
 	tunnelUDP = "6784"
+
+	clusterPrefix = "cluster-" // of the flags that need --cluster
 )
 
 // clusterSettings are those about a cluster, in the order of the help.

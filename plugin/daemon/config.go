@@ -223,9 +223,13 @@ func newConfig(flags *pflag.FlagSet, getenv func(string) string) (Config, error)
 	c := Config{Managed: flags.Lookup(managedFlag).Value.String() == "true"}
 	var errs []error
 	names := map[string]string{} // of the settings, as the user knows them
+	var ofCluster []string       // those about a cluster that don't have their defaults
 	for _, s := range settings {
 		name, value, fallback := s.read(c.Managed, flags, getenv)
 		names[s.flag] = name
+		if strings.HasPrefix(s.flag, clusterPrefix) && value != fallback {
+			ofCluster = append(ofCluster, name)
+		}
 		next := c
 		if s.parse(&next, value) {
 			c = next
@@ -246,6 +250,10 @@ func newConfig(flags *pflag.FlagSet, getenv func(string) string) (Config, error)
 	}
 	if err := c.Cluster.check(); err != nil {
 		return c, err
+	}
+	if len(c.Cluster.Endpoints) == 0 && len(ofCluster) > 0 {
+		return c, fmt.Errorf("%s: want %s, too, since without it this host is in no cluster",
+			strings.Join(ofCluster, ", "), names["cluster"])
 	}
 	if slices.Contains(c.PluginSockets, c.APISocket) {
 		return c, fmt.Errorf("%s %q: want another path than %s's",

@@ -151,6 +151,8 @@ func TestBadSettingIsRefused(t *testing.T) {
 		{"--cluster-port=0", `--cluster-port "0": want 1..65535`},
 		{"--cluster-lease=10ms", `--cluster-lease "10ms": want whole seconds, at least 1s`},
 		{"--cluster-lease=2h", `--cluster-lease "2h": want`},
+		{"--cluster-address=192.0.2.1", "--cluster-address: want --cluster, too"},
+		{"--cluster-port=6785", "--cluster-port: want --cluster, too"},
 		{"--log-level=trace", `--log-level "trace": want error, warning, info or debug`},
 		{"--log-format=xml", `--log-format "xml": want text or json`},
 	} {
@@ -161,7 +163,12 @@ func TestBadSettingIsRefused(t *testing.T) {
 			}
 		})
 	}
-	_, err := parseConfig(t, []string{"--scope=x"}, map[string]string{"WEAVE_MTU": "big"})
+	_, err := parseConfig(t, []string{"--cluster-lease=10s", "--cluster-port=6784"},
+		map[string]string{"WEAVE_CLUSTER_PREFIX": "two/", "WEAVE_CLUSTER_USER": ""})
+	if err == nil || !strings.Contains(err.Error(), "WEAVE_CLUSTER_PREFIX, --cluster-lease: want --cluster, too") {
+		t.Errorf("%v, want what differs from its default without a cluster", err)
+	}
+	_, err = parseConfig(t, []string{"--scope=x"}, map[string]string{"WEAVE_MTU": "big"})
 	if err == nil || !strings.Contains(err.Error(), `WEAVE_MTU "big": want 68..65535`) ||
 		!strings.Contains(err.Error(), "--scope") {
 		t.Errorf("%v, want both the variable and the flag", err)
