@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -64,6 +65,9 @@ func (d *Driver) joinCluster(ctx context.Context, spec NetworkSpec) (NetworkSpec
 		return spec, err
 	}
 	spec.VNI, spec.MTU = joined.VNI, joined.MTU
+	if lacking := d.lackingSubnets(spec.Definition); len(lacking) > 0 {
+		d.log.WithField("network", spec.ID).Warn(errLacking(spec.Cluster, lacking))
+	}
 	return spec, nil
 }
 
@@ -117,6 +121,47 @@ func (d *Driver) tunnelProblems(networks []Network) []problem {
 		}
 	}
 	return out
+}
+
+// subnetProblems tells of networks that have a subnet on other hosts which they lack here.
+func (d *Driver) subnetProblems(networks []Network) (out []problem) {
+	for _, nw := range networks {
+		if nw.VNI == 0 || d.cluster == nil {
+			continue
+		}
+		if lacking := d.lackingSubnets(nw.Definition); len(lacking) > 0 {
+			out = append(out, problem{"network " + string(nw.ID), errLacking(nw.Cluster, lacking)})
+		}
+	}
+	return out
+}
+
+// lackingSubnets returns the subnets that a network has on other hosts and not here: those that the cluster knew when
+// this host joined, and those of endpoints there, since a host that joined later may have added one.
+func (d *Driver) lackingSubnets(def Definition) []netip.Prefix {
+	lacking := map[netip.Prefix]bool{}
+	joined, _ := d.cluster.Network(def.Cluster)
+	for _, s := range joined.Subnets {
+		lacking[s.Subnet] = true
+	}
+	remotes, _ := d.cluster.Remotes(def.Cluster)
+	for _, r := range remotes {
+		for _, a := range r.Addresses {
+			if a.IsValid() {
+				lacking[a.Masked()] = true
+			}
+		}
+	}
+	for _, p := range def.Pools {
+		delete(lacking, p.Subnet)
+	}
+	return slices.SortedFunc(maps.Keys(lacking), netip.Prefix.Compare)
+}
+
+// errLacking says that containers of this host have no addresses of some of a network's subnets.
+func errLacking(network string, subnets []netip.Prefix) error {
+	return fmt.Errorf("network %s of the cluster has %v on other hosts, and not here, so containers here have no "+
+		"addresses of it: make the network again here, with --ipv6 for an IPv6 subnet", network, subnets)
 }
 
 // NetworkOf returns the network of this host that is the one of the cluster with that name.

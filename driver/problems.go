@@ -25,7 +25,8 @@ func (d *Driver) Problems(ctx context.Context) []string {
 		found = append(found, problem{"firewall", err})
 	}
 	networks := d.tracked.Networks()
-	found = slices.Concat(found, d.ruleProblems(networks), d.routerProblems(networks), d.tunnelProblems(networks))
+	found = slices.Concat(found, d.ruleProblems(networks), d.routerProblems(networks), d.tunnelProblems(networks),
+		d.subnetProblems(networks))
 	out := make([]string, 0, len(found))
 	for _, p := range found {
 		out = append(out, p.String())
