@@ -7,10 +7,12 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/ipam"
 )
 
 // lowSpace is how many bytes have to be free where the state is: enough for some thousand records. The file grows in
@@ -52,4 +54,20 @@ func wayOutWarning(known bool, networks []driver.Network, endpoints []driver.End
 		}
 	}
 	return ""
+}
+
+// poolPatience is how long a pool may be without its network: Docker requests it before it makes the network.
+const poolPatience = time.Minute
+
+// strayPoolWarnings returns a warning for each pool of a network of the cluster that is no network of weave's here:
+// Docker does not tell an IPAM driver which network driver the addresses are for.
+func strayPoolWarnings(pools []ipam.Pool, isNetwork func(cluster string) bool, now time.Time) (out []string) {
+	for _, p := range pools {
+		if p.Network != "" && !isNetwork(p.Network) && now.Sub(p.Created) > poolPatience {
+			out = append(out, fmt.Sprintf("pool %s is of network %s of the cluster, but that is no network of weave's "+
+				"here, so containers with its addresses reach none on other hosts: make their network again with -d "+
+				"weave, or without --ipam-opt %s=%s", p.Subnet, p.Network, driver.OptionNetwork, p.Network))
+		}
+	}
+	return out
 }

@@ -3,16 +3,19 @@
 package main
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/internal/nstest"
+	"github.com/weaveplugin/weave/ipam"
 )
 
 // TestDiskWarning: a full and a read-only file system are told as long as they are so.
@@ -89,5 +92,21 @@ func TestWayOutWarning(t *testing.T) {
 	}
 	if got := wayOutWarning(true, networks, on(outside, "/run/docker/netns/x")); got != "" {
 		t.Errorf("it is there: warning %q", got)
+	}
+}
+
+// TestStrayPools: a pool of a network of the cluster that another driver's network has is told, when its own network
+// has had the time to be made.
+func TestStrayPools(t *testing.T) {
+	now := time.Now()
+	pool := func(network string, age time.Duration) ipam.Pool {
+		return ipam.Pool{Subnet: netip.MustParsePrefix("10.32.0.0/22"), Network: network, Created: now.Add(-age)}
+	}
+	isNetwork := func(cluster string) bool { return cluster == "app" }
+	got := strayPoolWarnings([]ipam.Pool{
+		pool("", time.Hour), pool("app", time.Hour), pool("shop", time.Second), pool("shop", time.Hour),
+	}, isNetwork, now)
+	if len(got) != 1 || !strings.Contains(got[0], "10.32.0.0/22 is of network shop") {
+		t.Errorf("%q, want the one of shop that is an hour old", got)
 	}
 }

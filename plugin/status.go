@@ -62,6 +62,7 @@ func currentStatus(
 			s.Warnings = append(s.Warnings, warning)
 		}
 	}
+	s.Warnings = append(s.Warnings, strayPoolWarnings(p.pools.Pools(), p.networks.IsOnCluster, time.Now())...)
 	for _, r := range p.networks.Repairs() {
 		s.Repairs = append(s.Repairs, api.Repair{
 			Time: r.Time, NetworkID: string(r.Network), Subject: r.Subject, What: r.What, By: r.By,
