@@ -72,7 +72,7 @@ func (s Entries) add(e Entry)      { s[e] = struct{}{} }
 // the order of the endpoints does not matter. If two of them have one MAC, or one address, as for a moment they may
 // when an endpoint moves, the one with the lower VTEP has it, then that with the lower MAC. Endpoints that can't be
 // reached get nothing: those with a MAC that is not of one station, and those whose VTEP is this host's or of another
-// family.
+// family. Package clustersync tells users of endpoints that have one MAC.
 func Desired(local netip.Addr, remotes []Remote) Entries {
 	local = local.Unmap()
 	reachable := make([]Remote, 0, len(remotes))

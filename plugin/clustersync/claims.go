@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/weaveplugin/weave/cluster"
@@ -79,5 +80,5 @@ func (s *Sync) claim(ctx context.Context, nw driver.Network, a netip.Addr) error
 	return err
 }
 
-// Problems tells of containers whose addresses are not this host's, a line each.
-func (s *Sync) Problems() []string { return s.unclaimed.Get() }
+// Problems tells of containers whose addresses are not this host's, and of those that have one MAC, a line each.
+func (s *Sync) Problems() []string { return slices.Concat(s.unclaimed.Get(), s.twiceTold.Get()) }

@@ -71,11 +71,15 @@ type Sync struct {
 	published chan struct{} // has a value when here may be another one than when it was taken
 	hosts     chan struct{} // has a value when other hosts may have to be probed than those that are
 	unclaimed problems.List // addresses of endpoints
+
+	twice     map[string][]string // what is wrong with MACs, by network: see twice.go
+	twiceTold problems.List       // the same of all networks
 }
 
 // New returns a Sync.
 func New(o Options) *Sync {
-	return &Sync{o: o, named: o.Names == nil, published: make(chan struct{}, 1), hosts: make(chan struct{}, 1)}
+	return &Sync{o: o, named: o.Names == nil, published: make(chan struct{}, 1), hosts: make(chan struct{}, 1),
+		twice: map[string][]string{}}
 }
 
 // Run works until ctx ends.
@@ -180,6 +184,7 @@ func (s *Sync) publish() {
 	}
 	for network := range changed {
 		s.tellNames(network)
+		s.lookForTwins(network)
 	}
 	if len(changed) > 0 {
 		wait.Signal(s.published)
@@ -291,6 +296,7 @@ func (s *Sync) program(network string) {
 	if !ok || nw.VNI == 0 {
 		s.o.Overlay.Remove(network)
 		s.o.Answers.SetNetwork(network, nil)
+		s.setTwins(network, nil)
 		return
 	}
 	remotes, seen := s.o.Cluster.Remotes(network)
@@ -298,6 +304,7 @@ func (s *Sync) program(network string) {
 		return
 	}
 	s.tellNames(network)
+	s.lookForTwins(network)
 	n := overlay.Network{Device: nw.Device(), Bridge: nw.Bridge, Local: s.o.Tunnel.Local}
 	n.Remotes = withoutOwn(network, remotes, s.here)
 	s.o.Overlay.Set(network, n)

@@ -3,6 +3,8 @@
 package clustersync
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -13,7 +15,8 @@ import (
 
 // An address has one owner in the cluster, but not always: a host that was away for too long, or whose state was lost,
 // may have containers with addresses that are not its own any more. What follows keeps such a container from taking the
-// packets of the rightful one.
+// packets of the rightful one. The same holds for MACs: frames get to one of the endpoints that have it, and for the
+// others the user is told.
 
 // withoutLost returns this host's endpoints without the addresses that are not its own and that an endpoint on another
 // host has. The caller holds the lock.
@@ -65,6 +68,66 @@ func withoutOwn(network string, remotes []cluster.Remote, here []cluster.Endpoin
 			}
 		}
 		out = append(out, remote)
+	}
+	return out
+}
+
+// mostTwins is how many MACs of a network are told of.
+const mostTwins = 10
+
+// lookForTwins notes which endpoints of a network have one MAC. The caller holds the lock.
+func (s *Sync) lookForTwins(network string) {
+	remotes, _ := s.o.Cluster.Remotes(network)
+	s.setTwins(network, twins(network, s.o.Cluster.Self().Name, s.here, remotes, s.o.Cluster.HostName))
+}
+
+// setTwins notes what is wrong with the MACs of a network. The caller holds the lock.
+func (s *Sync) setTwins(network string, found []string) {
+	if len(found) == 0 && len(s.twice[network]) == 0 {
+		return
+	}
+	s.twice[network] = found
+	if len(found) == 0 {
+		delete(s.twice, network)
+	}
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(s.twice)) {
+		all = append(all, s.twice[name]...)
+	}
+	s.twiceTold.Set(all, s.o.Log)
+}
+
+// twins tells of the endpoints of a network that have the MAC of another one, a line for each; self is the name of this
+// host.
+func twins(
+	network, self string, here []cluster.Endpoint, remotes []cluster.Remote, hostName func(id string) string,
+) (out []string) {
+	owners := map[mac.Address]string{}
+	more := 0
+	add := func(ep cluster.Endpoint, host string) {
+		owner := ep.Owner() + " on host " + host
+		other, isTwin := owners[ep.MAC]
+		switch {
+		case !isTwin:
+			owners[ep.MAC] = owner
+		case len(out) < mostTwins:
+			out = append(out, fmt.Sprintf("network %s between hosts: %s and %s have one MAC, %s, so frames get to one "+
+				"of them only: start one of the two again with another MAC", network, other, owner, ep.MAC))
+		default:
+			more++
+		}
+	}
+	for _, ep := range here {
+		if ep.Network == network {
+			add(ep, self)
+		}
+	}
+	for _, r := range remotes {
+		add(r.Endpoint, hostName(r.Host))
+	}
+	if more > 0 {
+		out = append(out, fmt.Sprintf("network %s between hosts: %d more endpoints have the MAC of another one",
+			network, more))
 	}
 	return out
 }

@@ -3,7 +3,10 @@
 package clustersync
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,5 +76,35 @@ func TestWithoutOwn(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, byValue); diff != "" {
 		t.Errorf("the kernel is told (-want +got):\n%s", diff)
+	}
+}
+
+// TestTwins: endpoints that have one MAC are told with their hosts, wherever they are.
+func TestTwins(t *testing.T) {
+	remote := func(name, host string, last byte) cluster.Remote {
+		ep := endpoint(name, "app", last)
+		ep.ContainerName, ep.Host = name, host
+		return cluster.Remote{Endpoint: ep}
+	}
+	name := func(id string) string { return "host" + id }
+	here := []cluster.Endpoint{endpoint("web", "app", 1), endpoint("db", "app", 2), endpoint("other", "shop", 3)}
+	remotes := []cluster.Remote{remote("cache", "2", 3), remote("queue", "2", 2), remote("mail", "3", 3)}
+	got := twins("app", "host1", here, remotes, name)
+	want := []string{
+		"endpoint db on host host1 and container queue on host host2 have one MAC, 02:00:00:00:00:02",
+		"container cache on host host2 and container mail on host host3 have one MAC, 02:00:00:00:00:03",
+	}
+	if !slices.EqualFunc(got, want, strings.Contains) {
+		t.Errorf("%q, want lines with %q", got, want)
+	}
+	if got := twins("app", "host1", here, remotes[:1], name); len(got) > 0 {
+		t.Errorf("%q where each MAC is of one", got)
+	}
+	for n := range 20 {
+		remotes = append(remotes, remote(fmt.Sprint(n), "4", 1))
+	}
+	if got := twins("app", "host1", here, remotes, name); len(got) != mostTwins+1 ||
+		!strings.Contains(got[mostTwins], "12 more") {
+		t.Errorf("%d lines, %q, want %d and the number of the others", len(got), got, mostTwins)
 	}
 }
