@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/nlevents"
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
@@ -46,7 +47,9 @@ func (d *Driver) watchLinks(ctx context.Context) {
 }
 
 func (d *Driver) followLinks(ctx context.Context) error {
-	socket, err := subscribe()
+	socket, err := nlevents.Subscribe(nlevents.Options{
+		Protocol: unix.NETLINK_ROUTE, Buffer: eventBuffer, Groups: eventGroups,
+	})
 	if err != nil {
 		return fmt.Errorf("subscribe to link events: %w", err)
 	}
@@ -74,29 +77,6 @@ func (d *Driver) followLinks(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// subscribe subscribes to the kernel's events.
-func subscribe() (*nl.NetlinkSocket, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	// CAP_NET_ADMIN allows more than net.core.rmem_max.
-	if err = socket.SetReceiveBufferSize(eventBuffer, true); err != nil {
-		socket.Close()
-		return nil, err
-	}
-	// nl.Subscribe would join the groups by itself, but when the kernel refuses that, it closes the descriptor twice
-	// (v1.3.1), the second time whenever the garbage is collected, and perhaps somebody else's by then.
-	for _, group := range eventGroups {
-		err := unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
-		if err != nil {
-			socket.Close()
-			return nil, err
-		}
-	}
-	return socket, nil
 }
 
 // events handles the kernel's events, in order.

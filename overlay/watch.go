@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/internal/mac"
+	"github.com/weaveplugin/weave/internal/nlevents"
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
@@ -40,7 +41,10 @@ func (o *Overlay) watch(ctx context.Context) {
 }
 
 func (o *Overlay) follow(ctx context.Context) error {
-	socket, err := subscribe()
+	socket, err := nlevents.Subscribe(nlevents.Options{
+		Protocol: unix.NETLINK_ROUTE, Buffer: eventBuffer, Filter: notOurs(),
+		Groups: []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH},
+	})
 	if err != nil {
 		return fmt.Errorf("subscribe to events about entries: %w", err)
 	}
@@ -62,29 +66,6 @@ func (o *Overlay) follow(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-func subscribe() (*nl.NetlinkSocket, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	// CAP_NET_ADMIN allows more than net.core.rmem_max.
-	err = errors.Join(socket.SetReceiveBufferSize(eventBuffer, true),
-		unix.SetsockoptSockFprog(socket.GetFd(), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, notOurs()))
-	if err != nil {
-		socket.Close()
-		return nil, err
-	}
-	// Joined here since nl.Subscribe, when that is refused, closes the descriptor twice (v1.3.1).
-	for _, group := range []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH} {
-		err := unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
-		if err != nil {
-			socket.Close()
-			return nil, err
-		}
-	}
-	return socket, nil
 }
 
 // notOurs is a filter that lets all events by but those of new rows with weave's mark. So weave does not hear what it

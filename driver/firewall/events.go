@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/weaveplugin/weave/internal/nlevents"
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
@@ -57,15 +58,10 @@ func (f *Firewall) watchEvents(ctx context.Context, subscribe func() (subscripti
 
 // subscribe subscribes to the kernel's events about nftables, which are sent for the rules of iptables-nft, too.
 func subscribe() (subscription, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+	socket, err := nlevents.Subscribe(nlevents.Options{
+		Protocol: unix.NETLINK_NETFILTER, Groups: []int{unix.NFNLGRP_NFTABLES},
+	})
 	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket for nftables events: %w", err)
-	}
-	// nl.Subscribe would join the group by itself, but when the kernel refuses that, it closes the descriptor twice
-	// (v1.3.1), the second time whenever the garbage is collected, and perhaps somebody else's by then.
-	err = unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.NFNLGRP_NFTABLES)
-	if err != nil {
-		socket.Close()
 		return nil, fmt.Errorf("subscribe to nftables events: %w", err)
 	}
 	return socket, nil

@@ -47,9 +47,11 @@ var standardOnly = []string{"api"}
 // libraries says in which folders alone the non-test files may import a library or a package of this module, with
 // what is below it.
 var libraries = map[string][]string{
-	"github.com/vishvananda/netlink": {"driver", "overlay", "nsproc", "internal/nstest", "integration"},
-	"github.com/google/nftables":     {"driver/firewall"},
-	"go.etcd.io/etcd":                {"cluster", "internal/etcdtest"},
+	"github.com/vishvananda/netlink": {
+		"driver", "overlay", "nsproc", "internal/nlevents", "internal/nstest", "integration",
+	},
+	"github.com/google/nftables": {"driver/firewall"},
+	"go.etcd.io/etcd":            {"cluster", "internal/etcdtest"},
 	// Docker's wire types end at the door; the benchmarks speak as Docker does.
 	"github.com/docker/go-plugins-helpers": {"plugin/remote", "integration"},
 	"github.com/vishvananda/netns":         {"nsproc", "internal/nstest"},

@@ -30,7 +30,7 @@ func TestEachRuleCanFail(t *testing.T) {
 		t.Fatal(err)
 	}
 	const enters = " can enter another namespace, which only nsproc's entry does"
-	const netlink = "which is for driver, overlay, nsproc, internal/nstest, integration"
+	const netlink = "which is for driver, overlay, nsproc, internal/nlevents, internal/nstest, integration"
 	want := []string{
 		"api/api.go:10: api imports github.com/weaveplugin/weave/internal/mac, want the standard library only",
 		"api/api.go:9: api imports github.com/sirupsen/logrus, want the standard library only",
