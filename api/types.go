@@ -257,7 +257,7 @@ type Docker struct {
 // Cluster is how this host is in a cluster.
 type Cluster struct {
 	Etcd        []string   `json:"etcd"`                 // URLs of its members
-	LastContact time.Time  `json:"lastContact,omitzero"` // when it has answered last; zero: not since weave's start
+	LastContact time.Time  `json:"lastContact,omitzero"` // when it has answered last, ever; zero: not yet
 	Error       string     `json:"error,omitempty"`      // why it does not answer; empty: it does
 	Address     netip.Addr `json:"address"`              // VTEP of this host
 	Port        uint16     `json:"port"`                 // UDP, for VXLAN packets; the same on all hosts

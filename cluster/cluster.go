@@ -109,7 +109,8 @@ type Cluster struct {
 	networks    map[string]*membership
 	endpoints   map[string]Endpoint // of this host, by key
 	endpoint    chan struct{}       // gets a value when endpoints changes
-	contact     time.Time           // when etcd has answered last; zero: never
+	contact     time.Time           // when etcd has answered last, before weave's start as well; zero: never
+	hasAnswered bool                // since weave's start
 	problems    map[string]error    // by what is tried again
 }
 

@@ -16,8 +16,11 @@ import (
 func (c *Cluster) noteContact() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.contact = time.Now()
+	c.setContact()
 }
+
+// setContact notes that etcd has answered. The caller holds the lock.
+func (c *Cluster) setContact() { c.contact, c.hasAnswered = time.Now(), true }
 
 // setProblem records that something does not work, or, with nil, that it does. The log tells each change.
 func (c *Cluster) setProblem(what string, err error) {
@@ -35,11 +38,12 @@ func (c *Cluster) setProblem(what string, err error) {
 	}
 }
 
-// Contact returns when etcd has answered last; zero: it never has.
-func (c *Cluster) Contact() time.Time {
+// Contact returns when etcd has answered last, and whether it has since weave's start; what is known from before is up
+// to contactStep older than it was, unless weave was stopped in order. A zero time says that it never has.
+func (c *Cluster) Contact() (last time.Time, sinceStart bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.contact
+	return c.contact, c.hasAnswered
 }
 
 // Problems returns what does not work now, one line each.

@@ -192,10 +192,15 @@ func TestLastView(t *testing.T) {
 		}
 		return len(records) == 3 // the host's, too
 	})
+	before, _ := a.Contact()
 	a.end()
 	b.SetEndpoints([]Endpoint{endpoint("app", 3)})
 	etcd.Kill(t, 0)
 	a.start()
+	if last, sinceStart := a.Contact(); sinceStart || last.Before(before) || last.IsZero() {
+		t.Errorf("etcd has answered last at %s, since weave's start: %t; want that of before, %s", last, sinceStart,
+			before)
+	}
 	remotes, seen := a.Remotes("app")
 	if got := a.remoteIDs("app"); !seen || !slices.Equal(got, []string{"e2", "e3"}) {
 		t.Errorf("remote endpoints %v, known: %v, want both as of before", got, seen)

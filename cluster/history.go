@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"fmt"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -29,7 +28,7 @@ func (c *Cluster) lastHistory() history {
 func (c *Cluster) noteAnswer(before history, header *etcdserverpb.ResponseHeader) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.contact = time.Now()
+	c.setContact()
 	isSame := before.cluster == 0 || header.ClusterId == before.cluster && header.Revision >= before.revision
 	switch {
 	case isSame && before.number == c.history.number:

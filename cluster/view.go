@@ -20,6 +20,7 @@ const (
 	viewPrefix         = "cluster/view/"
 	viewHostPrefix     = viewPrefix + "host/"     // + HOST: Host
 	viewEndpointPrefix = viewPrefix + "endpoint/" // + NETWORK/HOST/ENDPOINT: Endpoint
+	contactKey         = "cluster/contact"        // time of etcd's last answer, which all of that is as old as
 )
 
 const (
@@ -27,6 +28,8 @@ const (
 	viewPause = time.Second
 	// viewChanges is how many records one write has at most.
 	viewChanges = 1000
+	// contactStep is how much older than etcd's last answer the record of its time may be.
+	contactStep = time.Minute
 )
 
 // view says in which records the store differs from what this host knows of the others. Its keeper holds the Cluster's
@@ -34,6 +37,7 @@ const (
 type view struct {
 	changed chan struct{}       // has a value when there is something to write
 	stale   map[string]struct{} // keys of records
+	contact time.Time           // as the store has it; keepView's alone
 }
 
 // note has a record written soon, or removed.
@@ -51,6 +55,11 @@ func (c *Cluster) endpointRecord(key string) string {
 
 // loadView takes over what the store has, for the networks that this host is on.
 func (c *Cluster) loadView(ctx context.Context) error {
+	contacts, err := store.Load[time.Time](ctx, c.store, contactKey)
+	if err != nil {
+		return err
+	}
+	c.contact = contacts[contactKey]
 	records, err := c.store.List(ctx, viewPrefix)
 	if err != nil {
 		return err
@@ -81,12 +90,19 @@ func (c *Cluster) loadView(ctx context.Context) error {
 	return nil
 }
 
-// keepView writes the view each time it has changed, until ctx ends.
+// keepView writes the view each time it has changed, until ctx ends, and now and then since when it may be old.
 func (c *Cluster) keepView(ctx context.Context) {
+	tick := time.NewTicker(contactStep)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+			defer cancel()
+			c.writeContact(ctx)
 			return
+		case <-tick.C:
+			c.writeContact(ctx)
 		case <-c.view.changed:
 			if err := c.writeView(ctx); err != nil && ctx.Err() == nil {
 				c.log.WithError(err).Warn("what this host knows of the others is not written: trying again")
@@ -94,6 +110,23 @@ func (c *Cluster) keepView(ctx context.Context) {
 			wait.For(ctx, viewPause)
 		}
 	}
+}
+
+// writeContact makes the store have when etcd has answered last, if it has since weave's start.
+func (c *Cluster) writeContact(ctx context.Context) {
+	last, sinceStart := c.Contact()
+	if !sinceStart || last.Equal(c.view.contact) {
+		return
+	}
+	put, err := store.Put(contactKey, last)
+	if err == nil {
+		err = c.store.Apply(ctx, put)
+	}
+	if err != nil {
+		c.log.WithError(err).Warn("when etcd has answered last is not written")
+		return
+	}
+	c.view.contact = last
 }
 
 // writeView makes the store have what this host knows of the others. What it could not write it writes the next time.

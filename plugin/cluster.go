@@ -191,10 +191,11 @@ func (c *clusterParts) problems() []string {
 
 // Status tells how this host is in the cluster.
 func (c *clusterParts) Status() api.Cluster {
-	s := api.Cluster{Etcd: c.etcd, LastContact: c.Contact(), Address: c.tunnel.Local, Port: c.tunnel.Port}
+	last, sinceStart := c.Contact()
+	s := api.Cluster{Etcd: c.etcd, LastContact: last, Address: c.tunnel.Local, Port: c.tunnel.Port}
 	if err := c.Unreachable(); err != nil {
 		s.Error = err.Error()
-	} else if s.LastContact.IsZero() {
+	} else if !sinceStart {
 		s.Error = "no answer yet"
 	}
 	for _, h := range c.Hosts() {

@@ -140,7 +140,7 @@ func TestEtcdAnswers(t *testing.T) {
 		"etcd does not answer (last at 2026-08-01T12:00:00Z), what is known of other hosts may be old: refused": {
 			LastContact: townDay, Error: "refused",
 		},
-		"etcd does not answer (not since weave's start), what is known of other hosts may be old: refused": {
+		"etcd does not answer (never yet), what is known of other hosts may be old: refused": {
 			Error: "refused",
 		},
 	} {

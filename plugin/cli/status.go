@@ -94,7 +94,7 @@ func printStatus(w io.Writer, s api.Status) error {
 
 // etcdAnswers tells whether what the hosts of a cluster share can be read and written.
 func etcdAnswers(c *api.Cluster) string {
-	last := "not since weave's start"
+	last := "never yet"
 	if !c.LastContact.IsZero() {
 		last = "last at " + c.LastContact.Format(time.RFC3339)
 	}
