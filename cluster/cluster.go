@@ -307,7 +307,12 @@ func missing(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateR
 
 func missingBelow(prefix string) clientv3.Cmp { return missing(prefix).WithPrefix() }
 
-// unchanged compares true as long as the key has not been written since it was read.
+// unchanged compares true as long as the key has not been written since it was read; unchangedBelow, as long as no key
+// that begins so has been written after the revision at which all were read.
 func unchanged(key string, revision int64) clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(key), "=", revision)
+}
+
+func unchangedBelow(prefix string, revision int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(prefix), "<", revision+1).WithPrefix()
 }

@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/weaveplugin/weave/internal/wait"
 )
 
 const (
@@ -24,6 +24,8 @@ const (
 	ProbeVNI = 1<<24 - 1
 	// maxTries is how often something is tried that another host has done at the same moment.
 	maxTries = 20
+	// joinPause bounds the pause after the first try to join a network, and by how much longer each further one may be.
+	joinPause = 10 * time.Millisecond
 )
 
 // Join makes this host a member of a network, which is made if no host has it yet; want has its name, and its MTU and
@@ -31,6 +33,22 @@ const (
 // it has, is added to it. It returns the network as all hosts have it. It is ErrConflict if the network has another
 // subnet or gateway, and ErrUnreachable if etcd does not answer.
 func (c *Cluster) Join(ctx context.Context, want Network) (Network, error) {
+	return c.join(ctx, joining{Network: want})
+}
+
+// JoinChosen is Join with subnets of weave's own choice, which nobody has named. It is ErrConflict also if another
+// network of the cluster has an address of theirs: it was made since they were chosen.
+func (c *Cluster) JoinChosen(ctx context.Context, want Network) (Network, error) {
+	return c.join(ctx, joining{Network: want, chosen: true})
+}
+
+// joining is a network that this host is to be on.
+type joining struct {
+	Network
+	chosen bool // no other network may have an address of its subnets
+}
+
+func (c *Cluster) join(ctx context.Context, want joining) (Network, error) {
 	if err := CheckName(want.Name); err != nil {
 		return Network{}, err
 	}
@@ -55,17 +73,18 @@ func (c *Cluster) Join(ctx context.Context, want Network) (Network, error) {
 
 // joinAsMember makes etcd have this host as a member. A record says so before: whatever keeps this host from knowing
 // that it is one, a lost answer or its end, etcd is told later that it has left. The caller holds the network's lock.
-func (c *Cluster) joinAsMember(ctx context.Context, want Network) (Network, error) {
+func (c *Cluster) joinAsMember(ctx context.Context, want joining) (Network, error) {
 	_, wasMember := c.Network(want.Name)
 	if !wasMember {
 		if err := c.holding.putLeaving(ctx, want.Name); err != nil {
 			return Network{}, err
 		}
 	}
-	for range maxTries {
+	for try := range maxTries {
 		nw, err := c.tryJoin(ctx, want)
 		switch {
 		case err == nil && nw == nil:
+			wait.For(ctx, rand.N(joinPause*time.Duration(try+1)))
 			continue
 		case err == nil:
 			return *nw, nil
@@ -79,7 +98,7 @@ func (c *Cluster) joinAsMember(ctx context.Context, want Network) (Network, erro
 
 // tryJoin returns nil if another host was faster. The change is void if this host's own record is written meanwhile:
 // see removeMember.
-func (c *Cluster) tryJoin(ctx context.Context, want Network) (*Network, error) {
+func (c *Cluster) tryJoin(ctx context.Context, want joining) (*Network, error) {
 	lease, err := c.holding.await(ctx)
 	if err != nil {
 		return nil, err
@@ -91,17 +110,24 @@ func (c *Cluster) tryJoin(ctx context.Context, want Network) (*Network, error) {
 	if len(self.Kvs) == 0 { // checkHoldings is about to write it
 		return nil, fmt.Errorf("%w: another host has had this one forgotten: try again", ErrUnreachable)
 	}
-	isSelf := unchanged(c.keys.holder(c.id), self.Kvs[0].ModRevision)
+	compare := []clientv3.Cmp{unchanged(c.keys.holder(c.id), self.Kvs[0].ModRevision)}
 	join := clientv3.OpPut(c.keys.member(want.Name, c.id), "", clientv3.WithLease(lease))
 	there, revision, err := c.readNetwork(ctx, want.Name)
 	if err != nil {
 		return nil, err
 	}
+	if want.chosen {
+		isFree, err := c.compareFree(ctx, want.Network, there)
+		if err != nil {
+			return nil, err
+		}
+		compare = append(compare, isFree...)
+	}
 	if revision == 0 {
-		return c.tryCreate(ctx, want, isSelf, join)
+		return c.tryCreate(ctx, want.Network, compare, join)
 	}
 	key := c.keys.network(want.Name)
-	merged, err := there.merge(want)
+	merged, err := there.merge(want.Network)
 	if err != nil {
 		// Nobody may be on it any more: then it is a record that its last member has left.
 		gone, goneErr := c.removeIfEmpty(ctx, there, revision)
@@ -114,7 +140,7 @@ func (c *Cluster) tryJoin(ctx context.Context, want Network) (*Network, error) {
 	if !slices.Equal(merged.Subnets, there.Subnets) || merged.MTU != there.MTU {
 		operations = append(operations, clientv3.OpPut(key, encode(merged)))
 	}
-	ok, err := c.commit(ctx, "join", []clientv3.Cmp{isSelf, unchanged(key, revision)}, operations)
+	ok, err := c.commit(ctx, "join", append(compare, unchanged(key, revision)), operations)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -135,13 +161,13 @@ func (c *Cluster) readNetwork(ctx context.Context, name string) (nw Network, rev
 }
 
 // tryCreate makes a network with a VNI that no other has.
-func (c *Cluster) tryCreate(ctx context.Context, want Network, isSelf clientv3.Cmp, join clientv3.Op) (
+func (c *Cluster) tryCreate(ctx context.Context, want Network, compare []clientv3.Cmp, join clientv3.Op) (
 	*Network, error,
 ) {
 	want.VNI = firstVNI + rand.Uint32N(lastVNI-firstVNI+1)
 	want.Created = time.Now().UTC().Truncate(time.Millisecond)
 	key, vni := c.keys.network(want.Name), c.keys.vni(want.VNI)
-	ok, err := c.commit(ctx, "create", []clientv3.Cmp{isSelf, missing(key), missing(vni)},
+	ok, err := c.commit(ctx, "create", append(compare, missing(key), missing(vni)),
 		[]clientv3.Op{clientv3.OpPut(key, encode(want)), clientv3.OpPut(vni, want.Name), join})
 	if err != nil || !ok {
 		return nil, err
@@ -339,59 +365,4 @@ func (c *Cluster) Lookup(ctx context.Context, name string) (nw Network, ok bool,
 	}
 	nw, revision, err := c.readNetwork(ctx, name)
 	return nw, revision != 0, err
-}
-
-// Subnets returns the subnets of all networks of the cluster. Those are removed whose members have all died and will
-// not come back.
-func (c *Cluster) Subnets(ctx context.Context) ([]netip.Prefix, error) {
-	records, _, err := c.list(ctx, c.keys.networks())
-	if err != nil {
-		return nil, err
-	}
-	empty, err := c.withoutMembers(ctx, records)
-	if err != nil {
-		return nil, err
-	}
-	var out []netip.Prefix
-	for _, r := range records {
-		nw, err := parseNetwork(strings.TrimPrefix(r.key, c.keys.networks()), r.value)
-		if err != nil {
-			c.log.WithError(err).Warnf("etcd: %s is left out", r.key)
-			continue
-		}
-		if empty[r.key] {
-			gone, err := c.removeIfEmpty(ctx, nw, r.revision)
-			if err != nil {
-				return nil, err
-			}
-			if gone {
-				continue
-			}
-		}
-		for _, s := range nw.Subnets {
-			out = append(out, s.Subnet)
-		}
-	}
-	return out, nil
-}
-
-// withoutMembers returns which records of networks are of those without members.
-func (c *Cluster) withoutMembers(ctx context.Context, networks []record) (map[string]bool, error) {
-	empty := map[string]bool{}
-	for some := range slices.Chunk(networks, maxOperations) {
-		var one []clientv3.Op
-		for _, r := range some {
-			members := c.keys.members(strings.TrimPrefix(r.key, c.keys.networks()))
-			one = append(one, clientv3.OpGet(members, clientv3.WithPrefix(), clientv3.WithLimit(1),
-				clientv3.WithKeysOnly()))
-		}
-		answer, err := c.transact(ctx, "read the members of networks", nil, one)
-		if err != nil {
-			return nil, err
-		}
-		for i, r := range some {
-			empty[r.key] = len(answer.Responses[i].GetResponseRange().Kvs) == 0
-		}
-	}
-	return empty, nil
 }

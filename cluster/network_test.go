@@ -83,7 +83,7 @@ func TestUnknownMembership(t *testing.T) {
 		if _, err := a.holding.await(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.joinAsMember(t.Context(), app()); err != nil {
+		if _, err := a.joinAsMember(t.Context(), joining{Network: app()}); err != nil {
 			t.Fatal(err)
 		}
 		end()
@@ -98,7 +98,7 @@ func TestUnknownMembership(t *testing.T) {
 		t.Fatal(err)
 	}
 	late := clientv3.OpPut(a.keys.member("app", a.id), "")
-	if nw, err := a.tryCreate(t.Context(), app(), isSelf, late); nw != nil || err != nil {
+	if nw, err := a.tryCreate(t.Context(), app(), []clientv3.Cmp{isSelf}, late); nw != nil || err != nil {
 		t.Errorf("a late join made %v, %v", nw, err)
 	}
 	awaitNothing()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/weaveplugin/weave/internal/prefix"
 	"github.com/weaveplugin/weave/store"
 )
 
@@ -43,7 +42,7 @@ func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes, inUse []ne
 	for _, a := range inUse {
 		used = append(used, a.Masked())
 	}
-	subnet, ok := freeSubnet(from.prefix, bits, from.next, used)
+	subnet, ok := from.find(bits, r.Network, used)
 	if !ok {
 		beside := fmt.Sprintf("%d pools and %d routes of the host", pools, len(routes))
 		if other, found := overlapping(from.prefix, avoid); found {
@@ -57,15 +56,15 @@ func (i *IPAM) addAnyPool(ctx context.Context, r PoolRequest, routes, inUse []ne
 	if err != nil {
 		return nil, err
 	}
-	advance, err := from.advance(subnet)
+	next, record, err := from.after(subnet, r.Network)
 	if err != nil {
 		return nil, err
 	}
 	p.network = r.Network
-	if err := i.addPool(ctx, p, advance); err != nil {
+	if err := i.addPool(ctx, p, record); err != nil {
 		return nil, err
 	}
-	from.next = prefix.Last(subnet).Next()
+	from.next = next
 	return p, nil
 }
 

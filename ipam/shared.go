@@ -31,7 +31,7 @@ func (i *IPAM) requestShared(ctx context.Context, r PoolRequest) (Pool, error) {
 	}
 	for tries := 0; ; tries++ {
 		p, err := i.tryShared(ctx, r)
-		// Another host may have made the network meanwhile, with a subnet of its own choice.
+		// Another host may have made the network meanwhile, with a subnet of its own choice, or another one with this.
 		if !errors.Is(err, cluster.ErrConflict) || r.Subnet.IsValid() || tries == maxTries {
 			return p, err
 		}
@@ -48,11 +48,15 @@ func (i *IPAM) tryShared(ctx context.Context, r PoolRequest) (Pool, error) {
 			r.Subnet, r.IPv6, r.Bits = s.Subnet, false, 0
 		}
 	}
+	join := i.cluster.Join
+	if !r.Subnet.IsValid() {
+		join = i.cluster.JoinChosen
+	}
 	p, err := i.requestPool(ctx, r)
 	if err != nil {
 		return Pool{}, err
 	}
-	_, err = i.cluster.Join(ctx, cluster.Network{Name: r.Network, Subnets: []cluster.Subnet{{Subnet: p.Subnet}}})
+	_, err = join(ctx, cluster.Network{Name: r.Network, Subnets: []cluster.Subnet{{Subnet: p.Subnet}}})
 	if err != nil {
 		return Pool{}, errors.Join(err, i.ReleasePool(context.WithoutCancel(ctx), p.ID))
 	}

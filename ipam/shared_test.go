@@ -225,6 +225,50 @@ func TestSharedPoolRefused(t *testing.T) {
 	}
 }
 
+// TestChosenSubnetsDiffer: a network of the cluster has the subnet of no other, also of one that another host makes at
+// the same moment.
+func TestChosenSubnetsDiffer(t *testing.T) {
+	hosts := newShared(t, 2)
+	const each, bits = 10, 17 // of a range of 32 such subnets
+	var mu sync.Mutex
+	chosen := map[string]netip.Prefix{}
+	var group sync.WaitGroup
+	for n, f := range hosts {
+		for i := range each {
+			group.Go(func() {
+				name := fmt.Sprintf("app-%d-%d", n, i)
+				p, err := f.RequestPool(t.Context(), PoolRequest{Space: LocalSpace, Network: name, Bits: bits})
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for other, subnet := range chosen {
+					if p.Subnet.Overlaps(subnet) {
+						t.Errorf("%s and %s both have %s", name, other, subnet)
+					}
+				}
+				chosen[name] = p.Subnet
+			})
+		}
+	}
+	group.Wait()
+}
+
+// TestOwnSubnetsAreNotInTheWay: whatever networks a host has of its own, it can join one that another host has made.
+func TestOwnSubnetsAreNotInTheWay(t *testing.T) {
+	hosts := newShared(t, 2)
+	for n, f := range hosts {
+		for range 3 * (n + 1) {
+			f.pool(PoolRequest{})
+		}
+	}
+	want := hosts[0].pool(PoolRequest{Network: "app"}).Subnet
+	if got := hosts[1].pool(PoolRequest{Network: "app"}).Subnet; got != want {
+		t.Errorf("the network has %s on the other host, want %s", got, want)
+	}
+}
+
 // TestPartsOfBlocksAreGivenBack: when another host finds no address a host gives back what it does not use, also of
 // blocks of which it uses a part, and keeps what it uses, over a restart of weave, too.
 func TestPartsOfBlocksAreGivenBack(t *testing.T) {

@@ -4,6 +4,7 @@ package ipam
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 
@@ -16,19 +17,60 @@ type subnetRange struct {
 	key    string       // of its record
 	prefix netip.Prefix // the range
 	bits   int          // length of a subnet, unless a request says another
-	next   netip.Addr   // where the search for the next subnet begins; zero: at the start of the range
+	next   netip.Addr   // where the search for this host's next subnet begins; zero: at the start of the range
 	random bool         // the range was made at random by Load, and is kept in the record
 }
 
-// advance returns the change that lets the next search begin after p. So a subnet that is released is not chosen again
-// before the others. Docker relies on this: while it holds a subnet that overlaps one of its own routes, it requests
-// another one, without a limit.
-func (r *subnetRange) advance(p netip.Prefix) (store.Change, error) {
-	record := rangeRecord{Next: prefix.Last(p).Next()}
-	if r.random {
-		record.Range = r.prefix
+// find returns a subnet of the given length that overlaps none of used, for a network of the cluster or for one of this
+// host's alone, whose name is empty. The cluster's are in the second half of the range and this host's in the first, as
+// long as these have a free one: a host where the subnet of the cluster's network is that of a network of its own could
+// not join it. In its half the search begins at a place of the name's, so that hosts which make different networks at
+// the same moment seldom choose the same subnet.
+func (r *subnetRange) find(bits int, network string, used []netip.Prefix) (netip.Prefix, bool) {
+	first, second := halves(r.prefix)
+	half, from := first, r.next
+	if network != "" {
+		half, from = second, placeIn(second, network)
 	}
-	return store.Put(r.key, record)
+	if p, ok := freeSubnet(half, bits, from, used); ok {
+		return p, true
+	}
+	return freeSubnet(r.prefix, bits, from, used)
+}
+
+// after returns where the search for this host's next subnet begins when p has been chosen, and the change that says
+// so. So a subnet that is released is not chosen again before the others. Docker relies on this: while it holds a
+// subnet that overlaps one of its own routes, it requests another one, without a limit.
+func (r *subnetRange) after(p netip.Prefix, network string) (next netip.Addr, record store.Change, err error) {
+	if next = r.next; network == "" {
+		next = prefix.Last(p).Next()
+	}
+	value := rangeRecord{Next: next}
+	if r.random {
+		value.Range = r.prefix
+	}
+	record, err = store.Put(r.key, value)
+	return next, record, err
+}
+
+// halves returns the halves of p; both are p if it is a single address.
+func halves(p netip.Prefix) (first, second netip.Prefix) {
+	if p.IsSingleIP() {
+		return p, p
+	}
+	first = netip.PrefixFrom(p.Addr(), p.Bits()+1)
+	return first, netip.PrefixFrom(prefix.Last(first).Next(), p.Bits()+1)
+}
+
+// placeIn returns an address of p that depends on the name.
+func placeIn(p netip.Prefix, name string) netip.Addr {
+	sum := sha256.Sum256([]byte(name))
+	b := p.Addr().AsSlice()
+	for i, host := range prefix.Last(p).AsSlice() { // the prefix has no host bits
+		b[i] |= sum[i] & (host ^ b[i])
+	}
+	addr, _ := netip.AddrFromSlice(b) // it has the length of one
+	return addr
 }
 
 // hostRoutes returns the destinations of the host's routes, without the default routes.

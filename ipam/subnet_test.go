@@ -52,9 +52,58 @@ func TestFreeSubnet(t *testing.T) {
 	}
 }
 
+// TestHalvesOfARange: this host's subnets are in the first half and the cluster's in the second, from a place on that
+// depends on the name, as long as there is a free one.
+func TestHalvesOfARange(t *testing.T) {
+	for _, c := range []struct {
+		name, in string
+		bits     int
+		network  string
+		used     []string
+		want     string // empty: none; within it
+	}{
+		{"this host's", "10.32.0.0/12", 22, "", nil, "10.32.0.0/22"},
+		{"this host's, the half is full", "10.32.0.0/12", 22, "", []string{"10.32.0.0/13"}, "10.40.0.0/22"},
+		{"this host's, all is full", "10.32.0.0/12", 22, "", []string{"10.32.0.0/12"}, ""},
+		{"this host's, larger than the half", "10.32.0.0/12", 12, "", nil, "10.32.0.0/12"},
+		{"the cluster's", "10.32.0.0/12", 22, "app", nil, "10.40.0.0/13"},
+		{"the cluster's, before the place", "10.32.0.0/12", 22, "app", []string{"10.42.0.0/15", "10.44.0.0/14"},
+			"10.40.0.0/15"},
+		{"the cluster's, after the place", "10.32.0.0/12", 22, "app", []string{"10.40.0.0/14", "10.44.0.0/15"},
+			"10.46.0.0/15"},
+		{"the cluster's, the half is full", "10.32.0.0/12", 22, "app", []string{"10.40.0.0/13"}, "10.32.0.0/22"},
+		{"the cluster's, all is full", "10.32.0.0/12", 22, "app", []string{"10.32.0.0/12"}, ""},
+		{"the cluster's, larger than the half", "10.32.0.0/12", 12, "app", nil, "10.32.0.0/12"},
+		{"the cluster's, of one address", "10.32.0.0/32", 32, "app", nil, "10.32.0.0/32"},
+		{"the cluster's, of IPv6", "fd00:1::/48", 64, "app", nil, "fd00:1:0:8000::/49"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := subnetRange{prefix: netip.MustParsePrefix(c.in)}
+			var used []netip.Prefix
+			for _, p := range c.used {
+				used = append(used, netip.MustParsePrefix(p))
+			}
+			got, ok := r.find(c.bits, c.network, used)
+			if !ok || c.want == "" {
+				if ok || c.want != "" {
+					t.Errorf("%s, %v: want %q", got, ok, c.want)
+				}
+				return
+			}
+			if want := netip.MustParsePrefix(c.want); got.Bits() != c.bits || !want.Contains(got.Addr()) {
+				t.Errorf("%s: want a /%d of %s", got, c.bits, want)
+			}
+		})
+	}
+	half := netip.MustParsePrefix("10.40.0.0/13")
+	if a, b := placeIn(half, "app"), placeIn(half, "shop"); a == b || !half.Contains(a) || !half.Contains(b) {
+		t.Errorf("the places of two names are %s and %s: want different ones of %s", a, b, half)
+	}
+}
+
 func TestPoolsMoveOn(t *testing.T) {
 	f := newFixture(t, Options{
-		RangeV4: netip.MustParsePrefix("10.32.0.0/22"), SubnetBits: 24,
+		RangeV4: netip.MustParsePrefix("10.32.0.0/21"), SubnetBits: 24,
 		Routes: func(context.Context) ([]netip.Prefix, error) {
 			return []netip.Prefix{
 				netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"), {},
@@ -78,6 +127,10 @@ func TestPoolsMoveOn(t *testing.T) {
 	next("10.32.3.0/24")
 	next("10.32.0.0/24")
 	next("10.32.2.0/24")
+	next("10.32.4.0/24") // of the other half, when there is no other
+	next("10.32.5.0/24")
+	next("10.32.6.0/24")
+	next("10.32.7.0/24")
 	_, err := f.RequestPool(t.Context(), PoolRequest{Space: LocalSpace})
 	if !errors.Is(err, ErrPoolExhausted) || !strings.Contains(err.Error(), "--subnet") {
 		t.Errorf("%v: want ErrPoolExhausted with advice", err)
