@@ -169,6 +169,16 @@ func (c *Cluster) ReleaseMAC(ctx context.Context, network string, address mac.Ad
 	return err
 }
 
+// MACs returns the MACs of a network that this host has claimed, with the endpoints for which it has.
+func (c *Cluster) MACs(network string) map[mac.Address]string {
+	held, _ := c.macs.of(network, true)
+	out := make(map[mac.Address]string, len(held))
+	for on, endpoint := range held {
+		out[on.mac] = endpoint
+	}
+	return out
+}
+
 // claimMAC makes etcd have a MAC as this host's. It is ErrConflict if it is another one's. The caller holds the
 // network's lock.
 func (c *Cluster) claimMAC(ctx context.Context, lease clientv3.LeaseID, on macOn, endpoint string) error {

@@ -31,6 +31,9 @@ type Networks interface {
 	Adopt(context.Context, driver.NetworkSpec, []driver.AdoptedEndpoint) error
 	Forget(ctx context.Context, known map[driver.EndpointID]bool, before time.Time) ([]driver.EndpointID, error)
 	DeleteNetwork(context.Context, driver.NetworkID) error
+	ReleaseClaims(
+		ctx context.Context, id driver.NetworkID, known []driver.AdoptedEndpoint, shared []netip.Prefix,
+	) error
 	// DockerSince returns when the present Docker daemon began to call; zero: before weave started.
 	DockerSince() time.Time
 }
@@ -194,6 +197,7 @@ func (c *Comparison) compare(ctx context.Context, earlier *reading, hurry bool) 
 	case earlier != nil:
 		c.forget(ctx, earlier, latest, c.oldEnough(earlier, hurry))
 		c.adopt(ctx, latest, earlier.untracked)
+		c.releaseClaims(ctx, earlier, latest)
 	case !tracked.any(): // weave is new here: nothing can have been removed through it while Docker was read
 		c.adopt(ctx, latest, latest.untracked)
 	}

@@ -66,7 +66,15 @@ type fakeTracker struct {
 	known     []map[driver.EndpointID]bool
 	before    []time.Time
 	deleted   []driver.NetworkID
+	claims    []claims
 	since     time.Time
+}
+
+// claims is a call of ReleaseClaims.
+type claims struct {
+	network driver.NetworkID
+	known   []driver.EndpointID
+	shared  []netip.Prefix
 }
 
 func (f *fakeTracker) DockerSince() time.Time       { return f.since }
@@ -100,6 +108,17 @@ func (f *fakeTracker) Forget(_ context.Context, known map[driver.EndpointID]bool
 func (f *fakeTracker) DeleteNetwork(_ context.Context, id driver.NetworkID) error {
 	f.deleted = append(f.deleted, id)
 	f.networks = slices.DeleteFunc(f.networks, func(nw driver.Network) bool { return nw.ID == id })
+	return nil
+}
+
+func (f *fakeTracker) ReleaseClaims(
+	_ context.Context, id driver.NetworkID, known []driver.AdoptedEndpoint, shared []netip.Prefix,
+) error {
+	c := claims{network: id, shared: shared}
+	for _, ep := range known {
+		c.known = append(c.known, ep.ID)
+	}
+	f.claims = append(f.claims, c)
 	return nil
 }
 

@@ -75,6 +75,26 @@ func (c *Comparison) forget(ctx context.Context, earlier, latest *reading, old a
 	}
 }
 
+// releaseClaims lets other hosts have what this host holds, on networks of the cluster that Docker has, for endpoints
+// that neither weave nor Docker has. It needs no age: an endpoint is tracked as soon as it holds something.
+func (c *Comparison) releaseClaims(ctx context.Context, earlier, latest *reading) {
+	for _, nw := range c.networks.Networks() {
+		if nw.Cluster == "" || !latest.hasNetwork(nw.ID) {
+			continue
+		}
+		known := append(earlier.endpointsOf(nw.ID), latest.endpointsOf(nw.ID)...)
+		var shared []netip.Prefix
+		for _, p := range c.pools.Pools() {
+			if p.Network == nw.Cluster {
+				shared = append(shared, p.Subnet)
+			}
+		}
+		if err := c.networks.ReleaseClaims(ctx, nw.ID, known, shared); err != nil {
+			c.log.WithError(err).WithField("network", nw.ID).Error("give back what no endpoint has")
+		}
+	}
+}
+
 // underOtherName finds a tracked network that Docker has under a driver name that weave does not know to be its own.
 func (c *Comparison) underOtherName(earlier, latest *reading) (driver.NetworkID, bool) {
 	for _, nw := range c.networks.Networks() {

@@ -67,6 +67,50 @@ func TestKnownInEitherReadingIsKept(t *testing.T) {
 	}
 }
 
+// poolsOf is an IPAM that has these pools, of which no address is held.
+type poolsOf struct {
+	noPools
+	pools []ipam.Pool
+}
+
+func (p poolsOf) Pools() []ipam.Pool                 { return p.pools }
+func (poolsOf) Addresses(ipam.PoolID) []ipam.Address { return nil }
+
+// TestClaimsAreReleased: what networks of the cluster have claimed is released that neither of two readings has, but
+// not what weave's IPAM hands out.
+func TestClaimsAreReleased(t *testing.T) {
+	c, docker, tracker, _ := newComparison(t)
+	c.pools = poolsOf{pools: []ipam.Pool{{Subnet: subnetA, Network: "app"}, {Subnet: subnetB, Network: "other"}}}
+	ofCluster := func(id, cluster string) driver.Network {
+		return driver.Network{
+			Definition: driver.Definition{ID: driver.NetworkID(id), Cluster: cluster},
+			Local:      driver.Local{Created: time.Now()},
+		}
+	}
+	tracker.networks = []driver.Network{
+		ofCluster(networkID, "app"), ofCluster("alone", ""), ofCluster("unknown", "other"),
+	}
+	c.timing.Grace = time.Hour
+	docker.known.Networks = []Network{localNetwork(networkID), localNetwork("alone")}
+	docker.known.Endpoints = []Endpoint{{ID: "old", Network: networkID}, {ID: "others", Network: "alone"}}
+	first, err := c.compare(t.Context(), nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(tracker.claims) != 0 {
+		t.Errorf("after one reading: %v", tracker.claims)
+	}
+	docker.known.Endpoints = []Endpoint{{ID: "new", Network: networkID}}
+	if _, err := c.compare(t.Context(), first, false); err != nil {
+		t.Fatal(err)
+	}
+	want := []claims{{networkID, []driver.EndpointID{"old", "new"}, []netip.Prefix{subnetA}}}
+	options := []cmp.Option{cmp.AllowUnexported(claims{}), cmpopts.EquateComparable(netip.Prefix{})}
+	if diff := cmp.Diff(want, tracker.claims, options...); diff != "" {
+		t.Errorf("claims (-want +got):\n%s", diff)
+	}
+}
+
 func TestNetworkThatDockerForgotIsRemoved(t *testing.T) {
 	old := time.Now().Add(-time.Hour)
 	for _, tt := range []struct {
