@@ -5,7 +5,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -269,22 +268,4 @@ func copyStore(t *testing.T, from store.Store) store.Store {
 		t.Fatal(err)
 	}
 	return to
-}
-
-func TestValidNames(t *testing.T) {
-	long := strings.Repeat("x", 63)
-	got := ValidNames([]string{
-		"", "web", "Web", "my_svc", "a.b", "web", ".a", "a.", "a..b", "with space", "\x00", "ümlaut", long, long + "x",
-		strings.Repeat(long+".", 4),
-	})
-	if want := []string{"web", "Web", "my_svc", "a.b", long}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-	var many []string
-	for i := range 2 * maxNames {
-		many = append(many, fmt.Sprint("n", i))
-	}
-	if got := ValidNames(many); !slices.Equal(got, many[:maxNames]) {
-		t.Errorf("%d names: %q", len(many), got)
-	}
 }

@@ -107,9 +107,6 @@ func (ep Endpoint) Has(a netip.Addr) bool {
 	return slices.ContainsFunc(ep.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 }
 
-// maxNames is how many names an endpoint can have besides its container's.
-const maxNames = 32
-
 // maxRecord bounds a record that is read, in bytes: whoever can write to etcd must not fill the memory of all hosts.
 const maxRecord = 16 << 10
 
@@ -192,35 +189,16 @@ func (k keys) parseEndpoint(network, key string, value []byte) (Endpoint, error)
 	if ep.MAC.IsZero() || !ep.MAC.IsUnicast() {
 		return Endpoint{}, fmt.Errorf("%w: MAC %s", errRecord, ep.MAC)
 	}
-	ep.Names = ValidNames(ep.Names)
 	return ep, nil
 }
 
-// ValidNames returns those of the names that can be asked for, at most maxNames, each once.
-func ValidNames(names []string) (valid []string) {
-	for _, name := range names {
-		if len(valid) < maxNames && isDNSName(name) && !slices.Contains(valid, name) {
-			valid = append(valid, name)
-		}
-	}
-	return valid
-}
-
-// isDNSName reports whether a name can be asked for: it has labels of 1 to 63 bytes, at most 253 in all. Docker lets
-// aliases have other characters than those of hosts.
-func isDNSName(name string) bool {
-	for label := range strings.SplitSeq(name, ".") {
-		if len(label) < 1 || len(label) > 63 {
-			return false
-		}
-	}
-	return len(name) <= 253 && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' })
-}
-
+// encode returns a record's value, as whoever looks into etcd reads it best: < and & are left as they are.
 func encode(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil { // only a type that JSON can't express, which none of the records is
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil { // only a type that JSON can't express, which none of the records is
 		panic(fmt.Sprintf("encode %T: %v", v, err))
 	}
-	return string(b)
+	return strings.TrimSuffix(b.String(), "\n")
 }

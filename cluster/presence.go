@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,13 +23,20 @@ import (
 const presenceKey = "cluster/presence"
 
 // SetEndpoints says which endpoints this host has on networks of the cluster. They are written to etcd in the
-// background, and nothing is written before the first call: after a restart etcd still has those of before.
+// background, and nothing is written before the first call: after a restart etcd still has those of before. Names that
+// other hosts would leave out are not written.
 func (c *Cluster) SetEndpoints(endpoints []Endpoint) {
-	c.mu.Lock()
-	c.endpoints = make(map[string]Endpoint, len(endpoints))
+	here := make(map[string]Endpoint, len(endpoints))
 	for _, ep := range endpoints {
-		c.endpoints[c.keys.endpoint(ep.Network, c.id, ep.ID)] = ep
+		nw, _ := c.Network(ep.Network)
+		ep, without := ep.bounded(nw)
+		if len(without) > 0 {
+			c.log.WithField("endpoint", ep.ID).Debugf("other hosts are not told of %s", strings.Join(without, ", "))
+		}
+		here[c.keys.endpoint(ep.Network, c.id, ep.ID)] = ep
 	}
+	c.mu.Lock()
+	c.endpoints = here
 	on := slices.Collect(maps.Values(c.networks))
 	c.mu.Unlock()
 	for _, m := range on {

@@ -90,7 +90,7 @@ func (c *Cluster) applyEndpoints(m *membership, all bool, records []record) {
 	}
 	for _, r := range records {
 		old, was := before[r.key]
-		ep, is := c.remote(m.network.Name, r)
+		ep, is := c.remote(m.network, r)
 		switch {
 		case is:
 			m.remotes[r.key] = ep
@@ -115,15 +115,20 @@ func (c *Cluster) noteRemoved(m *membership, before map[string]Endpoint) {
 	}
 }
 
-// remote returns the endpoint that a record is of; ok is false if it is of none on another host.
-func (c *Cluster) remote(network string, r record) (ep Endpoint, ok bool) {
+// remote returns the endpoint that a record is of, with what one of the network can have; ok is false if it is of none
+// on another host.
+func (c *Cluster) remote(nw Network, r record) (ep Endpoint, ok bool) {
 	if r.removed {
 		return Endpoint{}, false
 	}
-	ep, err := c.keys.parseEndpoint(network, r.key, r.value)
+	ep, err := c.keys.parseEndpoint(nw.Name, r.key, r.value)
 	if err != nil {
 		c.log.WithError(err).Warnf("etcd: %s is left out", r.key)
 		return Endpoint{}, false
+	}
+	ep, without := ep.bounded(nw)
+	if len(without) > 0 {
+		c.log.Warnf("etcd: of %s is left out: %s", r.key, strings.Join(without, ", "))
 	}
 	return ep, ep.Host != c.id
 }

@@ -81,11 +81,11 @@ func (c *Cluster) loadView(ctx context.Context) error {
 			continue
 		}
 		key := c.keys.allEndpoints() + rest
-		ep, err := c.keys.parseEndpoint(network, key, r.Value)
-		if err != nil {
-			return fmt.Errorf("record %s: %w: %w", r.Key, store.ErrDamaged, err)
+		if ep, ok := c.remote(m.network, record{key: key, value: r.Value}); ok {
+			m.remotes[key], m.seen = ep, true
+		} else {
+			c.view.note(r.Key)
 		}
-		m.remotes[key], m.seen = ep, true
 	}
 	return nil
 }

@@ -168,7 +168,7 @@ func (s *Sync) publish() {
 		e := cluster.Endpoint{ID: string(ep.ID), Network: network.Network, MAC: ep.MAC, Addresses: ep.Addresses}
 		if s.o.Names != nil {
 			e.ContainerID, e.ContainerName = s.o.Names.Container(e.ID)
-			e.Names = cluster.ValidNames(s.o.Names.Aliases(e.ID))
+			e.Names = s.o.Names.Aliases(e.ID)
 		}
 		out = append(out, e)
 		if ep.State() == driver.Up { // its sandbox is there, and so is Docker's resolver
