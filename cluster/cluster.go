@@ -128,7 +128,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 		view:     view{changed: make(chan struct{}, 1), stale: map[string]struct{}{}},
 	}
 	var err error
-	if c.holding, err = loadHolding(ctx, o.Store, o.Grace); err != nil {
+	if c.holding, err = loadHolding(ctx, o.Store, o.Prefix, o.Grace); err != nil {
 		return nil, err
 	}
 	if c.macs, err = loadMACs(ctx, o.Store); err != nil {

@@ -99,9 +99,16 @@ func (c *Cluster) holdUntilDoubt(ctx context.Context, lease clientv3.LeaseID) (e
 }
 
 // takeHolding prolongs the holding lease that this host had last, and returns it. One that has run out, since this host
-// was away for longer than the grace period, or whose period is another one, is replaced.
+// was away for longer than the grace period, or whose period is another one, is replaced; and so is one of another
+// cluster in the same etcd, where this host would never be gone otherwise.
 func (c *Cluster) takeHolding(ctx context.Context, old clientv3.LeaseID) (clientv3.LeaseID, error) {
-	period, err := c.keepAlive(ctx, old)
+	period, err := time.Duration(0), error(nil)
+	if other := c.holding.otherPrefix(); other == "" {
+		period, err = c.keepAlive(ctx, old)
+	} else {
+		c.log.Warnf("this host was in the cluster with the prefix %s last: it leaves that one, and its networks are "+
+			"of the cluster with the prefix %s now", other, c.keys.prefix)
+	}
 	switch {
 	case err == nil && period == c.grace:
 		return old, nil

@@ -29,15 +29,17 @@ const (
 
 // heldLease is the holding lease. Another host may have what this one holds after Until; zero: it never had anything.
 type heldLease struct {
-	ID    clientv3.LeaseID `json:"id"`
-	Until time.Time        `json:"until,omitzero"` // by this host's clock
+	ID     clientv3.LeaseID `json:"id"`
+	Until  time.Time        `json:"until,omitzero"`   // by this host's clock
+	Prefix string           `json:"prefix,omitempty"` // of the keys that are under it; empty: not known
 }
 
 // holding is what this host holds under the holding lease, as its store has it.
 type holding struct {
-	store store.Store
-	work  chan struct{} // has a value when there is something to do
-	ready *gate         // open while the lease runs and etcd has what the store has
+	store  store.Store
+	prefix string        // of the cluster's keys
+	work   chan struct{} // has a value when there is something to do
+	ready  *gate         // open while the lease runs and etcd has what the store has
 
 	mu        sync.Mutex
 	lease     heldLease
@@ -56,9 +58,9 @@ type holding struct {
 }
 
 // loadHolding returns what the store has. A lease runs for at most grace: the clock may have been another one.
-func loadHolding(ctx context.Context, s store.Store, grace time.Duration) (*holding, error) {
+func loadHolding(ctx context.Context, s store.Store, prefix string, grace time.Duration) (*holding, error) {
 	h := &holding{
-		store: s, work: make(chan struct{}, 1), ready: newGate(), prolonged: make(chan struct{}, 1),
+		store: s, prefix: prefix, work: make(chan struct{}, 1), ready: newGate(), prolonged: make(chan struct{}, 1),
 		doubted:  make(chan struct{}, 1),
 		networks: map[string]Network{}, blocks: map[string][]netip.Prefix{}, dropped: map[string][]netip.Prefix{},
 		split: map[string][]netip.Prefix{}, leaving: map[string]bool{},
@@ -285,10 +287,21 @@ func (h *holding) lastLease() clientv3.LeaseID {
 	return h.lease.ID
 }
 
+// otherPrefix returns the prefix of the cluster in which this host holds something under its last lease, if that is
+// another one than the present; empty: it is not.
+func (h *holding) otherPrefix() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lease.Prefix == h.prefix {
+		return ""
+	}
+	return h.lease.Prefix
+}
+
 // saveLease keeps a new lease, under which etcd does not have yet what this host holds.
 func (h *holding) saveLease(ctx context.Context, id clientv3.LeaseID) error {
 	h.mu.Lock()
-	lease := heldLease{id, h.lease.Until}
+	lease := heldLease{id, h.lease.Until, h.prefix}
 	h.mu.Unlock()
 	return h.putLease(ctx, lease)
 }
@@ -296,7 +309,7 @@ func (h *holding) saveLease(ctx context.Context, id clientv3.LeaseID) error {
 // setRuns notes for how long etcd keeps the lease. The record is written only if it is off by step.
 func (h *holding) setRuns(ctx context.Context, id clientv3.LeaseID, runs, step time.Duration) error {
 	h.mu.Lock()
-	lease := heldLease{id, time.Now().Add(runs).Round(0)}
+	lease := heldLease{id, time.Now().Add(runs).Round(0), h.prefix}
 	h.lease, h.end = lease, sinceBoot()+runs
 	isOff := lease.Until.Sub(h.written).Abs() >= step
 	h.mu.Unlock()

@@ -5,6 +5,7 @@ package cluster
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,7 +51,7 @@ func TestClock(t *testing.T) {
 	const grace, year = 24 * time.Hour, 365 * 24 * time.Hour
 	o := newHost(t, 1, nil, nil).options
 	load := func() (time.Duration, *holding) {
-		h, err := loadHolding(t.Context(), o.Store, grace)
+		h, err := loadHolding(t.Context(), o.Store, DefaultPrefix, grace)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +62,8 @@ func TestClock(t *testing.T) {
 	if h.hasRunOut() {
 		t.Error("it never had anything, and that has run out")
 	}
-	if err := h.putLease(t.Context(), heldLease{7, time.Now().Add(year)}); err != nil { // the clock was ahead
+	ahead := time.Now().Add(year) // the clock was so
+	if err := h.putLease(t.Context(), heldLease{7, ahead, DefaultPrefix}); err != nil {
 		t.Fatal(err)
 	}
 	left, h := load()
@@ -76,5 +78,34 @@ func TestClock(t *testing.T) {
 	}
 	if err := h.setRuns(t.Context(), 7, -time.Second, grace/10); err != nil || !h.hasRunOut() {
 		t.Errorf("it has not run out: %v", err)
+	}
+}
+
+// TestAnotherPrefix: a host that is started with another prefix leaves the cluster of before, whose keys would never be
+// gone otherwise, and has its networks and addresses in the new one.
+func TestAnotherPrefix(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, 1)
+	a := newHost(t, 1, etcd.URLs(), func(o *Options) { o.Prefix = "old/" }).start()
+	a.join(app())
+	block, err := a.ClaimBlock(t.Context(), claimOf(app().Subnets[0].Subnet.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.end()
+	a.options.Prefix = "new/"
+	a.start()
+	a.await("end in the cluster of before", func() bool {
+		return len(keysBelow(t, etcd, "old/hosts", "old/holders", "old/members", "old/blocks")) == 0
+	})
+	want := []string{a.keys.member("app", a.id), a.keys.block("app", app().Subnets[0].Subnet, block)}
+	a.await("membership and block in the new one", func() bool {
+		return slices.Equal(keysBelow(t, etcd, "new/members", "new/blocks"), want)
+	})
+	lease := a.holding.lastLease()
+	a.end()
+	a.start()
+	if _, err := a.holding.await(t.Context()); err != nil || a.holding.lastLease() != lease {
+		t.Errorf("the next start has another lease, %v", err)
 	}
 }

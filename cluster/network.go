@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -342,6 +343,13 @@ func (c *Cluster) removeHeld(
 		}
 	}
 	return fmt.Errorf("what host %s holds of network %s changes all the time: try again", id, network)
+}
+
+// Networks returns the names of the networks that this host is on, sorted.
+func (c *Cluster) Networks() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.networks))
 }
 
 // Network returns a network that this host is on.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -178,6 +179,29 @@ func (c *clusterParts) setUp(p parts, log *logrus.Entry) {
 		o.Names = p.docker
 	}
 	c.sync = clustersync.New(o)
+}
+
+// leaveRemoved ends this host's memberships of networks that it does not have: they were removed while weave ran
+// without --cluster, and nobody told etcd.
+func (c *clusterParts) leaveRemoved(ctx context.Context, p parts, log *logrus.Entry) error {
+	if c == nil {
+		return nil
+	}
+	here := map[string]bool{}
+	for _, nw := range p.networks.Networks() {
+		here[nw.Cluster] = true
+	}
+	for _, pool := range p.pools.Pools() {
+		here[pool.Network] = true
+	}
+	var errs []error
+	for _, name := range c.Networks() {
+		if !here[name] {
+			log.Warnf("leaving network %s of the cluster: it was removed here while weave was not in the cluster", name)
+			errs = append(errs, c.Leave(ctx, name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // problems tells what does not work between hosts, a line each.

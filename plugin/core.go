@@ -179,7 +179,8 @@ func (p parts) Close() error {
 	return errors.Join(p.networks.Close(), p.cluster.Close(), p.kernel.Close(), p.programs.Close())
 }
 
-// reconcile brings what the kernel has in line with the records, and IPAM with the endpoints that are there.
+// reconcile brings what the kernel has in line with the records, IPAM with the endpoints that are there, and the
+// cluster with the networks.
 func (p parts) reconcile(ctx context.Context, log *logrus.Entry) (driver.Report, error) {
 	report, err := p.networks.Reconcile(ctx)
 	if err != nil {
@@ -192,6 +193,10 @@ func (p parts) reconcile(ctx context.Context, log *logrus.Entry) (driver.Report,
 	}
 	if len(held) > 0 {
 		log.WithField("addresses", held).Warn("reconcile: holding addresses of endpoints that the state did not hold")
+	}
+	if err := p.cluster.leaveRemoved(ctx, p, log); err != nil {
+		report.Problems = append(report.Problems, fmt.Sprintf("networks of the cluster: %v", err))
+		log.WithError(err).Error("reconcile: networks of the cluster")
 	}
 	return report, nil
 }
