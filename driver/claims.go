@@ -23,7 +23,10 @@ func (d *Driver) ReleaseClaims(
 	}
 	defer unlock()
 	nw, ok := d.tracked.network(id)
-	if !ok || nw.Cluster == "" || d.cluster == nil || d.cluster.Contact().IsZero() || d.cluster.Unreachable() != nil {
+	if !ok || nw.Cluster == "" || d.cluster == nil || d.cluster.Unreachable() != nil {
+		return nil
+	}
+	if _, sinceStart := d.cluster.Contact(); !sinceStart {
 		return nil
 	}
 	there := d.tracked.endpointsOf(id)
