@@ -71,6 +71,18 @@ func (c *Client) Forget(ctx context.Context, host string) (Host, error) {
 	return request[Host](ctx, c, http.MethodDelete, url.URL{Path: PathHosts + "/" + host})
 }
 
+// RunNsproc has nsproc execute NsprocList or NsprocConfigure in the sandbox of an endpoint of this host: by its id, the
+// beginning of its id, or its container's id or name, if the container is on one network only. Trace says whether the
+// answer has what nsproc and the kernel said to each other. Only root can do that.
+func (c *Client) RunNsproc(ctx context.Context, endpoint, requested string, trace bool) (NsprocRun, error) {
+	parameters := url.Values{ParamRequest: {requested}}
+	if trace {
+		parameters.Set(ParamTrace, "1")
+	}
+	return request[NsprocRun](ctx, c, http.MethodPost,
+		url.URL{Path: PathEndpoints + "/" + endpoint + "/nsproc", RawQuery: parameters.Encode()})
+}
+
 // Cluster returns how weave is in its cluster, from memory alone, which Status is not; nil: it is in none, as one of a
 // version that knew no clusters is, until it is restarted after an upgrade.
 func (c *Client) Cluster(ctx context.Context) (*Cluster, error) {

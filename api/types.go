@@ -20,7 +20,7 @@ const DefaultSocket = "/run/weave/weave.sock"
 // The paths of version 1. Its types below may gain members; none is renamed, removed or given another meaning.
 const (
 	PathNetworks  = "/v1/networks"  // []Network
-	PathEndpoints = "/v1/endpoints" // []Endpoint; takes the parameters of Query
+	PathEndpoints = "/v1/endpoints" // []Endpoint; takes the parameters of Query. POST to .../ENDPOINT/nsproc: NsprocRun
 	PathPools     = "/v1/pools"     // []Pool
 	PathHosts     = "/v1/hosts"     // []Host; empty without a cluster. DELETE of /v1/hosts/HOST forgets one
 	PathCluster   = "/v1/cluster"   // Cluster, as the status has it; null without a cluster

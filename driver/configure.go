@@ -162,24 +162,33 @@ func (c *configurator) configure(ctx context.Context, nw Network, ep Endpoint) (
 	defer c.slots.Release(1)
 	ctx, cancel := context.WithTimeout(ctx, configureTime)
 	defer cancel()
-	link, err := findLink(ep.HostEnd)
+	request, err := c.d.configuration(nw, ep)
 	if err != nil {
 		return nil, err
 	}
-	if link == nil {
-		return nil, fmt.Errorf("%w: host end %s", ErrNotFound, ep.HostEnd)
+	return c.d.launcher.Configure(ctx, ep.Sandbox, request)
+}
+
+// configuration returns how the endpoint's container end has to be configured.
+func (d *Driver) configuration(nw Network, ep Endpoint) (protocol.Configure, error) {
+	link, err := findLink(ep.HostEnd)
+	if err != nil {
+		return protocol.Configure{}, err
 	}
-	request := protocol.Configure{
+	if link == nil {
+		return protocol.Configure{}, fmt.Errorf("%w: host end %s", ErrNotFound, ep.HostEnd)
+	}
+	c := protocol.Configure{
 		Peer: link.Attrs().Index, MAC: ep.MAC, Addresses: ep.Addresses,
 		Announce: !nw.Announced, Multicast: nw.Multicast,
 	}
-	if !c.d.leavesByRouter(ep) {
-		request.IPv6Gateway = nw.besideDockers(ep)
+	if !d.leavesByRouter(ep) {
+		c.IPv6Gateway = nw.besideDockers(ep)
 	}
 	if nw.isRouter(ep) {
 		for _, gateway := range nw.poolGateways() {
-			request.Gateways = append(request.Gateways, gateway.Addr())
+			c.Gateways = append(c.Gateways, gateway.Addr())
 		}
 	}
-	return c.d.launcher.Configure(ctx, ep.Sandbox, request)
+	return c, nil
 }

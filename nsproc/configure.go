@@ -12,6 +12,7 @@ import (
 	"github.com/weaveplugin/weave/internal/announce"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 	"github.com/weaveplugin/weave/nsproc/protocol"
+	"github.com/weaveplugin/weave/nsproc/record"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
@@ -28,8 +29,8 @@ var anywhereIPv6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 var multicast = netip.MustParsePrefix("224.0.0.0/4")
 
 // configure configures the container end. It returns what it left out and why.
-func configure(c protocol.Configure) (skipped []string, err error) {
-	conn, err := rtnl.Dial()
+func configure(c protocol.Configure, recorder *record.Recorder) (skipped []string, err error) {
+	conn, err := rtnl.DialRecorded(recorder)
 	if err != nil {
 		return nil, err
 	}

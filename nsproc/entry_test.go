@@ -58,7 +58,7 @@ func run(t *testing.T, namespace *os.File, request string, command ...string) pr
 
 // snapshot lists the calling thread's namespace.
 func snapshot() (*netstate.Snapshot, error) {
-	dump, err := list(protocol.List{Routes: true, Neighbours: true})
+	dump, err := list(protocol.List{Routes: true, Neighbours: true}, nil)
 	if err != nil {
 		return nil, err
 	}

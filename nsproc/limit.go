@@ -12,6 +12,7 @@ import (
 
 	"github.com/weaveplugin/weave/nsproc/netstate"
 	"github.com/weaveplugin/weave/nsproc/protocol"
+	"github.com/weaveplugin/weave/nsproc/record"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
@@ -23,13 +24,13 @@ const (
 )
 
 // limit gives the default routes out of a link an MTU.
-func limit(l protocol.Limit) error {
-	events, err := rtnl.DialRouteEvents(routeTime) // before the routes are listed, so that none is missed
+func limit(l protocol.Limit, recorder *record.Recorder) error {
+	events, err := rtnl.DialRouteEvents(routeTime, recorder) // before the routes are listed, so that none is missed
 	if err != nil {
 		return err
 	}
 	defer events.Close()
-	conn, err := rtnl.Dial()
+	conn, err := rtnl.DialRecorded(recorder)
 	if err != nil {
 		return err
 	}

@@ -4,12 +4,13 @@ package main
 
 import (
 	"github.com/weaveplugin/weave/nsproc/protocol"
+	"github.com/weaveplugin/weave/nsproc/record"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
 // list returns what is in this namespace as the kernel's messages, for rtnl.Decode in the plugin.
-func list(what protocol.List) ([]byte, error) {
-	conn, err := rtnl.Dial()
+func list(what protocol.List, recorder *record.Recorder) ([]byte, error) {
+	conn, err := rtnl.DialRecorded(recorder)
 	if err != nil {
 		return nil, err
 	}

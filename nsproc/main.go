@@ -23,6 +23,7 @@ import (
 	"syscall"
 
 	"github.com/weaveplugin/weave/nsproc/protocol"
+	"github.com/weaveplugin/weave/nsproc/record"
 )
 
 // main needs no timeout: the request is there when it starts and reading from the kernel has a timeout, so nsproc
@@ -45,8 +46,17 @@ func answer(r io.Reader) (reply []byte, status int) {
 	if err != nil {
 		return refusal("read request", err)
 	}
+	var recorder *record.Recorder
+	if req.Record {
+		recorder = record.New(protocol.RecordFD, protocol.MaxRecord)
+	}
+	return execute(req, recorder)
+}
+
+// execute does what is requested. It returns nsproc's output and exit status.
+func execute(req *protocol.Request, recorder *record.Recorder) (reply []byte, status int) {
 	if req.List != nil {
-		dump, err := list(*req.List)
+		dump, err := list(*req.List, recorder)
 		if err == nil && len(dump) > protocol.MaxReply {
 			err = fmt.Errorf("the sandbox has more links and addresses than fit into %d MB", protocol.MaxReply>>20)
 		}
@@ -56,18 +66,18 @@ func answer(r io.Reader) (reply []byte, status int) {
 		return dump, 0
 	}
 	if req.Limit != nil {
-		if err := limit(*req.Limit); err != nil {
+		if err := limit(*req.Limit, recorder); err != nil {
 			return refusal("limit", err)
 		}
 		return encode(protocol.Reply{}), 0
 	}
 	if req.Names != nil {
-		if err := names(); err != nil {
+		if err := names(recorder); err != nil {
 			return refusal("names", err)
 		}
 		return encode(protocol.Reply{}), 0
 	}
-	skipped, err := configure(*req.Configure)
+	skipped, err := configure(*req.Configure, recorder)
 	if err != nil {
 		return refusal("configure", err)
 	}

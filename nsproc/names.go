@@ -9,6 +9,7 @@ import (
 
 	"github.com/weaveplugin/weave/nsproc/nft"
 	"github.com/weaveplugin/weave/nsproc/protocol"
+	"github.com/weaveplugin/weave/nsproc/record"
 )
 
 // waitingConnections is how many connections the kernel accepts before the plugin has looked at one.
@@ -16,7 +17,7 @@ const waitingConnections = 64
 
 // names opens the sockets that protocol.Names asks for, makes the table, and passes all of them to the plugin. Nothing
 // closes them here: nsproc ends at once, and what the plugin has not got by then is gone, the table included.
-func names() error {
+func names(recorder *record.Recorder) error {
 	var sockets [protocol.NamesSockets]int
 	var ports [2]uint16
 	for i, s := range []struct {
@@ -51,7 +52,7 @@ func names() error {
 		return err
 	}
 	sockets[protocol.SocketTable] = table
-	if err := nft.Redirect(table, ports[protocol.SocketUDP], ports[protocol.SocketTCP]); err != nil {
+	if err := nft.Redirect(table, ports[protocol.SocketUDP], ports[protocol.SocketTCP], recorder); err != nil {
 		return fmt.Errorf("make the table that leads questions to weave: %w", err)
 	}
 	if err := unix.Sendmsg(protocol.SocketsFD, []byte{0}, unix.UnixRights(sockets[:]...), nil, 0); err != nil {

@@ -72,7 +72,8 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 		Info("reconciled")
 
 	listing := server.Options{
-		Tracker: p.networks, Inspector: inspect.New(p.launcher, p.kernel, log), Pools: p.pools.Pools, Log: log,
+		Tracker: p.networks, Inspector: inspect.New(p.launcher, p.kernel, log), Pools: p.pools.Pools,
+		Nsproc: p.networks, Log: log,
 	}
 	if p.cluster != nil {
 		listing.Cluster = p.cluster
@@ -108,7 +109,9 @@ type parts struct {
 
 // newParts makes the parts and loads the pools.
 func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus.Entry) (p parts, err error) {
-	p.launcher, err = launch.New(launch.Options{Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot)})
+	p.launcher, err = launch.New(launch.Options{
+		Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot), See: traceFailures(log),
+	})
 	if err != nil {
 		return parts{}, err
 	}

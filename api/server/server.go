@@ -52,6 +52,7 @@ type Options struct {
 	Status    func(context.Context) api.Status // all but Networks and Endpoints, which the Server counts; optional
 	Pools     func() []ipam.Pool               // of weave's IPAM; optional: without it there are none
 	Cluster   Cluster                          // optional: nil if this host is in none
+	Nsproc    Nsproc                           // optional: without it nsproc is not run by hand
 	Log       *logrus.Entry                    // optional
 }
 
@@ -75,6 +76,7 @@ func New(o Options) *Server {
 	s := &Server{options: o, mux: http.NewServeMux()}
 	s.mux.Handle(api.PathNetworks, s.get(s.networks))
 	s.mux.Handle(api.PathEndpoints, s.get(s.endpoints))
+	s.mux.Handle(api.PathEndpoints+"/{endpoint}/nsproc", s.change(http.MethodPost, s.runNsproc))
 	s.mux.Handle(api.PathPools, s.get(s.pools))
 	s.mux.Handle(api.PathHosts, s.get(s.hosts))
 	s.mux.Handle(api.PathHosts+"/{host}", s.change(http.MethodDelete, s.forget))

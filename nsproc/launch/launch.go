@@ -39,6 +39,7 @@ type Options struct {
 	Path    string        // of the nsproc binary, absolute; required
 	Root    sandbox.Root  // where the host's file system is mounted
 	Timeout time.Duration // for one request; zero: DefaultTimeout
+	See     func(Run)     // as Seen has it; optional
 }
 
 // Launcher runs one nsproc for each request. Several goroutines may use it at once.
@@ -46,6 +47,7 @@ type Launcher struct {
 	path    string
 	root    sandbox.Root
 	timeout time.Duration
+	see     func(Run) // nil: nothing is recorded
 }
 
 // New returns a Launcher after checking the options, among them that Path leads to an executable file.
@@ -66,7 +68,7 @@ func New(o Options) (*Launcher, error) {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
 	}
-	return &Launcher{path: o.Path, root: o.Root, timeout: o.Timeout}, nil
+	return &Launcher{path: o.Path, root: o.Root, timeout: o.Timeout, see: o.See}, nil
 }
 
 // Sandboxes returns the root under which the Launcher opens sandboxes.
@@ -75,7 +77,7 @@ func (l *Launcher) Sandboxes() sandbox.Root { return l.root }
 // List returns what is in the sandbox at path, Docker's SandboxKey. The error wraps ErrNoSandbox, ErrNotVisible,
 // ErrHost, protocol.ErrVersion or a *protocol.Error if that is the reason.
 func (l *Launcher) List(ctx context.Context, path string, what protocol.List) (*netstate.Snapshot, error) {
-	dump, err := l.request(ctx, path, protocol.Request{List: &what})
+	dump, err := l.request(ctx, path, protocol.Request{List: &what}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("list sandbox %s: %w", path, err)
 	}
@@ -93,7 +95,7 @@ func (l *Launcher) Configure(ctx context.Context, path string, c protocol.Config
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
 	}
-	output, err := l.request(ctx, path, protocol.Request{Configure: &c})
+	output, err := l.request(ctx, path, protocol.Request{Configure: &c}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("configure sandbox %s: %w", path, err)
 	}
@@ -110,7 +112,7 @@ func (l *Launcher) Limit(ctx context.Context, path string, limit protocol.Limit)
 	if err := limit.Check(); err != nil {
 		return fmt.Errorf("limit routes in sandbox %s: %w", path, err)
 	}
-	output, err := l.request(ctx, path, protocol.Request{Limit: &limit})
+	output, err := l.request(ctx, path, protocol.Request{Limit: &limit}, nil)
 	if err != nil {
 		return fmt.Errorf("limit routes in sandbox %s: %w", path, err)
 	}
@@ -121,9 +123,18 @@ func (l *Launcher) Limit(ctx context.Context, path string, limit protocol.Limit)
 }
 
 // request runs nsproc with req in the sandbox at path and returns what it writes. A reply that has an Error is an
-// error. Extra are files for nsproc, its descriptors from 4 on.
-func (l *Launcher) request(ctx context.Context, path string, req protocol.Request, extra ...*os.File) ([]byte, error) {
+// error. Socket, which may be nil, is nsproc's protocol.SocketsFD.
+func (l *Launcher) request(ctx context.Context, path string, req protocol.Request, socket *os.File) ([]byte, error) {
 	req.Version = protocol.Version
+	if l.see != nil {
+		return l.recorded(ctx, path, req, socket)
+	}
+	return l.execute(ctx, path, req, []*os.File{socket})
+}
+
+// execute runs nsproc with req in the sandbox at path and returns what it writes. Extra are its descriptors that follow
+// protocol.NamespaceFD.
+func (l *Launcher) execute(ctx context.Context, path string, req protocol.Request, extra []*os.File) ([]byte, error) {
 	message, err := json.Marshal(req)
 	if err != nil {
 		return nil, err
@@ -158,8 +169,9 @@ func pipeWith(b []byte) (*os.File, error) {
 	return r, nil
 }
 
-// run runs nsproc and returns its output, standard error included. nsproc gets files as its descriptors from
-// protocol.NamespaceFD on, no other descriptor of this process (all are close-on-exec), and nothing of its environment.
+// run runs nsproc and returns its output, standard error included. nsproc gets files, of which some may be nil, as its
+// descriptors from protocol.NamespaceFD on, no other descriptor of this process (all are close-on-exec), and nothing of
+// its environment.
 func (l *Launcher) run(ctx context.Context, stdin *os.File, files []*os.File) ([]byte, error) {
 	output, err := newOutput()
 	if err != nil {

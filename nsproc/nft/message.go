@@ -4,6 +4,7 @@ package nft
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 )
@@ -83,6 +84,39 @@ func (t *batch) end() (message []byte, acknowledged uint32) {
 	_, acknowledged = t.open()
 	t.add(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 	return t.b, acknowledged
+}
+
+// changeName returns the name of the change in a transaction that has the sequence number.
+func changeName(transaction []byte, seq uint32) string {
+	for b := transaction; len(b) >= unix.NLMSG_HDRLEN; b = b[native.Uint32(b):] {
+		if native.Uint32(b[8:]) == seq {
+			return TypeName(native.Uint16(b[4:]))
+		}
+	}
+	return "transaction"
+}
+
+// TypeName returns the name of a type of the messages that the package sends, as linux/netfilter/nf_tables.h has it.
+func TypeName(typ uint16) string {
+	switch typ {
+	case unix.NFNL_MSG_BATCH_BEGIN:
+		return "NFNL_MSG_BATCH_BEGIN"
+	case unix.NFNL_MSG_BATCH_END:
+		return "NFNL_MSG_BATCH_END"
+	case unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE:
+		return "NFT_MSG_NEWTABLE"
+	case unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWSET:
+		return "NFT_MSG_NEWSET"
+	case unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWSETELEM:
+		return "NFT_MSG_NEWSETELEM"
+	case unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELSETELEM:
+		return "NFT_MSG_DELSETELEM"
+	case unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWCHAIN:
+		return "NFT_MSG_NEWCHAIN"
+	case unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE:
+		return "NFT_MSG_NEWRULE"
+	}
+	return fmt.Sprintf("netfilter %#x", typ)
 }
 
 // align rounds n up to the alignment of messages and attributes.

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/record"
 )
 
 const (
@@ -77,7 +79,7 @@ func supported(flags uint32) (err error) {
 	t.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
 		text(unix.NFTA_TABLE_NAME, table), number(unix.NFTA_TABLE_FLAGS, flags))
 	message, last := t.open()
-	err = send(fd, message, last)
+	err = send(fd, message, last, nil)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("%w (%w)", ErrNoOwner, err)
 	}
@@ -85,8 +87,9 @@ func supported(flags uint32) (err error) {
 }
 
 // Redirect makes the table, which belongs to the socket fd: what is asked of Docker's resolver goes to weave's, on
-// another port of the same address, which is of the table's name as well. It does nothing until Refresh.
-func Redirect(fd int, udpPort, tcpPort uint16) error {
+// another port of the same address, which is of the table's name as well. It does nothing until Refresh. What the
+// kernel is sent and answers goes to the recorder.
+func Redirect(fd int, udpPort, tcpPort uint16, recorder *record.Recorder) error {
 	t := newBatch()
 	t.change(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL,
 		text(unix.NFTA_TABLE_NAME, table), number(unix.NFTA_TABLE_FLAGS, flagOwner))
@@ -110,7 +113,7 @@ func Redirect(fd int, udpPort, tcpPort uint16) error {
 		addRule(t, question(p.protocol, p.checksum, p.port)...)
 		addRule(t, answer(p.protocol, p.checksum, p.port)...)
 	}
-	return commit(fd, t)
+	return commit(fd, t, recorder)
 }
 
 // Refresh has the table, which belongs to the socket fd, lead questions to weave from now on, for Alive.
@@ -121,7 +124,7 @@ func Refresh(fd int) error {
 	t.change(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, aliveElement()...)
 	t.change(unix.NFT_MSG_DELSETELEM, 0, aliveElement()...)
 	t.change(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, aliveElement()...)
-	return commit(fd, t)
+	return commit(fd, t, nil)
 }
 
 func aliveElement() [][]byte {
@@ -133,13 +136,14 @@ func aliveElement() [][]byte {
 }
 
 // commit has the kernel do a transaction and returns its first error about it.
-func commit(fd int, t *batch) error {
+func commit(fd int, t *batch, recorder *record.Recorder) error {
 	message, last := t.end()
-	return send(fd, message, last)
+	return send(fd, message, last, recorder)
 }
 
 // send sends a transaction, whose last change has that sequence number, and returns the kernel's first error about it.
-func send(fd int, message []byte, last uint32) error {
+func send(fd int, message []byte, last uint32, recorder *record.Recorder) error {
+	recorder.Sent(unix.NETLINK_NETFILTER, message)
 	if _, err := unix.Write(fd, message); err != nil {
 		return fmt.Errorf("netfilter send: %w", err)
 	}
@@ -153,6 +157,7 @@ func send(fd int, message []byte, last uint32) error {
 		if err != nil {
 			return fmt.Errorf("netfilter receive: %w", err)
 		}
+		recorder.Received(unix.NETLINK_NETFILTER, buf[:n])
 		for b := buf[:n]; len(b) >= unix.NLMSG_HDRLEN+4; {
 			size, typ, seq := int(native.Uint32(b)), native.Uint16(b[4:]), native.Uint32(b[8:])
 			if size < unix.NLMSG_HDRLEN || size > len(b) {
@@ -160,7 +165,7 @@ func send(fd int, message []byte, last uint32) error {
 			}
 			if typ == unix.NLMSG_ERROR {
 				if code := int32(native.Uint32(b[unix.NLMSG_HDRLEN:])); code != 0 && refused == nil {
-					refused = unix.Errno(-code)
+					refused = fmt.Errorf("%s: %w", changeName(message, seq), unix.Errno(-code))
 				}
 				if seq == last || seq == 0 { // 0: the transaction as a whole
 					return refused

@@ -23,10 +23,15 @@ const (
 	// SocketsFD is the descriptor, when nsproc starts, of a socket over which it passes others to the plugin; only a
 	// request of Names comes with one.
 	SocketsFD = 4
+	// RecordFD is the descriptor, when nsproc starts, of the file that it records its messages to the kernel in; only a
+	// request that says so comes with one.
+	RecordFD = 5
 	// MaxRequest is the largest size of a request in bytes. A pipe holds that much, so that writing it never blocks.
 	MaxRequest = 4 << 10
 	// MaxReply is the largest size of what nsproc writes, in bytes. A link takes some 1,300.
 	MaxReply = 16 << 20
+	// MaxRecord is the largest size of what is recorded of nsproc's messages, in bytes.
+	MaxRecord = 4 << 20
 	// Refused is the exit status of nsproc when its Reply has an Error.
 	Refused = 3
 	// EntryFailed plus the errno is the exit status of nsproc when it could not enter the namespace.
@@ -36,6 +41,7 @@ const (
 // Request is what nsproc reads from its standard input. Exactly one of its pointers is set.
 type Request struct {
 	Version   int        `json:"version"`
+	Record    bool       `json:"record,omitempty"` // what is exchanged with the kernel, in RecordFD
 	List      *List      `json:"list,omitempty"`
 	Configure *Configure `json:"configure,omitempty"`
 	Limit     *Limit     `json:"limit,omitempty"`

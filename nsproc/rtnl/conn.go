@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/record"
 )
 
 var (
@@ -53,19 +55,26 @@ var native = binary.NativeEndian
 // Conn is a connection to rtnetlink. One goroutine at a time may use it. After an error other than ErrRefused and
 // ErrInterrupted its state is unknown and it must be closed.
 type Conn struct {
-	fd     int
-	seq    uint32
-	strict bool // the kernel refuses attributes that it does not know, instead of ignoring them
-	buf    []byte
+	fd       int
+	seq      uint32
+	strict   bool // the kernel refuses attributes that it does not know, instead of ignoring them
+	buf      []byte
+	recorder *record.Recorder
 }
 
 // Dial opens a connection in the namespace of the calling thread.
-func Dial() (*Conn, error) {
+func Dial() (*Conn, error) { return DialRecorded(nil) }
+
+// DialRecorded is Dial, but for a connection whose datagrams are recorded.
+func DialRecorded(recorder *record.Recorder) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open an rtnetlink socket: %w", err)
 	}
 	c := newConn(fd)
+	c.recorder = recorder
+	// Where the kernel can't say in words why it refuses, its error number has to do.
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
 	c.strict = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1) == nil
 	tv := unix.NsecToTimeval(readTimeout.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
@@ -82,7 +91,7 @@ func (c *Conn) Close() error { return unix.Close(c.fd) }
 
 // dump requests a dump and calls handle with each of its messages. While the kernel reports that its tables changed
 // during the dump, so that the dump may be inconsistent, dump requests it again; reset is called before each attempt.
-func (c *Conn) dump(typ uint16, payload []byte, reset func(), handle func(received) error) error {
+func (c *Conn) dump(typ uint16, payload []byte, reset func(), handle func(Message) error) error {
 	for range dumpAttempts {
 		reset()
 		interrupted, err := c.exchange(typ, unix.NLM_F_DUMP, payload, handle)
@@ -95,15 +104,15 @@ func (c *Conn) dump(typ uint16, payload []byte, reset func(), handle func(receiv
 
 // change sends a request that changes something and waits for the kernel to acknowledge it.
 func (c *Conn) change(typ, flags uint16, payload []byte) error {
-	_, err := c.exchange(typ, flags|unix.NLM_F_ACK, payload, func(received) error { return nil })
+	_, err := c.exchange(typ, flags|unix.NLM_F_ACK, payload, func(Message) error { return nil })
 	return err
 }
 
 // get sends a request that the kernel answers with one message, and returns that message's payload.
 func (c *Conn) get(typ uint16, payload []byte) ([]byte, error) {
 	var answer []byte
-	_, err := c.exchange(typ, 0, payload, func(m received) error {
-		answer = bytes.Clone(m.payload)
+	_, err := c.exchange(typ, 0, payload, func(m Message) error {
+		answer = bytes.Clone(m.Payload)
 		return nil
 	})
 	if err == nil && answer == nil {
@@ -117,11 +126,13 @@ func (c *Conn) get(typ uint16, payload []byte) ([]byte, error) {
 // its first message. It is read to its end even when handle fails, so that the next request does not get the rest of
 // it.
 func (c *Conn) exchange(
-	typ, flags uint16, payload []byte, handle func(received) error,
+	typ, flags uint16, payload []byte, handle func(Message) error,
 ) (interrupted bool, err error) {
 	c.seq++
-	if _, err := unix.Write(c.fd, message(typ, flags|unix.NLM_F_REQUEST, c.seq, payload)); err != nil {
-		return false, fmt.Errorf("netlink send: %w", err)
+	request := message(typ, flags|unix.NLM_F_REQUEST, c.seq, payload)
+	c.recorder.Sent(unix.NETLINK_ROUTE, request)
+	if _, err := unix.Write(c.fd, request); err != nil {
+		return false, fmt.Errorf("netlink send: %s: %w", TypeName(typ), err)
 	}
 	var handleErr error
 	for {
@@ -130,20 +141,20 @@ func (c *Conn) exchange(
 			return false, err
 		}
 		for len(data) > 0 {
-			m, rest, err := nextMessage(data)
+			m, rest, err := NextMessage(data)
 			if err != nil {
 				return false, err
 			}
 			data = rest
-			if m.seq != c.seq { // of an earlier request
+			if m.Seq != c.seq { // of an earlier request
 				continue
 			}
-			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
-			switch m.typ {
+			interrupted = interrupted || m.Flags&unix.NLM_F_DUMP_INTR != 0
+			switch m.Type {
 			case unix.NLMSG_NOOP:
 			case unix.NLMSG_ERROR, unix.NLMSG_DONE: // either may carry the error of a dump
 				if err := m.errno(); err != nil {
-					return interrupted, err
+					return interrupted, fmt.Errorf("%s: %w", TypeName(typ), err)
 				}
 				return interrupted, handleErr
 			default:
@@ -175,6 +186,7 @@ func (c *Conn) receive() ([]byte, error) {
 		if sa, ok := from.(*unix.SockaddrNetlink); ok && sa.Pid != 0 {
 			continue // from another process
 		}
+		c.recorder.Received(unix.NETLINK_ROUTE, c.buf[:n])
 		return c.buf[:n], nil
 	}
 }

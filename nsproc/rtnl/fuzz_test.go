@@ -30,7 +30,7 @@ func FuzzDecode(f *testing.F) {
 			checkSnapshot(t, s)
 		}
 		for len(b) > 0 {
-			m, rest, err := nextMessage(b)
+			m, rest, err := NextMessage(b)
 			if err != nil {
 				return
 			}
@@ -40,7 +40,7 @@ func FuzzDecode(f *testing.F) {
 			b = rest
 			// Any error will do, as long as neither panics.
 			_ = m.errno()
-			_, _ = decodeID(m.payload)
+			_, _ = decodeID(m.Payload)
 			if s, err := Decode(append(bytes.Clone(m.whole), end...)); err == nil {
 				checkSnapshot(t, s)
 			}
@@ -80,7 +80,7 @@ func FuzzAttributes(f *testing.F) {
 		b := appendAttr(appendAttr(nil, typ1, v1), typ2|unix.NLA_F_NESTED, v2)
 		var types []uint16
 		var values [][]byte
-		err := eachAttr(b, func(typ uint16, v []byte) error {
+		err := EachAttr(b, func(typ uint16, v []byte) error {
 			types, values = append(types, typ), append(values, v)
 			return nil
 		})

@@ -53,8 +53,8 @@ func setAddresses(links []netstate.Link, addrs map[int][]netip.Prefix) {
 // BareLinks is like Links but leaves the addresses out.
 func (c *Conn) BareLinks(target int) ([]netstate.Link, error) {
 	var links []netstate.Link
-	err := c.dump(unix.RTM_GETLINK, linksRequest(target), func() { links = nil }, func(m received) error {
-		l, from, err := decodeLink(m.payload)
+	err := c.dump(unix.RTM_GETLINK, linksRequest(target), func() { links = nil }, func(m Message) error {
+		l, from, err := decodeLink(m.Payload)
 		if err == nil && from != target {
 			err = ErrNoTarget
 		}
@@ -84,7 +84,7 @@ func decodeLink(b []byte) (l netstate.Link, from int, err error) {
 		Carrier: flags&unix.IFF_LOWER_UP != 0,
 	}
 	from = Here
-	err = eachAttr(b[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
+	err = EachAttr(b[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.IFLA_IFNAME:
 			l.Name = text(v)
@@ -119,12 +119,12 @@ func portState(n uint8) string {
 
 // decodeInfo decodes IFLA_LINKINFO: what a link is, and how it is as a port of a bridge.
 func decodeInfo(l *netstate.Link, info []byte) error {
-	return eachAttr(info, func(typ uint16, v []byte) error {
+	return EachAttr(info, func(typ uint16, v []byte) error {
 		switch typ {
 		case unix.IFLA_INFO_KIND:
 			l.Kind = text(v)
 		case unix.IFLA_INFO_SLAVE_DATA:
-			return eachAttr(v, func(typ uint16, v []byte) error {
+			return EachAttr(v, func(typ uint16, v []byte) error {
 				switch {
 				case len(v) != 1: // another slave than a port of a bridge may have the same types
 				case typ == unix.IFLA_BRPORT_STATE:
@@ -143,8 +143,8 @@ func decodeInfo(l *netstate.Link, info []byte) error {
 func (c *Conn) addresses(target int) (map[int][]netip.Prefix, error) {
 	var addrs map[int][]netip.Prefix
 	reset := func() { addrs = map[int][]netip.Prefix{} }
-	err := c.dump(unix.RTM_GETADDR, addressesRequest(target), reset, func(m received) error {
-		index, prefix, from, err := decodeAddress(m.payload)
+	err := c.dump(unix.RTM_GETADDR, addressesRequest(target), reset, func(m Message) error {
+		index, prefix, from, err := decodeAddress(m.Payload)
 		if err == nil && from != target {
 			err = ErrNoTarget
 		}
@@ -172,7 +172,7 @@ func decodeAddress(b []byte) (index int, prefix netip.Prefix, from int, err erro
 	family, bits := b[0], int(b[1])
 	index, from = int(native.Uint32(b[4:])), Here
 	var local, address netip.Addr
-	err = eachAttr(b[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) (err error) {
+	err = EachAttr(b[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.IFA_LOCAL:
 			local, err = addr(family, v)

@@ -22,7 +22,7 @@ func decodeNeighbour(b []byte) (n netstate.Neighbour, err error) {
 	family := b[0]
 	n.Link = int(int32(native.Uint32(b[4:])))
 	n.State = neighbourState(native.Uint16(b[8:]))
-	err = eachAttr(b[sizeofNdMsg:], func(typ uint16, v []byte) (err error) {
+	err = EachAttr(b[sizeofNdMsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.NDA_DST:
 			n.Address, err = addr(family, v)

@@ -49,7 +49,7 @@ func decodeID(b []byte) (int, error) {
 		return 0, errShort
 	}
 	id := unix.NETNSA_NSID_NOT_ASSIGNED
-	err := eachAttr(b[sizeofGenMsg:], func(typ uint16, v []byte) (err error) {
+	err := EachAttr(b[sizeofGenMsg:], func(typ uint16, v []byte) (err error) {
 		if typ == unix.NETNSA_NSID {
 			id, err = number(v)
 		}

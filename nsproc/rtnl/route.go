@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/record"
 )
 
 // decodeRoute decodes an RTM_NEWROUTE. It returns one route for each of the gateways, and none if the route is not in
@@ -31,7 +32,7 @@ func decodeRoute(b []byte) ([]netstate.Route, error) {
 	}
 	var r netstate.Route
 	var paths []netstate.Route
-	err := eachAttr(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) (err error) {
+	err := EachAttr(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) (err error) {
 		switch typ {
 		case unix.RTA_DST:
 			dst, err = addr(family, v)
@@ -78,7 +79,7 @@ func decodePaths(family byte, b []byte) ([]netstate.Route, error) {
 			return nil, errShort
 		}
 		r := netstate.Route{Link: int(int32(native.Uint32(b[4:])))}
-		err := eachAttr(b[unix.SizeofRtNexthop:n], func(typ uint16, v []byte) error {
+		err := EachAttr(b[unix.SizeofRtNexthop:n], func(typ uint16, v []byte) error {
 			return nexthop(&r, family, typ, v)
 		})
 		if err != nil {
@@ -108,7 +109,7 @@ func nexthop(r *netstate.Route, family byte, typ uint16, v []byte) (err error) {
 
 // decodeMTU decodes the MTU of RTA_METRICS; 0: there is none.
 func decodeMTU(metrics []byte) (mtu int, err error) {
-	err = eachAttr(metrics, func(typ uint16, v []byte) (err error) {
+	err = EachAttr(metrics, func(typ uint16, v []byte) (err error) {
 		if typ == unix.RTAX_MTU {
 			mtu, err = number(v)
 		}
@@ -121,8 +122,8 @@ func decodeMTU(metrics []byte) (mtu int, err error) {
 func (c *Conn) Routes() ([]netstate.Route, error) {
 	var routes []netstate.Route
 	request := make([]byte, unix.SizeofRtMsg)
-	err := c.dump(unix.RTM_GETROUTE, request, func() { routes = nil }, func(m received) error {
-		more, err := decodeRoute(m.payload)
+	err := c.dump(unix.RTM_GETROUTE, request, func() { routes = nil }, func(m Message) error {
+		more, err := decodeRoute(m.Payload)
 		routes = append(routes, more...)
 		return err
 	})
@@ -176,8 +177,8 @@ type RouteEvents struct{ conn *Conn }
 
 // DialRouteEvents subscribes to the changes from now on in the namespace of the calling thread. Wait waits for one no
 // longer than the timeout.
-func DialRouteEvents(timeout time.Duration) (*RouteEvents, error) {
-	conn, err := Dial()
+func DialRouteEvents(timeout time.Duration, recorder *record.Recorder) (*RouteEvents, error) {
+	conn, err := DialRecorded(recorder)
 	if err != nil {
 		return nil, err
 	}

@@ -106,8 +106,8 @@ func TestDump(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := fakeKernel(t, tc.scripts...)
 			var got []string
-			err := c.dump(unix.RTM_GETLINK, nil, func() { got = nil }, func(m received) error {
-				got = append(got, string(m.payload))
+			err := c.dump(unix.RTM_GETLINK, nil, func() { got = nil }, func(m Message) error {
+				got = append(got, string(m.Payload))
 				return nil
 			})
 			switch {
@@ -145,11 +145,11 @@ func TestAnswerForAnotherNamespace(t *testing.T) {
 func TestDumpIsReadToItsEnd(t *testing.T) {
 	c := fakeKernel(t, []datagram{{data("1111")}, {data("2222")}, {end}}, []datagram{{data("3333")}, {end}})
 	boom := errors.New("boom")
-	if err := c.dump(unix.RTM_GETLINK, nil, func() {}, func(received) error { return boom }); err != boom {
+	if err := c.dump(unix.RTM_GETLINK, nil, func() {}, func(Message) error { return boom }); err != boom {
 		t.Fatalf("got error %v, want the decoder's", err)
 	}
 	var got string
-	err := c.dump(unix.RTM_GETLINK, nil, func() {}, func(m received) error { got += string(m.payload); return nil })
+	err := c.dump(unix.RTM_GETLINK, nil, func() {}, func(m Message) error { got += string(m.Payload); return nil })
 	if err != nil || got != "3333" {
 		t.Errorf("got %q and error %v, want the second answer", got, err)
 	}

@@ -31,7 +31,7 @@ func (c *Conn) Dump(routes, neighbours bool) ([]byte, error) {
 			continue
 		}
 		before := len(all)
-		err := c.dump(q.typ, q.request, func() { all = all[:before] }, func(m received) error {
+		err := c.dump(q.typ, q.request, func() { all = all[:before] }, func(m Message) error {
 			all = append(all, m.whole...)
 			all = append(all, make([]byte, align(len(all))-len(all))...)
 			return nil
@@ -50,12 +50,12 @@ func Decode(dump []byte) (*netstate.Snapshot, error) {
 	var s netstate.Snapshot
 	addrs := map[int][]netip.Prefix{}
 	for {
-		m, rest, err := nextMessage(dump)
+		m, rest, err := NextMessage(dump)
 		if err != nil {
 			return nil, err
 		}
 		dump = rest
-		if m.typ == unix.NLMSG_DONE {
+		if m.Type == unix.NLMSG_DONE {
 			break
 		}
 		if err := add(&s, addrs, m); err != nil {
@@ -70,28 +70,28 @@ func Decode(dump []byte) (*netstate.Snapshot, error) {
 }
 
 // add decodes one message of a dump into s. Addresses go to addrs, by the index of their link.
-func add(s *netstate.Snapshot, addrs map[int][]netip.Prefix, m received) error {
-	switch m.typ {
+func add(s *netstate.Snapshot, addrs map[int][]netip.Prefix, m Message) error {
+	switch m.Type {
 	case unix.RTM_NEWLINK:
-		l, _, err := decodeLink(m.payload)
+		l, _, err := decodeLink(m.Payload)
 		s.Links = append(s.Links, l)
 		return err
 	case unix.RTM_NEWADDR:
-		index, prefix, _, err := decodeAddress(m.payload)
+		index, prefix, _, err := decodeAddress(m.Payload)
 		if prefix.IsValid() {
 			addrs[index] = append(addrs[index], prefix)
 		}
 		return err
 	case unix.RTM_NEWROUTE:
-		routes, err := decodeRoute(m.payload)
+		routes, err := decodeRoute(m.Payload)
 		s.Routes = append(s.Routes, routes...)
 		return err
 	case unix.RTM_NEWNEIGH:
-		n, err := decodeNeighbour(m.payload)
+		n, err := decodeNeighbour(m.Payload)
 		if n.Address.IsValid() && n.State != "noarp" {
 			s.Neighbours = append(s.Neighbours, n)
 		}
 		return err
 	}
-	return fmt.Errorf("netlink: a message of type %d in a dump", m.typ)
+	return fmt.Errorf("netlink: a message of type %d in a dump", m.Type)
 }

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/api"
 	apiserver "github.com/weaveplugin/weave/api/server"
@@ -25,7 +27,10 @@ import (
 	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/ipam"
+	"github.com/weaveplugin/weave/nsproc/launch"
 	"github.com/weaveplugin/weave/nsproc/netstate"
+	"github.com/weaveplugin/weave/nsproc/protocol"
+	"github.com/weaveplugin/weave/nsproc/record"
 )
 
 var updateScripts = flag.Bool("update", false, "write what the scripts' commands print into the scripts")
@@ -63,6 +68,7 @@ func serveTowns(env *testscript.Env) error {
 	return errors.Join(
 		serve(env, "weave.sock", apiserver.Options{
 			Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus, Pools: townPools(""),
+			Nsproc: town{},
 		}),
 		serve(env, "cluster.sock", inCluster),
 		serve(env, "cutoff.sock", away),
@@ -176,6 +182,27 @@ func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s api.Sour
 		observed[e.ID] = o
 	}
 	return observed
+}
+
+// RunNsproc has the kernel say nothing, and refuse to configure.
+func (town) RunNsproc(_ context.Context, id driver.EndpointID, request driver.NsprocRequest) (launch.Run, error) {
+	run := launch.Run{
+		Request: protocol.Request{Version: protocol.Version, Record: true}, Whole: true, Took: 1500 * time.Microsecond,
+		Datagrams: []record.Datagram{{
+			After: 42 * time.Microsecond, Sent: true, Protocol: unix.NETLINK_ROUTE, Messages: []byte("gibberish"),
+		}},
+	}
+	if request == driver.NsprocList {
+		run.Request.List = &protocol.List{}
+		run.Answer = binary.NativeEndian.AppendUint32(nil, unix.NLMSG_HDRLEN)
+		run.Answer = binary.NativeEndian.AppendUint16(run.Answer, unix.NLMSG_DONE)
+		run.Answer = append(run.Answer, make([]byte, unix.NLMSG_HDRLEN-len(run.Answer))...)
+		return run, nil
+	}
+	run.Request.Configure = &protocol.Configure{Peer: 7, MAC: mac.MustParse("02:00:00:00:00:02")}
+	run.Whole = false
+	run.Err = fmt.Errorf("configure: no such device in the sandbox of %.5s\x1b[2J", id)
+	return run, nil
 }
 
 // townNames has names for all but the endpoint that no container has yet; that of the network db is malicious.

@@ -187,8 +187,8 @@ var hostSettings = []setting{
 var logSettings = []setting{
 	{
 		flag: "log-level", fallback: "info",
-		usage: "log messages from this level on: error, warning, info or debug",
-		want:  "error, warning, info or debug",
+		usage: "log messages from this level on: error, warning, info, debug or trace",
+		want:  "error, warning, info, debug or trace",
 		parse: func(c *Config, v string) bool { return parseLevel(&c.LogLevel, v) },
 	}, {
 		flag: "log-format", fallback: "text",

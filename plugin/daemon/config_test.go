@@ -153,7 +153,7 @@ func TestBadSettingIsRefused(t *testing.T) {
 		{"--cluster-lease=2h", `--cluster-lease "2h": want`},
 		{"--cluster-address=192.0.2.1", "--cluster-address: want --cluster, too"},
 		{"--cluster-port=6785", "--cluster-port: want --cluster, too"},
-		{"--log-level=trace", `--log-level "trace": want error, warning, info or debug`},
+		{"--log-level=all", `--log-level "all": want error, warning, info, debug or trace`},
 		{"--log-format=xml", `--log-format "xml": want text or json`},
 	} {
 		t.Run(c.arg, func(t *testing.T) {

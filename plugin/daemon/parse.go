@@ -96,5 +96,5 @@ func parseWord[T ~string](to *T, v string, words ...T) bool {
 func parseLevel(to *logrus.Level, v string) bool {
 	level, err := logrus.ParseLevel(v)
 	*to = level
-	return err == nil && logrus.ErrorLevel <= level && level <= logrus.DebugLevel
+	return err == nil && logrus.ErrorLevel <= level && level <= logrus.TraceLevel
 }
