@@ -71,8 +71,13 @@ func (c *Client) Forget(ctx context.Context, host string) (Host, error) {
 	return request[Host](ctx, c, http.MethodDelete, url.URL{Path: PathHosts + "/" + host})
 }
 
-// RunNsproc has nsproc execute NsprocList or NsprocConfigure in the sandbox of an endpoint of this host: by its id, the
-// beginning of its id, or its container's id or name, if the container is on one network only. Trace says whether the
+// Inspect returns everything about an endpoint of this host: by its id, the beginning of its id, or its container's id
+// or name, if the container is on one network only.
+func (c *Client) Inspect(ctx context.Context, endpoint string) (Inspection, error) {
+	return get[Inspection](ctx, c, PathEndpoints+"/"+endpoint, nil)
+}
+
+// RunNsproc has nsproc execute NsprocList or NsprocConfigure in the sandbox of an endpoint, named as for Inspect. Trace says whether the
 // answer has what nsproc and the kernel said to each other. Only root can do that.
 func (c *Client) RunNsproc(ctx context.Context, endpoint, requested string, trace bool) (NsprocRun, error) {
 	parameters := url.Values{ParamRequest: {requested}}

@@ -6,7 +6,7 @@ import "encoding/json"
 
 // The requests that RunNsproc can have nsproc execute.
 const (
-	NsprocList      = "list"      // list the sandbox's links, addresses, routes and neighbours
+	NsprocList      = "list"      // list what is in the sandbox
 	NsprocConfigure = "configure" // configure the container end as weave does each time it comes up; no harm is done
 )
 
@@ -34,4 +34,6 @@ type Sandbox struct {
 	Links      []Link      `json:"links"`
 	Routes     []Route     `json:"routes"` // of the main table
 	Neighbours []Neighbour `json:"neighbours"`
+	Rules      []Rule      `json:"rules"`   // of policy routing, in the order in which they are tried
+	Sockets    []Socket    `json:"sockets"` // that wait for packets of others; null: the kernel does not tell
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package api has the types, the queries and a client of weave's API: JSON over HTTP on a Unix socket. The API lists
-// what weave tracks and, if asked to, what the kernel really has. The one thing that it changes, for root alone, is
-// which hosts the cluster has.
+// what weave tracks and, if asked to, what the kernel really has. For root alone it has a host of the cluster forgotten,
+// and nsproc run by hand.
 //
 // The package imports the standard library only, so a program that uses it links nothing else of weave. The server is
 // in the package server below it.
@@ -20,7 +20,7 @@ const DefaultSocket = "/run/weave/weave.sock"
 // The paths of version 1. Its types below may gain members; none is renamed, removed or given another meaning.
 const (
 	PathNetworks  = "/v1/networks"  // []Network
-	PathEndpoints = "/v1/endpoints" // []Endpoint; takes the parameters of Query. POST to .../ENDPOINT/nsproc: NsprocRun
+	PathEndpoints = "/v1/endpoints" // []Endpoint; takes the parameters of Query. See Inspect and RunNsproc
 	PathPools     = "/v1/pools"     // []Pool
 	PathHosts     = "/v1/hosts"     // []Host; empty without a cluster. DELETE of /v1/hosts/HOST forgets one
 	PathCluster   = "/v1/cluster"   // Cluster, as the status has it; null without a cluster
@@ -148,8 +148,9 @@ const (
 
 // Drift is one difference between what weave tracks and what is there.
 type Drift struct {
-	Kind DriftKind `json:"kind"`
-	Text string    `json:"text"` // for people
+	Kind   DriftKind `json:"kind"`
+	Text   string    `json:"text"`             // for people
+	Advice string    `json:"advice,omitempty"` // what to do; in an Inspection only
 }
 
 // String returns the text.

@@ -15,7 +15,7 @@ type NsprocRequest string
 
 // The requests.
 const (
-	// NsprocList lists the sandbox's links, addresses, routes and neighbours, and changes nothing.
+	// NsprocList lists what is in the sandbox, and changes nothing.
 	NsprocList NsprocRequest = "list"
 	// NsprocConfigure configures the container end as weave does each time it comes up. Repeating it does no harm.
 	NsprocConfigure NsprocRequest = "configure"
@@ -34,7 +34,7 @@ func (d *Driver) RunNsproc(ctx context.Context, id EndpointID, request NsprocReq
 	seen := d.launcher.Seen(func(r launch.Run) { run = r })
 	switch request {
 	case NsprocList:
-		_, err = seen.List(ctx, ep.Sandbox, protocol.List{Routes: true, Neighbours: true})
+		_, err = seen.List(ctx, ep.Sandbox, protocol.List{Routes: true, Neighbours: true, Rules: true, Sockets: true})
 	case NsprocConfigure:
 		var c protocol.Configure
 		nw, _ := d.tracked.network(ep.Network)

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/weaveplugin/weave/nsproc/protocol"
 	"github.com/weaveplugin/weave/nsproc/record"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
@@ -15,5 +17,13 @@ func list(what protocol.List, recorder *record.Recorder) ([]byte, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	return conn.Dump(what.Routes, what.Neighbours)
+	dump, err := conn.Dump(rtnl.Wanted{Routes: what.Routes, Neighbours: what.Neighbours, Rules: what.Rules})
+	if err != nil || !what.Sockets {
+		return dump, err
+	}
+	sockets, err := rtnl.DumpSockets(recorder)
+	if errors.Is(err, rtnl.ErrRefused) {
+		return dump, nil // by a kernel without sock_diag; the rest is known all the same
+	}
+	return append(dump, sockets...), err
 }

@@ -73,13 +73,13 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 
 	listing := server.Options{
 		Tracker: p.networks, Inspector: inspect.New(p.launcher, p.kernel, log), Pools: p.pools.Pools,
-		Nsproc: p.networks, Log: log,
+		Nsproc: p.networks, Rules: p.networks, Log: log,
 	}
 	if p.cluster != nil {
 		listing.Cluster = p.cluster
 	}
 	if p.docker != nil {
-		listing.Names = p.docker
+		listing.Names, listing.DNS = p.docker, p.docker
 	}
 	fixed := fixedStatus(cfg, files.id, started, report)
 	listing.Status = func(ctx context.Context) api.Status {

@@ -52,6 +52,10 @@ func (f *fakeHost) Observe(
 	return maps.Clone(f.observed)
 }
 
+func (f *fakeHost) Examine(ctx context.Context, e driver.Endpoint) inspect.Examination {
+	return inspect.Examination{Observation: f.Observe(ctx, []driver.Endpoint{e}, api.Nsproc)[e.ID]}
+}
+
 // fakeNames are names as Docker's API would have them.
 type fakeNames struct {
 	networks   map[string]string

@@ -8,12 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/nsproc/launch"
-	"github.com/weaveplugin/weave/nsproc/netstate"
 	"github.com/weaveplugin/weave/nsproc/rtnl"
 	"github.com/weaveplugin/weave/nsproc/trace"
 )
@@ -50,56 +48,6 @@ func (s *Server) runNsproc(ctx context.Context, r *http.Request) (any, error) {
 	return toNsprocRun(entry, run, parameters.Get(api.ParamTrace) == "1")
 }
 
-// selectEndpoint returns the endpoint of this host that a name means: its id or the beginning of that, or the id or the
-// name of its container, if that has no other.
-func (s *Server) selectEndpoint(ctx context.Context, name string) (api.Endpoint, error) {
-	if err := checkFilters("endpoint", []string{name}); err != nil {
-		return api.Endpoint{}, badRequest(err)
-	}
-	found := s.matchEndpoints(name)
-	if len(found) == 0 {
-		s.refresh(ctx)
-		found = s.matchEndpoints(name)
-	}
-	switch len(found) {
-	case 0:
-		return api.Endpoint{}, errorf(http.StatusNotFound,
-			"endpoint %q: neither an endpoint of weave on this host nor a container that has one", name)
-	case 1:
-		return found[0], nil
-	}
-	var choice []string
-	for _, e := range found {
-		choice = append(choice, fmt.Sprintf("%.12s (%s on %s)", e.ID, e.ContainerName, e.NetworkName))
-	}
-	return api.Endpoint{}, errorf(http.StatusBadRequest, "endpoint %q: could be any of %s: want the id of one",
-		name, strings.Join(choice, ", "))
-}
-
-// matchEndpoints returns the endpoints of this host that a name means, as in selectEndpoint.
-func (s *Server) matchEndpoints(name string) []api.Endpoint {
-	l, err := s.selectEndpoints(api.Query{Local: true})
-	if err != nil {
-		return nil // it has no filters that could be wrong
-	}
-	candidates := make([]candidate, len(l.entries))
-	for i, e := range l.entries {
-		candidates[i] = candidate{id: e.ID}
-	}
-	ids, _ := match(name, candidates)
-	if len(ids) == 0 {
-		found, _ := filterContainers([]string{name}, l.entries)
-		return found
-	}
-	var found []api.Endpoint
-	for _, e := range l.entries {
-		if ids[e.ID] {
-			found = append(found, e)
-		}
-	}
-	return found
-}
-
 // toNsprocRun returns a run as the API has it.
 func toNsprocRun(entry api.Endpoint, run launch.Run, traced bool) (api.NsprocRun, error) {
 	request, err := json.Marshal(run.Request)
@@ -125,32 +73,4 @@ func toNsprocRun(entry api.Endpoint, run launch.Run, traced bool) (api.NsprocRun
 		r.Answer = run.Answer
 	}
 	return r, nil
-}
-
-// toSandbox returns what was found in a sandbox as the API has it.
-func toSandbox(s *netstate.Snapshot) api.Sandbox {
-	out := api.Sandbox{Links: []api.Link{}, Routes: []api.Route{}, Neighbours: []api.Neighbour{}}
-	names := map[int]string{}
-	for _, l := range s.Links {
-		names[l.Index] = l.Name
-		out.Links = append(out.Links, toLink(l))
-	}
-	for _, r := range s.Routes {
-		out.Routes = append(out.Routes, api.Route{
-			Destination: r.Destination, Gateway: r.Gateway, Link: names[r.Link], Metric: r.Metric, MTU: r.MTU,
-		})
-	}
-	for _, n := range s.Neighbours {
-		out.Neighbours = append(out.Neighbours, api.Neighbour{
-			Address: n.Address, MAC: n.MAC.String(), Link: names[n.Link], State: n.State,
-		})
-	}
-	return out
-}
-
-func toLink(l netstate.Link) api.Link {
-	return api.Link{
-		Index: l.Index, Name: l.Name, Kind: l.Kind, MAC: l.MAC.String(), MTU: l.MTU, Up: l.Up, Carrier: l.Carrier,
-		Peer: l.Peer, Addresses: orEmpty(l.Addresses),
-	}
 }

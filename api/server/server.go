@@ -34,6 +34,8 @@ type Tracker interface {
 type Inspector interface {
 	// Observe returns what it saw of each of the endpoints; it may leave out those that it could not look at.
 	Observe(context.Context, []driver.Endpoint, api.Source) map[driver.EndpointID]inspect.Observation
+	// Examine returns all that it sees of one endpoint.
+	Examine(context.Context, driver.Endpoint) inspect.Examination
 }
 
 // Names knows from memory what Docker calls networks and containers. What it doesn't know it returns as empty.
@@ -53,6 +55,8 @@ type Options struct {
 	Pools     func() []ipam.Pool               // of weave's IPAM; optional: without it there are none
 	Cluster   Cluster                          // optional: nil if this host is in none
 	Nsproc    Nsproc                           // optional: without it nsproc is not run by hand
+	Rules     Rules                            // optional: without it no rules of the host's are listed
+	DNS       DNS                              // optional: without it nothing is known of containers' resolvers
 	Log       *logrus.Entry                    // optional
 }
 
@@ -76,6 +80,7 @@ func New(o Options) *Server {
 	s := &Server{options: o, mux: http.NewServeMux()}
 	s.mux.Handle(api.PathNetworks, s.get(s.networks))
 	s.mux.Handle(api.PathEndpoints, s.get(s.endpoints))
+	s.mux.Handle(api.PathEndpoints+"/{endpoint}", s.get(s.inspect))
 	s.mux.Handle(api.PathEndpoints+"/{endpoint}/nsproc", s.change(http.MethodPost, s.runNsproc))
 	s.mux.Handle(api.PathPools, s.get(s.pools))
 	s.mux.Handle(api.PathHosts, s.get(s.hosts))

@@ -40,6 +40,7 @@ type chain struct {
 	name    string
 	kind    kind
 	rules   [][]string // their arguments, as iptables -S lists them
+	counts  []count    // nft: of the rules; those without a counter have the zero count
 
 	doors []string // those of dockersDoors that are in the same table
 
@@ -124,6 +125,7 @@ func (n *nft) look(ctx context.Context) ([]chain, error) {
 			}
 			for _, r := range rules {
 				ch.rules = append(ch.rules, listing(r))
+				ch.counts = append(ch.counts, countOf(r))
 				ch.handles = append(ch.handles, r.Handle)
 			}
 			chains = append(chains, ch)

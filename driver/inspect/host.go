@@ -85,6 +85,13 @@ func singleLinks(ctx context.Context, endpoints []driver.Endpoint) (hostLinks, e
 // toNetstate returns the link as the package netstate describes links, without its addresses.
 func toNetstate(link netlink.Link) netstate.Link {
 	a := link.Attrs()
+	var counters *netstate.Counters
+	if c := a.Statistics; c != nil {
+		counters = &netstate.Counters{
+			RxPackets: c.RxPackets, TxPackets: c.TxPackets, RxBytes: c.RxBytes, TxBytes: c.TxBytes,
+			RxErrors: c.RxErrors, TxErrors: c.TxErrors, RxDropped: c.RxDropped, TxDropped: c.TxDropped,
+		}
+	}
 	return netstate.Link{
 		Index:   a.Index,
 		Name:    a.Name,
@@ -95,5 +102,7 @@ func toNetstate(link netlink.Link) netstate.Link {
 		Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
 		Peer:    a.ParentIndex,
 		Master:  a.MasterIndex,
+
+		Counters: counters,
 	}
 }

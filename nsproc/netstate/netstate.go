@@ -11,12 +11,15 @@ import (
 	"github.com/weaveplugin/weave/internal/mac"
 )
 
-// Snapshot is what was found in one network namespace. Routes and neighbours are listed only by nsproc, and only
-// where a request asked for them.
+// Snapshot is what was found in one network namespace. All but the links is listed only by nsproc, and only where a
+// request asked for it.
 type Snapshot struct {
 	Links      []Link  // in the order of their indexes
 	Routes     []Route // those of the main table
 	Neighbours []Neighbour
+	Rules      []Rule   // of policy routing, in the order in which they are tried
+	Sockets    []Socket // those that take what others send first: TCP that listens, UDP that is not connected
+	HasSockets bool     // the kernel has told Sockets
 }
 
 // Link is a network link with its addresses.
@@ -34,6 +37,12 @@ type Link struct {
 	PortState string         // as a port of a bridge: "forwarding", "blocking", ... as in bridge(8); empty: not known
 	Isolated  bool           // as a port of a bridge: it reaches no other isolated one
 	Addresses []netip.Prefix // sorted, IPv4 first; link-local ones included
+	Counters  *Counters      // nil: not known
+}
+
+// Counters are what a link has counted since it was made.
+type Counters struct {
+	RxPackets, TxPackets, RxBytes, TxBytes, RxErrors, TxErrors, RxDropped, TxDropped uint64
 }
 
 // Route is a route of the main table.
@@ -51,4 +60,24 @@ type Neighbour struct {
 	MAC     mac.Address // zero: not resolved, or not an Ethernet address
 	Link    int         // index
 	State   string      // "reachable", "stale", "failed", "permanent", ... as in ip-neighbour(8)
+}
+
+// Rule is a rule of policy routing: what it matches is looked up in a table.
+type Rule struct {
+	Priority int
+	Inverted bool         // it matches what is otherwise
+	From, To netip.Prefix // the zero Prefix: any
+	Mark     uint32       // of the packet; 0: any
+	In, Out  string       // names of links; empty: any
+	Action   string       // "lookup", "unreachable", "blackhole", ... as in ip-rule(8)
+	Table    int          // of lookup; 255 is local, 254 main, 253 default
+	IPv6     bool
+}
+
+// Socket is one that waits for packets of others.
+type Socket struct {
+	Protocol string         // "tcp" or "udp"
+	Local    netip.AddrPort // 0.0.0.0 or ::, which may include IPv4: all addresses
+	UID      uint32         // user whose it is, as the kernel numbers users
+	Queued   uint32         // TCP: connections that wait for the program; UDP: bytes
 }

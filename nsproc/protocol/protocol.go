@@ -48,11 +48,13 @@ type Request struct {
 	Names     *Names     `json:"names,omitempty"`
 }
 
-// List requests the sandbox's links with their addresses, and its routes and neighbours if wanted. nsproc answers with
-// what rtnl.Conn.Dump returns, and with a Reply only when it fails.
+// List requests the sandbox's links with their addresses, and more if wanted. nsproc answers with what rtnl.Dump
+// returns, and with a Reply only when it fails.
 type List struct {
 	Routes     bool `json:"routes,omitempty"`
 	Neighbours bool `json:"neighbours,omitempty"`
+	Rules      bool `json:"rules,omitempty"`   // of policy routing
+	Sockets    bool `json:"sockets,omitempty"` // that wait for packets of others
 }
 
 // Configure requests that the container end of a veth pair, which Docker has moved into the sandbox, is configured.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rtnl reads links, addresses, routes and neighbours from the kernel over rtnetlink (rtnetlink(7)), and sets
-// routes. A connection belongs to the network namespace of the thread that opened it; where the kernel allows it, a
+// Package rtnl reads links, addresses, routes, neighbours and rules from the kernel over rtnetlink (rtnetlink(7)), and
+// sockets over sock_diag(7), and sets routes. A connection belongs to the network namespace of the thread that opened it; where the kernel allows it, a
 // listing can be of another namespace, named by its id. nsproc uses the package inside a sandbox, netnsid in the
 // host's namespace, and the plugin decodes with it what nsproc has read.
 //
@@ -56,6 +56,7 @@ var native = binary.NativeEndian
 // ErrInterrupted its state is unknown and it must be closed.
 type Conn struct {
 	fd       int
+	protocol int // of netlink
 	seq      uint32
 	strict   bool // the kernel refuses attributes that it does not know, instead of ignoring them
 	buf      []byte
@@ -67,19 +68,23 @@ func Dial() (*Conn, error) { return DialRecorded(nil) }
 
 // DialRecorded is Dial, but for a connection whose datagrams are recorded.
 func DialRecorded(recorder *record.Recorder) (*Conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	return dialProtocol(unix.NETLINK_ROUTE, recorder)
+}
+
+func dialProtocol(protocol int, recorder *record.Recorder) (*Conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
-		return nil, fmt.Errorf("open an rtnetlink socket: %w", err)
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
 	c := newConn(fd)
-	c.recorder = recorder
+	c.protocol, c.recorder = protocol, recorder
 	// Where the kernel can't say in words why it refuses, its error number has to do.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
 	c.strict = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1) == nil
 	tv := unix.NsecToTimeval(readTimeout.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("set the timeout of an rtnetlink socket: %w", err)
+		return nil, fmt.Errorf("set the timeout of a netlink socket: %w", err)
 	}
 	return c, nil
 }
@@ -130,9 +135,9 @@ func (c *Conn) exchange(
 ) (interrupted bool, err error) {
 	c.seq++
 	request := message(typ, flags|unix.NLM_F_REQUEST, c.seq, payload)
-	c.recorder.Sent(unix.NETLINK_ROUTE, request)
+	c.recorder.Sent(c.protocol, request)
 	if _, err := unix.Write(c.fd, request); err != nil {
-		return false, fmt.Errorf("netlink send: %s: %w", TypeName(typ), err)
+		return false, fmt.Errorf("netlink send: %s: %w", c.typeName(typ), err)
 	}
 	var handleErr error
 	for {
@@ -154,7 +159,7 @@ func (c *Conn) exchange(
 			case unix.NLMSG_NOOP:
 			case unix.NLMSG_ERROR, unix.NLMSG_DONE: // either may carry the error of a dump
 				if err := m.errno(); err != nil {
-					return interrupted, fmt.Errorf("%s: %w", TypeName(typ), err)
+					return interrupted, fmt.Errorf("%s: %w", c.typeName(typ), err)
 				}
 				return interrupted, handleErr
 			default:
@@ -167,6 +172,14 @@ func (c *Conn) exchange(
 			}
 		}
 	}
+}
+
+// typeName returns the name of a type of the connection's messages.
+func (c *Conn) typeName(typ uint16) string {
+	if c.protocol == unix.NETLINK_SOCK_DIAG && typ == SockDiagByFamily {
+		return "SOCK_DIAG_BY_FAMILY"
+	}
+	return TypeName(typ)
 }
 
 // receive returns the next datagram from the kernel. It is valid until the next call.
@@ -186,7 +199,7 @@ func (c *Conn) receive() ([]byte, error) {
 		if sa, ok := from.(*unix.SockaddrNetlink); ok && sa.Pid != 0 {
 			continue // from another process
 		}
-		c.recorder.Received(unix.NETLINK_ROUTE, c.buf[:n])
+		c.recorder.Received(c.protocol, c.buf[:n])
 		return c.buf[:n], nil
 	}
 }

@@ -84,7 +84,7 @@ func TestLinks(t *testing.T) {
 	if port := byName["p0"]; port.PortState != "disabled" || port.Qdisc != "noop" || port.Isolated {
 		t.Errorf("a port that is down: %+v", port)
 	}
-	ignored := cmpopts.IgnoreFields(netstate.Link{}, "Index", "Qdisc", "PortState", "Isolated")
+	ignored := cmpopts.IgnoreFields(netstate.Link{}, "Index", "Qdisc", "PortState", "Isolated", "Counters")
 	if diff := cmp.Diff(want, byName, comparePrefixes, ignored); diff != "" {
 		t.Error("(-want +got)\n", diff)
 	}
@@ -126,7 +126,7 @@ func TestLinkWithManyNames(t *testing.T) {
 		return nil
 	})
 	c := dial(t, ns)
-	dump, err := c.Dump(false, false)
+	dump, err := c.Dump(Wanted{})
 	if err != nil || len(dump) < 64<<10 {
 		t.Fatalf("a dump of %d bytes, error %v: want at least 64 KiB", len(dump), err)
 	}
@@ -179,7 +179,7 @@ func TestSnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dump, err := c.Dump(true, true)
+	dump, err := c.Dump(Wanted{Routes: true, Neighbours: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 // Here is the target of a listing of the connection's own namespace. Other targets are namespace ids (NamespaceID).
 const Here = -1
 
-// skipStats is RTEXT_FILTER_SKIP_STATS: links are listed without their packet counters.
+// skipStats is RTEXT_FILTER_SKIP_STATS: links are listed without the counters that each protocol has of its own.
 const skipStats = 1 << 3
 
 // Links returns the links of the target namespace with their addresses, in the order of their indexes. The error wraps
@@ -102,10 +102,28 @@ func decodeLink(b []byte) (l netstate.Link, from int, err error) {
 			l.Qdisc = text(v)
 		case unix.IFLA_LINKINFO:
 			err = decodeInfo(&l, v)
+		case unix.IFLA_STATS64:
+			l.Counters = decodeCounters(v)
 		}
 		return err
 	})
 	return l, from, err
+}
+
+// decodeCounters decodes a struct rtnl_link_stats64 (linux/if_link.h); nil: it is too short for one.
+func decodeCounters(v []byte) *netstate.Counters {
+	const used = 8
+	if len(v) < used*8 {
+		return nil
+	}
+	var n [used]uint64
+	for i := range n {
+		n[i] = native.Uint64(v[8*i:])
+	}
+	return &netstate.Counters{
+		RxPackets: n[0], TxPackets: n[1], RxBytes: n[2], TxBytes: n[3], RxErrors: n[4], TxErrors: n[5],
+		RxDropped: n[6], TxDropped: n[7],
+	}
 }
 
 // portState returns the name of a state of a bridge port, BR_STATE_* of linux/if_bridge.h.

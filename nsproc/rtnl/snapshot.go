@@ -11,10 +11,16 @@ import (
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// Dump returns the kernel's own messages about the links and addresses of the connection's namespace, and about its
-// routes and neighbours if wanted, each padded to four bytes, with an NLMSG_DONE at the end. Decode, in another
-// process, reads them: so the process in the sandbox does less.
-func (c *Conn) Dump(routes, neighbours bool) ([]byte, error) {
+// Wanted says what is listed besides links and addresses.
+type Wanted struct {
+	Routes, Neighbours bool
+	Rules              bool // of policy routing
+}
+
+// Dump returns the kernel's own messages about the links and addresses of the connection's namespace, and what else is
+// wanted, each padded to four bytes, with an NLMSG_DONE at the end. Decode, in another process, reads them: so the
+// process in the sandbox does less.
+func (c *Conn) Dump(w Wanted) ([]byte, error) {
 	var all []byte
 	for _, q := range []struct {
 		wanted  bool
@@ -24,16 +30,16 @@ func (c *Conn) Dump(routes, neighbours bool) ([]byte, error) {
 	}{
 		{true, "links", unix.RTM_GETLINK, linksRequest(Here)},
 		{true, "addresses", unix.RTM_GETADDR, addressesRequest(Here)},
-		{routes, "routes", unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg)},
-		{neighbours, "neighbours", unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg)},
+		{w.Routes, "routes", unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg)},
+		{w.Neighbours, "neighbours", unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg)},
+		{w.Rules, "rules", unix.RTM_GETRULE, make([]byte, sizeofRuleMsg)},
 	} {
 		if !q.wanted {
 			continue
 		}
 		before := len(all)
 		err := c.dump(q.typ, q.request, func() { all = all[:before] }, func(m Message) error {
-			all = append(all, m.whole...)
-			all = append(all, make([]byte, align(len(all))-len(all))...)
+			all = appendMessage(all, m)
 			return nil
 		})
 		if err != nil {
@@ -43,7 +49,13 @@ func (c *Conn) Dump(routes, neighbours bool) ([]byte, error) {
 	return append(all, message(unix.NLMSG_DONE, 0, 0, nil)...), nil
 }
 
-// Decode decodes what Dump returned. A route with several gateways is listed once for each of them. Neighbours that
+// appendMessage appends a message to others, padded.
+func appendMessage(all []byte, m Message) []byte {
+	all = append(all, m.whole...)
+	return append(all, make([]byte, align(len(all))-len(all))...)
+}
+
+// Decode decodes what Dump returned, with or without what DumpSockets returned behind it. A route with several gateways is listed once for each of them. Neighbours that
 // need no resolution (multicast, loopback) are left out, as ip-neighbour(8) does. Routes and neighbours are in the
 // kernel's order.
 func Decode(dump []byte) (*netstate.Snapshot, error) {
@@ -62,11 +74,14 @@ func Decode(dump []byte) (*netstate.Snapshot, error) {
 			return nil, err
 		}
 	}
-	if len(dump) > 0 {
-		return nil, fmt.Errorf("netlink: %d bytes after the end of a dump", len(dump))
-	}
 	setAddresses(s.Links, addrs)
-	return &s, nil
+	if len(dump) == 0 {
+		return &s, nil
+	}
+	s.HasSockets = true
+	var err error
+	s.Sockets, err = decodeSockets(dump)
+	return &s, err
 }
 
 // add decodes one message of a dump into s. Addresses go to addrs, by the index of their link.
@@ -90,6 +105,12 @@ func add(s *netstate.Snapshot, addrs map[int][]netip.Prefix, m Message) error {
 		n, err := decodeNeighbour(m.Payload)
 		if n.Address.IsValid() && n.State != "noarp" {
 			s.Neighbours = append(s.Neighbours, n)
+		}
+		return err
+	case unix.RTM_NEWRULE:
+		r, ok, err := decodeRule(m.Payload)
+		if ok {
+			s.Rules = append(s.Rules, r)
 		}
 		return err
 	}

@@ -16,6 +16,7 @@ var routeKinds = map[uint16]kind{
 	unix.RTM_NEWADDR:  {header: unix.SizeofIfAddrmsg, fields: ofAddress, attributes: addressAttributes},
 	unix.RTM_NEWROUTE: {header: unix.SizeofRtMsg, fields: ofRoute, attributes: routeAttributes},
 	unix.RTM_NEWNEIGH: {header: unix.SizeofNdMsg, fields: ofNeighbour, attributes: neighbourAttributes},
+	unix.RTM_NEWRULE:  {header: sizeofRule, fields: ofRule, attributes: ruleAttributes},
 }
 
 // ofLink puts a struct ifinfomsg into words.
@@ -84,6 +85,29 @@ var neighbourStates = map[uint32]string{
 	unix.NUD_INCOMPLETE: "INCOMPLETE", unix.NUD_REACHABLE: "REACHABLE", unix.NUD_STALE: "STALE",
 	unix.NUD_DELAY: "DELAY", unix.NUD_PROBE: "PROBE", unix.NUD_FAILED: "FAILED", unix.NUD_NOARP: "NOARP",
 	unix.NUD_PERMANENT: "PERMANENT",
+}
+
+// sizeofRule is the size in bytes of a struct fib_rule_hdr (linux/fib_rules.h).
+const sizeofRule = 12
+
+// ofRule puts a struct fib_rule_hdr into words.
+func ofRule(b []byte) string {
+	return fmt.Sprintf("family=%s to=/%d from=/%d table=%s action=%d", family(b[0]), b[1], b[2],
+		nameOf(tables, b[4]), b[7])
+}
+
+// ruleAttributes are FRA_* of linux/fib_rules.h that nsproc reads.
+var ruleAttributes = attributes{
+	unix.FRA_DST:                {name: "FRA_DST", value: address},
+	unix.FRA_SRC:                {name: "FRA_SRC", value: address},
+	unix.FRA_IIFNAME:            {name: "FRA_IIFNAME", value: text},
+	unix.FRA_OIFNAME:            {name: "FRA_OIFNAME", value: text},
+	unix.FRA_PRIORITY:           {name: "FRA_PRIORITY", value: number},
+	unix.FRA_FWMARK:             {name: "FRA_FWMARK", value: number},
+	unix.FRA_TABLE:              {name: "FRA_TABLE", value: number},
+	unix.FRA_FWMASK:             {name: "FRA_FWMASK", value: number},
+	unix.FRA_PROTOCOL:           {name: "FRA_PROTOCOL", value: number},
+	unix.FRA_SUPPRESS_PREFIXLEN: {name: "FRA_SUPPRESS_PREFIXLEN", value: number},
 }
 
 func orNone(s string) string {

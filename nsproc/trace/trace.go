@@ -50,7 +50,7 @@ func ofDatagram(d record.Datagram) (lines []string) {
 
 // ofMessage returns a message's title and a line for each of its attributes.
 func ofMessage(d record.Datagram, m rtnl.Message) (title string, attrs []string) {
-	k := kindOf(d.Protocol, m.Type)
+	k := kindOf(d.Protocol, d.Sent, m.Type)
 	title = strings.TrimSpace(fmt.Sprintf("%s %s", k.name, flagNames(d, m)))
 	if m.Type == unix.NLMSG_ERROR || m.Type == unix.NLMSG_DONE {
 		return title + result(m), nil
@@ -110,7 +110,7 @@ func flagNames(d record.Datagram, m rtnl.Message) string {
 	switch {
 	case m.Type == unix.NLMSG_ERROR || m.Type == unix.NLMSG_DONE:
 		names[unix.NLM_F_CAPPED], names[unix.NLM_F_ACK_TLVS] = "CAPPED", "ACK_TLVS"
-	case d.Sent && d.Protocol == unix.NETLINK_ROUTE && m.Type%4 == 2: // RTM_GET...
+	case d.Sent && (d.Protocol == unix.NETLINK_SOCK_DIAG || d.Protocol == unix.NETLINK_ROUTE && m.Type%4 == 2): // to get
 		names[unix.NLM_F_ROOT], names[unix.NLM_F_MATCH] = "ROOT", "MATCH" // both are NLM_F_DUMP
 	default:
 		names[unix.NLM_F_REPLACE], names[unix.NLM_F_EXCL] = "REPLACE", "EXCL"
@@ -142,10 +142,12 @@ type kind struct {
 	attributes attributes
 }
 
-func kindOf(protocol int, typ uint16) kind {
+func kindOf(protocol int, sent bool, typ uint16) kind {
 	switch {
 	case protocol == unix.NETLINK_NETFILTER && typ >= unix.NLMSG_MIN_TYPE:
 		return kind{nft.TypeName(typ), sizeofNfgenmsg, ofNetfilter, tableAttributes[typ&0xff]}
+	case protocol == unix.NETLINK_SOCK_DIAG && typ == rtnl.SockDiagByFamily:
+		return socketKind(sent)
 	case typ < unix.RTM_BASE:
 		return kind{name: rtnl.TypeName(typ)}
 	}

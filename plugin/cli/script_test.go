@@ -23,6 +23,7 @@ import (
 	"github.com/weaveplugin/weave/api"
 	apiserver "github.com/weaveplugin/weave/api/server"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
@@ -68,7 +69,7 @@ func serveTowns(env *testscript.Env) error {
 	return errors.Join(
 		serve(env, "weave.sock", apiserver.Options{
 			Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus, Pools: townPools(""),
-			Nsproc: town{},
+			Nsproc: town{}, Rules: town{}, DNS: town{},
 		}),
 		serve(env, "cluster.sock", inCluster),
 		serve(env, "cutoff.sock", away),
@@ -182,6 +183,74 @@ func (t town) Observe(_ context.Context, endpoints []driver.Endpoint, s api.Sour
 		observed[e.ID] = o
 	}
 	return observed
+}
+
+// Examine finds what Observe does, in a sandbox where a server listens.
+func (t town) Examine(ctx context.Context, e driver.Endpoint) inspect.Examination {
+	x := inspect.Examination{Observation: t.Observe(ctx, []driver.Endpoint{e}, api.Nsproc)[e.ID]}
+	counters := netstate.Counters{RxPackets: 3, RxBytes: 300, RxDropped: 1, TxPackets: 2, TxBytes: 200, TxErrors: 4}
+	x.Host.Index, x.Host.MTU, x.Host.Carrier, x.Host.PortState, x.Host.Qdisc = 7, 1500, true, "forwarding", "noqueue"
+	x.Host.Counters = &counters
+	x.Stations = []inspect.Station{{MAC: e.MAC}, {MAC: mac.Address{0: 2, 5: 99}, Permanent: true}}
+	if e.State() == driver.Created {
+		return x
+	}
+	x.Inside.Index, x.Inside.MTU, x.Inside.Carrier, x.Inside.Counters = 6, 1500, true, &counters
+	x.Sandbox = &netstate.Snapshot{
+		Links: []netstate.Link{
+			{Index: 1, Name: "lo\x1b[2J", MTU: 65536, Up: true, Carrier: true, Addresses: prefixes("127.0.0.1/8")},
+			*x.Inside,
+		},
+		Routes: []netstate.Route{
+			{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.32.0.1"), Link: 6},
+			{Destination: netip.MustParsePrefix("10.32.0.0/22"), Link: 6, Metric: 5, MTU: 1400},
+		},
+		Neighbours: []netstate.Neighbour{
+			{Address: netip.MustParseAddr("10.32.0.1"), MAC: mac.Address{0: 2, 5: 99}, Link: 6, State: "reachable"},
+			{Address: netip.MustParseAddr("10.32.0.9"), Link: 6, State: "failed"},
+		},
+		Rules: []netstate.Rule{
+			{Action: "lookup", Table: 255},
+			{Priority: 9, Inverted: true, From: netip.MustParsePrefix("10.0.0.0/8"), To: netip.MustParsePrefix("fd00::/8"),
+				Mark: 1, In: "eth0", Out: "lo", Action: "unreachable", IPv6: true},
+			{Priority: 10, Action: "lookup", Table: 7000},
+		},
+		HasSockets: strings.HasPrefix(string(e.ID), "eeee2"),
+	}
+	if x.Sandbox.HasSockets {
+		x.Sandbox.Sockets = []netstate.Socket{
+			{Protocol: "tcp", Local: netip.MustParseAddrPort("0.0.0.0:80"), Queued: 2},
+			{Protocol: "tcp", Local: netip.MustParseAddrPort("127.0.0.1:5432"), UID: 999},
+			{Protocol: "udp", Local: netip.MustParseAddrPort("10.32.0.3:53"), UID: 100, Queued: 512},
+		}
+	}
+	x.Problems = []string{"the bridge is shy"}
+	return x
+}
+
+func prefixes(texts ...string) (list []netip.Prefix) {
+	for _, t := range texts {
+		list = append(list, netip.MustParsePrefix(t))
+	}
+	return list
+}
+
+// FirewallRules finds two rules, one of which counts.
+func (town) FirewallRules(_ context.Context, n driver.Network) ([]firewall.Rule, error) {
+	return []firewall.Rule{
+		{Table: "nft IPv4 filter FORWARD", Text: "-i wv-+ -o wv-+ -j ACCEPT", Counted: true, Packets: 12, Bytes: 1200},
+		{Table: "legacy IPv4 raw PREROUTING", Text: "-i " + n.Bridge + " -j ACCEPT"},
+	}, errors.New("the rules of IPv6 can't be read")
+}
+
+// DNS knows the resolver of each container but web.
+func (town) DNS(_ context.Context, container string) (*api.DNS, error) {
+	if strings.HasPrefix(container, "cccc1") {
+		return nil, errors.New("docker does not answer")
+	}
+	return &api.DNS{
+		Resolver: netip.MustParseAddr("127.0.0.11"), Servers: []string{"192.0.2.53"}, Search: []string{"example.com"},
+	}, nil
 }
 
 // RunNsproc has the kernel say nothing, and refuse to configure.

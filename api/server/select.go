@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/weaveplugin/weave/api"
+)
+
+// selectEndpoint returns the endpoint of this host that a name means: its id or the beginning of that, or the id or the
+// name of its container, if that has no other.
+func (s *Server) selectEndpoint(ctx context.Context, name string) (api.Endpoint, error) {
+	if err := checkFilters("endpoint", []string{name}); err != nil {
+		return api.Endpoint{}, badRequest(err)
+	}
+	found := s.matchEndpoints(name)
+	if len(found) == 0 {
+		s.refresh(ctx)
+		found = s.matchEndpoints(name)
+	}
+	switch len(found) {
+	case 0:
+		return api.Endpoint{}, errorf(http.StatusNotFound,
+			"endpoint %q: neither an endpoint of weave on this host nor a container that has one", name)
+	case 1:
+		return found[0], nil
+	}
+	var choice []string
+	for _, e := range found {
+		choice = append(choice, fmt.Sprintf("%.12s (%s on %s)", e.ID, e.ContainerName, e.NetworkName))
+	}
+	return api.Endpoint{}, errorf(http.StatusBadRequest, "endpoint %q: could be any of %s: want the id of one",
+		name, strings.Join(choice, ", "))
+}
+
+// matchEndpoints returns the endpoints of this host that a name means, as in selectEndpoint.
+func (s *Server) matchEndpoints(name string) []api.Endpoint {
+	l, err := s.selectEndpoints(api.Query{Local: true})
+	if err != nil {
+		return nil // it has no filters that could be wrong
+	}
+	candidates := make([]candidate, len(l.entries))
+	for i, e := range l.entries {
+		candidates[i] = candidate{id: e.ID}
+	}
+	ids, _ := match(name, candidates)
+	if len(ids) == 0 {
+		found, _ := filterContainers([]string{name}, l.entries)
+		return found
+	}
+	var found []api.Endpoint
+	for _, e := range l.entries {
+		if ids[e.ID] {
+			found = append(found, e)
+		}
+	}
+	return found
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package firewall
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// Rule is one of the host's, for people to read.
+type Rule struct {
+	Table   string // and chain, with the back end and the family
+	Text    string // as iptables -S lists it; ? stands for a part that is not told
+	Counted bool   // Packets and Bytes are known
+	Packets uint64 // that it has matched
+	Bytes   uint64
+}
+
+// count is what a rule has counted.
+type count struct{ packets, bytes uint64 }
+
+func countOf(r *nftables.Rule) (c count) {
+	for _, e := range r.Exprs {
+		if counter, ok := e.(*expr.Counter); ok {
+			return count{counter.Packets, counter.Bytes}
+		}
+	}
+	return count{}
+}
+
+// List returns the rules that are about a link, by its name or by how its name begins, in the chains that weave's rules
+// belong in and in the table of this state, in the order in which they are tried in each. What can't be read is left
+// out, and is the error.
+func (f *Firewall) List(ctx context.Context, link string) ([]Rule, error) {
+	if err := f.working.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer f.working.Release(1)
+	var all []Rule
+	var errs []error
+	for _, b := range f.backends {
+		chains, err := b.look(ctx)
+		if err != nil && !errors.Is(err, errUnusable) {
+			errs = append(errs, err)
+		}
+		for _, c := range chains {
+			all = append(all, c.about(link)...)
+		}
+	}
+	own, err := f.listOwn(ctx, link)
+	return append(all, own...), errors.Join(append(errs, err)...)
+}
+
+// about returns the chain's rules that are about a link.
+func (c chain) about(link string) []Rule {
+	var rules []Rule
+	for i, args := range c.rules {
+		if !isAbout(args, link) {
+			continue
+		}
+		r := Rule{Table: c.String(), Text: quoted(args)}
+		if i < len(c.counts) {
+			r.Counted, r.Packets, r.Bytes = true, c.counts[i].packets, c.counts[i].bytes
+		}
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+// isAbout reports whether a rule has a condition on the link's name.
+func isAbout(args []string, link string) bool {
+	return slices.ContainsFunc([]string{"-i", "-o"}, func(name string) bool {
+		pattern := option(args, name)
+		if begin, ok := strings.CutSuffix(pattern, "+"); ok {
+			return strings.HasPrefix(link, begin)
+		}
+		return pattern == link
+	})
+}
+
+// quoted joins arguments, those with spaces in quotes.
+func quoted(args []string) string {
+	out := slices.Clone(args)
+	for i, a := range out {
+		if a == "" || strings.ContainsAny(a, " \t\"") {
+			out[i] = strconv.Quote(a)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// listOwn returns the rules about a link in the table of this state.
+func (f *Firewall) listOwn(ctx context.Context, link string) ([]Rule, error) {
+	c, err := conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name := ownTable(f.stateID)
+	tables, err := c.ListTables()
+	if err != nil {
+		return nil, nil // a kernel without nftables, of which the back end tells
+	}
+	var all []Rule
+	for _, v := range families {
+		t := &nftables.Table{Name: name, Family: nftFamilies[v]}
+		if !slices.ContainsFunc(tables, func(a *nftables.Table) bool { return a.Name == name && a.Family == t.Family }) {
+			continue
+		}
+		for _, own := range ownChains {
+			rules, err := c.GetRules(t, &nftables.Chain{Name: own.name})
+			if err != nil {
+				continue // a chain without rules is not there
+			}
+			ch := chain{backend: "nft", family: v, table: name, name: own.name}
+			for _, r := range rules {
+				ch.rules = append(ch.rules, listing(r))
+				ch.counts = append(ch.counts, countOf(r))
+			}
+			all = append(all, ch.about(link)...)
+		}
+	}
+	return all, nil
+}

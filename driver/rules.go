@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package driver
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weaveplugin/weave/driver/firewall"
+)
+
+// FirewallRules returns the host's rules that are about a network's bridge, in the chains that weave's rules belong in.
+// Those that can't be read are left out, and are the error.
+func (d *Driver) FirewallRules(ctx context.Context, nw Network) ([]firewall.Rule, error) {
+	rules, err := d.firewall.List(ctx, nw.Bridge)
+	if err != nil {
+		return rules, fmt.Errorf("list the host's rules for %s: %w", nw.Bridge, err)
+	}
+	return rules, nil
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rtnl
+
+import (
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/netstate"
+)
+
+// sizeofRuleMsg is the size of struct fib_rule_hdr, the header of a message about a rule.
+const sizeofRuleMsg = 12
+
+// ruleActions are FR_ACT_* of linux/fib_rules.h, by the names that ip-rule(8) has for them.
+var ruleActions = [...]string{
+	unix.FR_ACT_TO_TBL: "lookup", unix.FR_ACT_GOTO: "goto", unix.FR_ACT_NOP: "nop",
+	unix.FR_ACT_BLACKHOLE: "blackhole", unix.FR_ACT_UNREACHABLE: "unreachable", unix.FR_ACT_PROHIBIT: "prohibit",
+}
+
+// decodeRule decodes an RTM_NEWRULE. It is not ok for one of another family, such as those for multicast.
+func decodeRule(b []byte) (r netstate.Rule, ok bool, err error) {
+	if len(b) < sizeofRuleMsg {
+		return r, false, errShort
+	}
+	family, toBits, fromBits := b[0], int(b[1]), int(b[2])
+	const table, action, flags = 4, 7, 8 // offsets
+	if family != unix.AF_INET && family != unix.AF_INET6 {
+		return r, false, nil
+	}
+	r.IPv6 = family == unix.AF_INET6
+	r.Table = int(b[table])
+	r.Inverted = native.Uint32(b[flags:])&unix.FIB_RULE_INVERT != 0
+	if n := int(b[action]); n < len(ruleActions) && ruleActions[n] != "" {
+		r.Action = ruleActions[n]
+	} else {
+		r.Action = fmt.Sprintf("action %d", n)
+	}
+	var from, to netip.Addr
+	err = EachAttr(b[sizeofRuleMsg:], func(typ uint16, v []byte) (err error) {
+		switch typ {
+		case unix.FRA_PRIORITY:
+			r.Priority, err = number(v)
+		case unix.FRA_TABLE:
+			r.Table, err = number(v)
+		case unix.FRA_FWMARK:
+			r.Mark, err = number32(v)
+		case unix.FRA_IIFNAME:
+			r.In = text(v)
+		case unix.FRA_OIFNAME:
+			r.Out = text(v)
+		case unix.FRA_SRC:
+			from, err = addr(family, v)
+		case unix.FRA_DST:
+			to, err = addr(family, v)
+		}
+		return err
+	})
+	if err != nil {
+		return r, false, err
+	}
+	if r.From, err = prefixOf(from, fromBits); err != nil {
+		return r, false, err
+	}
+	r.To, err = prefixOf(to, toBits)
+	return r, err == nil, err
+}
