@@ -77,8 +77,8 @@ func (c *Client) Inspect(ctx context.Context, endpoint string) (Inspection, erro
 	return get[Inspection](ctx, c, PathEndpoints+"/"+endpoint, nil)
 }
 
-// RunNsproc has nsproc execute NsprocList or NsprocConfigure in the sandbox of an endpoint, named as for Inspect. Trace says whether the
-// answer has what nsproc and the kernel said to each other. Only root can do that.
+// RunNsproc has nsproc execute NsprocList or NsprocConfigure in the sandbox of an endpoint, named as for Inspect. Trace
+// says whether the answer has what nsproc and the kernel said to each other. Only root can do that.
 func (c *Client) RunNsproc(ctx context.Context, endpoint, requested string, trace bool) (NsprocRun, error) {
 	parameters := url.Values{ParamRequest: {requested}}
 	if trace {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package api has the types, the queries and a client of weave's API: JSON over HTTP on a Unix socket. The API lists
-// what weave tracks and, if asked to, what the kernel really has. For root alone it has a host of the cluster forgotten,
-// and nsproc run by hand.
+// what weave tracks and, if asked to, what the kernel really has. For root alone it has a host of the cluster
+// forgotten, and nsproc run by hand.
 //
 // The package imports the standard library only, so a program that uses it links nothing else of weave. The server is
 // in the package server below it.

@@ -31,5 +31,6 @@ func TestNsprocByHand(t *testing.T) {
 	if err == nil {
 		t.Fatalf("nsproc configures a link that is down: %s", out)
 	}
-	want(t, out+err.Error(), "ENETDOWN (network is down)", e.Sandbox, "RTM_NEWROUTE: refused by the kernel: network is down")
+	want(t, out+err.Error(),
+		"ENETDOWN (network is down)", e.Sandbox, "RTM_NEWROUTE: refused by the kernel: network is down")
 }

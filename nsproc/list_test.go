@@ -45,7 +45,7 @@ func TestListSockets(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		t.Cleanup(func() { udp.Close() })
+		t.Cleanup(func() { _ = udp.Close() })
 		client, err := net.Dial("tcp4", "127.0.0.1:80") // waits to be accepted
 		if err != nil {
 			return err

@@ -20,7 +20,8 @@ func traceFailures(log *logrus.Entry) func(launch.Run) {
 			return
 		}
 		log := log.WithField("sandbox", run.Sandbox)
-		log.WithError(run.Err).WithField("took", run.Took).Trace("nsproc failed: what it and the kernel have said follows")
+		log.WithError(run.Err).WithField("took", run.Took).
+			Trace("nsproc failed: what it and the kernel have said follows")
 		for _, line := range trace.Lines(run.Datagrams) {
 			log.Trace(line)
 		}

@@ -47,7 +47,9 @@ func (s *Server) inspect(ctx context.Context, r *http.Request) (any, error) {
 	for i, d := range entry.Drift {
 		entry.Drift[i].Advice = inspect.Advice(d.Kind)
 	}
-	out := api.Inspection{Endpoint: entry, Network: s.toNetwork(now.network, now.neighbours), Problems: orEmpty(x.Problems)}
+	out := api.Inspection{
+		Endpoint: entry, Network: s.toNetwork(now.network, now.neighbours), Problems: orEmpty(x.Problems),
+	}
 	addLinks(&out, x)
 	s.addRules(ctx, &out, now.network)
 	s.addDNS(ctx, &out)

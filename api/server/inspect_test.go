@@ -57,7 +57,8 @@ func TestInspect(t *testing.T) {
 	}
 
 	host.meanwhile = func() { host.endpoints = host.endpoints[:1] }
-	if code, body := getPath(s, "/v1/endpoints/worker"); code != http.StatusNotFound || !strings.Contains(body, "gone") {
+	code, body = getPath(s, "/v1/endpoints/worker")
+	if code != http.StatusNotFound || !strings.Contains(body, "gone") {
 		t.Errorf("removed meanwhile: status %d: %s", code, body)
 	}
 	for path, want := range map[string]int{

@@ -64,9 +64,11 @@ func TestRunNsproc(t *testing.T) {
 		"a defect": {
 			"POST", "eeee2/nsproc?request=list", root, errors.New("a defect"), nil, 500, "a defect", "eeee2 list",
 		},
-		"of two networks":   {"POST", "web/nsproc?request=list", root, nil, nil, 400, "could be any of eeee", ""},
-		"unknown":           {"POST", "nobody/nsproc?request=list", root, nil, nil, 404, "neither an endpoint", ""},
-		"a long name":       {"POST", strings.Repeat("x", 300) + "/nsproc?request=list", root, nil, nil, 400, "want an id", ""},
+		"of two networks": {"POST", "web/nsproc?request=list", root, nil, nil, 400, "could be any of eeee", ""},
+		"unknown":         {"POST", "nobody/nsproc?request=list", root, nil, nil, 404, "neither an endpoint", ""},
+		"a long name": {
+			"POST", strings.Repeat("x", 300) + "/nsproc?request=list", root, nil, nil, 400, "want an id", "",
+		},
 		"no request":        {"POST", "eeee2/nsproc", root, nil, nil, 400, "want list or configure", ""},
 		"another request":   {"POST", "eeee2/nsproc?request=names", root, nil, nil, 400, "want list or configure", ""},
 		"another parameter": {"POST", "eeee2/nsproc?request=list&x=1", root, nil, nil, 400, "unknown", ""},
@@ -81,7 +83,8 @@ func TestRunNsproc(t *testing.T) {
 			w := httptest.NewRecorder()
 			s.ServeHTTP(w, r)
 			if w.Code != tt.code || !strings.Contains(w.Body.String(), tt.body) || h.wanted != tt.wanted {
-				t.Errorf("status %d, run %q: %s; want %d, %q: %s", w.Code, h.wanted, w.Body, tt.code, tt.wanted, tt.body)
+				t.Errorf("status %d, run %q: %s; want %d, %q: %s",
+					w.Code, h.wanted, w.Body, tt.code, tt.wanted, tt.body)
 			}
 		})
 	}

@@ -109,7 +109,10 @@ func (f *Firewall) listOwn(ctx context.Context, link string) ([]Rule, error) {
 	var all []Rule
 	for _, v := range families {
 		t := &nftables.Table{Name: name, Family: nftFamilies[v]}
-		if !slices.ContainsFunc(tables, func(a *nftables.Table) bool { return a.Name == name && a.Family == t.Family }) {
+		present := slices.ContainsFunc(tables, func(a *nftables.Table) bool {
+			return a.Name == name && a.Family == t.Family
+		})
+		if !present {
 			continue
 		}
 		for _, own := range ownChains {

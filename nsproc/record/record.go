@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package record keeps the datagrams that nsproc exchanges with the kernel, for whoever wants to see what it did. nsproc,
-// in a container's namespace, writes them as they are; the plugin, in the host's, reads them and has package trace put
-// them into words. It imports little, since every start of nsproc pays for what it imports.
+// Package record keeps the datagrams that nsproc exchanges with the kernel, for whoever wants to see what it did.
+// nsproc, in a container's namespace, writes them as they are; the plugin, in the host's, reads them and has package
+// trace put them into words. It imports little, since every start of nsproc pays for what it imports.
 package record
 
 import (

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package rtnl reads links, addresses, routes, neighbours and rules from the kernel over rtnetlink (rtnetlink(7)), and
-// sockets over sock_diag(7), and sets routes. A connection belongs to the network namespace of the thread that opened it; where the kernel allows it, a
-// listing can be of another namespace, named by its id. nsproc uses the package inside a sandbox, netnsid in the
-// host's namespace, and the plugin decodes with it what nsproc has read.
+// sockets over sock_diag(7), and sets routes. A connection belongs to the network namespace of the thread that opened
+// it; where the kernel allows it, a listing can be of another namespace, named by its id. nsproc uses the package
+// inside a sandbox, netnsid in the host's namespace, and the plugin decodes with it what nsproc has read.
 //
 // It stands on golang.org/x/sys/unix, not on the netlink library that the driver uses,
 // github.com/vishvananda/netlink/nl (v1.3.1). The same package on top of that library was measured and was worse:

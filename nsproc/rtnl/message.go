@@ -141,8 +141,8 @@ func appendAttr32(b []byte, typ uint16, value uint32) []byte {
 	return appendAttr(b, typ, native.AppendUint32(nil, value))
 }
 
-// EachAttr calls handle with the type, without its flag bits, and the value of each attribute in b. It returns the first
-// error of handle, or what is wrong with b.
+// EachAttr calls handle with the type, without its flag bits, and the value of each attribute in b. It returns the
+// first error of handle, or what is wrong with b.
 func EachAttr(b []byte, handle func(typ uint16, value []byte) error) error {
 	for len(b) > 0 {
 		if len(b) < unix.SizeofRtAttr {

@@ -55,9 +55,9 @@ func appendMessage(all []byte, m Message) []byte {
 	return append(all, make([]byte, align(len(all))-len(all))...)
 }
 
-// Decode decodes what Dump returned, with or without what DumpSockets returned behind it. A route with several gateways is listed once for each of them. Neighbours that
-// need no resolution (multicast, loopback) are left out, as ip-neighbour(8) does. Routes and neighbours are in the
-// kernel's order.
+// Decode decodes what Dump returned, with or without what DumpSockets returned behind it. A route with several gateways
+// is listed once for each of them. Neighbours that need no resolution (multicast, loopback) are left out, as
+// ip-neighbour(8) does. Routes and neighbours are in the kernel's order.
 func Decode(dump []byte) (*netstate.Snapshot, error) {
 	var s netstate.Snapshot
 	addrs := map[int][]netip.Prefix{}

@@ -118,7 +118,7 @@ func orNone(s string) string {
 }
 
 // linkAttributes are IFLA_* of linux/if_link.h.
-var linkAttributes = named(number, 1,
+var linkAttributes = named(number,
 	"IFLA_ADDRESS", "IFLA_BROADCAST", "IFLA_IFNAME", "IFLA_MTU", "IFLA_LINK", "IFLA_QDISC", "IFLA_STATS", "IFLA_COST",
 	"IFLA_PRIORITY", "IFLA_MASTER", "IFLA_WIRELESS", "IFLA_PROTINFO", "IFLA_TXQLEN", "IFLA_MAP", "IFLA_WEIGHT",
 	"IFLA_OPERSTATE", "IFLA_LINKMODE", "IFLA_LINKINFO", "IFLA_NET_NS_PID", "IFLA_IFALIAS", "IFLA_NUM_VF",
@@ -152,7 +152,7 @@ var infoAttributes = attributes{
 const ifaProto = 11
 
 // addressAttributes are IFA_* of linux/if_addr.h.
-var addressAttributes = named(address, 1, "IFA_ADDRESS", "IFA_LOCAL", "IFA_LABEL", "IFA_BROADCAST", "IFA_ANYCAST",
+var addressAttributes = named(address, "IFA_ADDRESS", "IFA_LOCAL", "IFA_LABEL", "IFA_BROADCAST", "IFA_ANYCAST",
 	"IFA_CACHEINFO", "IFA_MULTICAST", "IFA_FLAGS", "IFA_RT_PRIORITY", "IFA_TARGET_NETNSID", "IFA_PROTO",
 ).with(attributes{
 	unix.IFA_LABEL: shown(text), unix.IFA_CACHEINFO: shown(hex), unix.IFA_FLAGS: shown(addressFlags),
@@ -175,7 +175,7 @@ func addressFlags(v []byte) string {
 }
 
 // routeAttributes are RTA_* of linux/rtnetlink.h.
-var routeAttributes = named(number, 1, "RTA_DST", "RTA_SRC", "RTA_IIF", "RTA_OIF", "RTA_GATEWAY", "RTA_PRIORITY",
+var routeAttributes = named(number, "RTA_DST", "RTA_SRC", "RTA_IIF", "RTA_OIF", "RTA_GATEWAY", "RTA_PRIORITY",
 	"RTA_PREFSRC", "RTA_METRICS", "RTA_MULTIPATH", "RTA_PROTOINFO", "RTA_FLOW", "RTA_CACHEINFO", "RTA_SESSION",
 	"RTA_MP_ALGO", "RTA_TABLE", "RTA_MARK", "RTA_MFC_STATS", "RTA_VIA", "RTA_NEWDST", "RTA_PREF", "RTA_ENCAP_TYPE",
 	"RTA_ENCAP", "RTA_EXPIRES", "RTA_PAD", "RTA_UID", "RTA_TTL_PROPAGATE", "RTA_IP_PROTO", "RTA_SPORT", "RTA_DPORT",
@@ -187,12 +187,12 @@ var routeAttributes = named(number, 1, "RTA_DST", "RTA_SRC", "RTA_IIF", "RTA_OIF
 })
 
 // metricAttributes are RTAX_* of linux/rtnetlink.h.
-var metricAttributes = named(number, 1, strings.Fields("RTAX_LOCK RTAX_MTU RTAX_WINDOW RTAX_RTT RTAX_RTTVAR "+
+var metricAttributes = named(number, strings.Fields("RTAX_LOCK RTAX_MTU RTAX_WINDOW RTAX_RTT RTAX_RTTVAR "+
 	"RTAX_SSTHRESH RTAX_CWND RTAX_ADVMSS RTAX_REORDERING RTAX_HOPLIMIT RTAX_INITCWND RTAX_FEATURES RTAX_RTO_MIN "+
 	"RTAX_INITRWND RTAX_QUICKACK RTAX_CC_ALGO RTAX_FASTOPEN_NO_COOKIE")...)
 
 // neighbourAttributes are NDA_* of linux/neighbour.h.
-var neighbourAttributes = named(number, 1, "NDA_DST", "NDA_LLADDR", "NDA_CACHEINFO", "NDA_PROBES", "NDA_VLAN",
+var neighbourAttributes = named(number, "NDA_DST", "NDA_LLADDR", "NDA_CACHEINFO", "NDA_PROBES", "NDA_VLAN",
 	"NDA_PORT", "NDA_VNI", "NDA_IFINDEX", "NDA_MASTER", "NDA_LINK_NETNSID", "NDA_SRC_VNI", "NDA_PROTOCOL", "NDA_NH_ID",
 	"NDA_FDB_EXT_ATTRS", "NDA_FLAGS_EXT",
 ).with(attributes{

@@ -29,7 +29,8 @@ func socketKind(sent bool) kind {
 			size = 16
 		}
 		return fmt.Sprintf("family=%s state=%d local=%s port=%d uid=%d inode=%d", family(b[0]), b[1],
-			address(b[local:local+size]), binary.BigEndian.Uint16(b[port:]), native.Uint32(b[uid:]), native.Uint32(b[inode:]))
+			address(b[local:local+size]), binary.BigEndian.Uint16(b[port:]),
+			native.Uint32(b[uid:]), native.Uint32(b[inode:]))
 	}}
 }
 

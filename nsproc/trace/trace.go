@@ -110,7 +110,8 @@ func flagNames(d record.Datagram, m rtnl.Message) string {
 	switch {
 	case m.Type == unix.NLMSG_ERROR || m.Type == unix.NLMSG_DONE:
 		names[unix.NLM_F_CAPPED], names[unix.NLM_F_ACK_TLVS] = "CAPPED", "ACK_TLVS"
-	case d.Sent && (d.Protocol == unix.NETLINK_SOCK_DIAG || d.Protocol == unix.NETLINK_ROUTE && m.Type%4 == 2): // to get
+	case d.Sent && d.Protocol == unix.NETLINK_SOCK_DIAG,
+		d.Sent && d.Protocol == unix.NETLINK_ROUTE && m.Type%4 == 2: // RTM_GET...
 		names[unix.NLM_F_ROOT], names[unix.NLM_F_MATCH] = "ROOT", "MATCH" // both are NLM_F_DUMP
 	default:
 		names[unix.NLM_F_REPLACE], names[unix.NLM_F_EXCL] = "REPLACE", "EXCL"

@@ -106,7 +106,8 @@ func TestRefusal(t *testing.T) {
 		t.Errorf("got error %q, want one with the sandbox and %q", err, want)
 	}
 	check(t, run,
-		`> RTM_NEWROUTE REQUEST\|ACK\|REPLACE\|CREATE family=inet prefix=4 table=main protocol=static scope=link type=unicast`,
+		`> RTM_NEWROUTE REQUEST\|ACK\|REPLACE\|CREATE family=inet prefix=4 table=main protocol=static scope=link `+
+			`type=unicast`,
 		`RTA_DST: 224.0.0.0`,
 		`RTA_OIF: \d+`,
 		`RTA_PRIORITY: 10\d\d`,
@@ -124,7 +125,7 @@ func TestNames(t *testing.T) {
 	if err != nil {
 		t.Skip("the kernel has no tables that belong to a socket: ", err)
 	}
-	defer sockets.Close()
+	t.Cleanup(func() { _ = sockets.Close() })
 	check(t, run,
 		`> NFNL_MSG_BATCH_BEGIN REQUEST family=unspec resource=10`,
 		`> NFT_MSG_NEWTABLE REQUEST\|EXCL\|CREATE family=inet resource=0`,
@@ -160,7 +161,8 @@ func TestUnknown(t *testing.T) {
 		{"a short header", unix.NETLINK_ROUTE, message(unix.RTM_NEWLINK, 1, 2), `   0.000 ms < RTM_NEWLINK 0102`},
 		{"another attribute", unix.NETLINK_ROUTE,
 			message(unix.RTM_NEWADDR, append([]byte{2, 22, 0, 0, 7, 0, 0, 0}, attr...)...),
-			"   0.000 ms < RTM_NEWADDR family=inet prefix=22 scope=global link=7\n                attribute 255: 01020304"},
+			"   0.000 ms < RTM_NEWADDR family=inet prefix=22 scope=global link=7\n" +
+				"                attribute 255: 01020304"},
 		{"a cut attribute", unix.NETLINK_ROUTE, message(unix.RTM_NEWADDR, 2, 22, 0, 0, 7, 0, 0, 0, 9, 0, 1, 0),
 			"   0.000 ms < RTM_NEWADDR family=inet prefix=22 scope=global link=7\n" +
 				"                netlink: an attribute says that it has 9 bytes, there are 4: 09000100"},

@@ -25,11 +25,11 @@ type attribute struct {
 	inside attributes // not nil: it consists of these
 }
 
-// named returns attributes of the types from first on that have the names and are shown by value.
-func named(value func([]byte) string, first uint16, names ...string) attributes {
+// named returns attributes of the types from 1 on that have the names and are shown by value.
+func named(value func([]byte) string, names ...string) attributes {
 	all := attributes{}
 	for i, name := range names {
-		all[first+uint16(i)] = attribute{name: name, value: value}
+		all[uint16(i+1)] = attribute{name: name, value: value}
 	}
 	return all
 }

@@ -19,10 +19,10 @@ func newInspectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect CONTAINER|ENDPOINT",
 		Short: "Show everything about one endpoint: both ends, bridge, firewall, and the container's own view",
-		Long: "Show everything about the endpoint of a container, by the container's name or id if it is on one network\n" +
-			"only, or by the endpoint's id: what weave tracks, both ends of its veth pair with what they have counted,\n" +
-			"the port of the bridge, the host's firewall rules about the bridge, the way out, what is in the\n" +
-			"container's network namespace, and where that differs from what it should be, with what to do.",
+		Long: "Show everything about the endpoint of a container, by the container's name or id if it is on one\n" +
+			"network only, or by the endpoint's id: what weave tracks, both ends of its veth pair with what they\n" +
+			"have counted, the port of the bridge, the host's firewall rules about the bridge, the way out, what is\n" +
+			"in the container's network namespace, and where that differs from what it should be, with what to do.",
 		Example: "  weave inspect web\n" +
 			"  weave inspect 1bde39a3afb8 --format json\n" +
 			"  weave inspect web --format '{{.HostEnd.Name}} {{.HostEnd.Counters.RxBytes}}'",
@@ -176,7 +176,8 @@ func (p inspectionPrinter) sandbox(x api.Inspection) {
 	var links, routes, rules, neighbours, sockets []string
 	for _, l := range x.Sandbox.Links {
 		if x.Inside == nil || l.Index != x.Inside.Index {
-			links = append(links, fmt.Sprintf("%s, %s, MTU %d, %s", l.Name, upOrDown(l), l.MTU, orDash(spaced(l.Addresses))))
+			links = append(links,
+				fmt.Sprintf("%s, %s, MTU %d, %s", l.Name, upOrDown(l), l.MTU, orDash(spaced(l.Addresses))))
 		}
 	}
 	for _, r := range x.Sandbox.Routes {

@@ -21,11 +21,11 @@ func newNsprocCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "nsproc --endpoint ENDPOINT",
 		Short: "Run nsproc in a container's network namespace and show what it does there",
-		Long: "Have weave run nsproc, the process that works inside a container's network namespace for it, and print\n" +
-			"the request, the answer and, with --trace, each message that it exchanged with the kernel there. Only\n" +
-			"root can do that.\n\n" +
-			"The request list lists what is there: links, addresses, routes, rules, neighbours and sockets. The request\n" +
-			"configure does what weave does each time a container comes up; doing it again does no harm.",
+		Long: "Have weave run nsproc, the process that works inside a container's network namespace for it, and\n" +
+			"print the request, the answer and, with --trace, each message that it exchanged with the kernel there.\n" +
+			"Only root can do that.\n\n" +
+			"The request list lists what is there: links, addresses, routes, rules, neighbours and sockets. The\n" +
+			"request configure does what weave does each time a container comes up; doing it again does no harm.",
 		Example: "  weave nsproc --endpoint web --trace\n" +
 			"  weave nsproc --endpoint 4bf9 --request configure --trace",
 		Args: cobra.NoArgs,
