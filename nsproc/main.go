@@ -77,6 +77,12 @@ func execute(req *protocol.Request, recorder *record.Recorder) (reply []byte, st
 		}
 		return encode(protocol.Reply{}), 0
 	}
+	if req.Packets != nil {
+		if err := packets(); err != nil {
+			return refusal("packets", err)
+		}
+		return encode(protocol.Reply{}), 0
+	}
 	skipped, err := configure(*req.Configure, recorder)
 	if err != nil {
 		return refusal("configure", err)

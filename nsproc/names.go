@@ -55,10 +55,7 @@ func names(recorder *record.Recorder) error {
 	if err := nft.Redirect(table, ports[protocol.SocketUDP], ports[protocol.SocketTCP], recorder); err != nil {
 		return fmt.Errorf("make the table that leads questions to weave: %w", err)
 	}
-	if err := unix.Sendmsg(protocol.SocketsFD, []byte{0}, unix.UnixRights(sockets[:]...), nil, 0); err != nil {
-		return fmt.Errorf("pass the sockets to the plugin: %w", err)
-	}
-	return nil
+	return passSockets(sockets[:]...)
 }
 
 // bind binds a socket to a free port of the address of Docker's resolver: where answers come from is then right but

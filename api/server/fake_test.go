@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/capture"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/internal/mac"
@@ -54,6 +55,11 @@ func (f *fakeHost) Observe(
 
 func (f *fakeHost) Examine(ctx context.Context, e driver.Endpoint) inspect.Examination {
 	return inspect.Examination{Observation: f.Observe(ctx, []driver.Endpoint{e}, api.Nsproc)[e.ID]}
+}
+
+// Listen hears nothing: tests of captures are in capture and integration.
+func (f *fakeHost) Listen(context.Context, driver.Endpoint, string) ([]capture.Link, []string, error) {
+	return nil, []string{"nobody listens"}, nil
 }
 
 // fakeNames are names as Docker's API would have them.

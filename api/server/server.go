@@ -16,8 +16,10 @@ import (
 	"strings"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/capture"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/internal/peer"
@@ -36,6 +38,8 @@ type Inspector interface {
 	Observe(context.Context, []driver.Endpoint, api.Source) map[driver.EndpointID]inspect.Observation
 	// Examine returns all that it sees of one endpoint.
 	Examine(context.Context, driver.Endpoint) inspect.Examination
+	// Listen opens sockets for a capture at both ends of an endpoint.
+	Listen(ctx context.Context, e driver.Endpoint, owner string) ([]capture.Link, []string, error)
 }
 
 // Names knows from memory what Docker calls networks and containers. What it doesn't know it returns as empty.
@@ -62,8 +66,9 @@ type Options struct {
 
 // Server answers the API's requests. It is an http.Handler.
 type Server struct {
-	options Options
-	mux     *http.ServeMux
+	options  Options
+	mux      *http.ServeMux
+	captures *semaphore.Weighted // that are under way
 }
 
 // New returns a Server.
@@ -77,11 +82,12 @@ func New(o Options) *Server {
 	if o.Pools == nil {
 		o.Pools = func() []ipam.Pool { return nil }
 	}
-	s := &Server{options: o, mux: http.NewServeMux()}
+	s := &Server{options: o, mux: http.NewServeMux(), captures: semaphore.NewWeighted(maxCaptures)}
 	s.mux.Handle(api.PathNetworks, s.get(s.networks))
 	s.mux.Handle(api.PathEndpoints, s.get(s.endpoints))
 	s.mux.Handle(api.PathEndpoints+"/{endpoint}", s.get(s.inspect))
 	s.mux.Handle(api.PathEndpoints+"/{endpoint}/nsproc", s.change(http.MethodPost, s.runNsproc))
+	s.mux.HandleFunc(api.PathCapture, s.capture)
 	s.mux.Handle(api.PathPools, s.get(s.pools))
 	s.mux.Handle(api.PathHosts, s.get(s.hosts))
 	s.mux.Handle(api.PathHosts+"/{host}", s.change(http.MethodDelete, s.forget))
@@ -106,7 +112,7 @@ func (s *Server) get(list func(context.Context, *http.Request) (any, error)) htt
 func (s *Server) change(method string, do func(context.Context, *http.Request) (any, error)) http.Handler {
 	return s.handle([]string{method}, func(ctx context.Context, r *http.Request) (any, error) {
 		if !peer.IsRoot(r) {
-			return nil, errorf(http.StatusForbidden, "only root may do this: run it as root, for example with sudo")
+			return nil, errNotRoot()
 		}
 		return do(ctx, r)
 	})
@@ -115,13 +121,7 @@ func (s *Server) change(method string, do func(context.Context, *http.Request) (
 // handle returns a handler for requests with one of the methods, which answers with what list returns.
 func (s *Server) handle(methods []string, list func(context.Context, *http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !slices.Contains(methods, r.Method) {
-			w.Header().Set("Allow", strings.Join(methods, ", "))
-			Refuse(w, errorf(http.StatusMethodNotAllowed, "method %s: want %s", r.Method, methods[0]))
-			return
-		}
-		if r.ContentLength != 0 {
-			Refuse(w, errorf(http.StatusBadRequest, "request has a body: want none"))
+		if !accepts(w, r, methods...) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), api.RequestTimeout)
@@ -135,6 +135,25 @@ func (s *Server) handle(methods []string, list func(context.Context, *http.Reque
 			s.options.Log.WithError(err).Debug("answer a request of the API")
 		}
 	})
+}
+
+// accepts reports whether a request has one of the methods and no body; otherwise it refuses it.
+func accepts(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	if !slices.Contains(methods, r.Method) {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		Refuse(w, errorf(http.StatusMethodNotAllowed, "method %s: want %s", r.Method, methods[0]))
+		return false
+	}
+	if r.ContentLength != 0 {
+		Refuse(w, errorf(http.StatusBadRequest, "request has a body: want none"))
+		return false
+	}
+	return true
+}
+
+// errNotRoot refuses what root alone may do.
+func errNotRoot() error {
+	return errorf(http.StatusForbidden, "only root may do this: run it as root, for example with sudo")
 }
 
 // Refuse answers with err as the API's error object: an *api.Error, wrapped or not, with its own status, any other

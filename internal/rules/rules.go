@@ -35,6 +35,7 @@ var layers = map[string]int{
 	"overlay":            2,
 	"cluster":            2,
 	"names":              2,
+	"capture":            2,
 	"store":              1,
 	"nsproc":             1,
 	"internal":           0,

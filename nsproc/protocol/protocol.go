@@ -20,8 +20,8 @@ const (
 	// NamespaceFD is the descriptor that is open on the sandbox's namespace when nsproc starts. The entry points
 	// (entry_amd64.s, entry_arm64.s) have the number as well.
 	NamespaceFD = 3
-	// SocketsFD is the descriptor, when nsproc starts, of a socket over which it passes others to the plugin; only a
-	// request of Names comes with one.
+	// SocketsFD is the descriptor, when nsproc starts, of a socket over which it passes others to the plugin; only
+	// requests of Names and Packets come with one.
 	SocketsFD = 4
 	// RecordFD is the descriptor, when nsproc starts, of the file that it records its messages to the kernel in; only a
 	// request that says so comes with one.
@@ -46,6 +46,7 @@ type Request struct {
 	Configure *Configure `json:"configure,omitempty"`
 	Limit     *Limit     `json:"limit,omitempty"`
 	Names     *Names     `json:"names,omitempty"`
+	Packets   *Packets   `json:"packets,omitempty"`
 }
 
 // List requests the sandbox's links with their addresses, and more if wanted. nsproc answers with what rtnl.Dump
@@ -96,6 +97,10 @@ const (
 	SocketTable         // netlink, which the table belongs to
 	NamesSockets        // how many there are
 )
+
+// Packets requests a packet socket (packet(7)), which nsproc passes over SocketsFD. It belongs to the sandbox's
+// namespace, does not block, and hears nothing until it is bound.
+type Packets struct{}
 
 // Reply is what nsproc writes to its standard output, except for the answer to List.
 type Reply struct {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/weaveplugin/weave/api"
 	apiserver "github.com/weaveplugin/weave/api/server"
+	"github.com/weaveplugin/weave/capture"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/driver/inspect"
@@ -229,6 +230,11 @@ func (t town) Examine(ctx context.Context, e driver.Endpoint) inspect.Examinatio
 	}
 	x.Problems = []string{"the bridge is shy"}
 	return x
+}
+
+// Listen finds that no end can be heard.
+func (town) Listen(context.Context, driver.Endpoint, string) ([]capture.Link, []string, error) {
+	return nil, []string{"the container end is deaf\x1b[2J"}, nil
 }
 
 func prefixes(texts ...string) (list []netip.Prefix) {
