@@ -99,7 +99,7 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 	var u undo
 	defer u.onError(&err)
 	u.push(func() error {
-		d.tracked.removeNetwork(nw.ID)
+		d.tracked.removeNetwork(nw.ID, causeOf(ctx))
 		return d.eraseNetwork(context.WithoutCancel(ctx), nw)
 	})
 	nw.Phase = Made
@@ -110,7 +110,7 @@ func (d *Driver) adoptNetwork(ctx context.Context, spec NetworkSpec) (_ Network,
 	if _, err := d.ensureNetworkBridge(ctx, nw); err != nil {
 		return nw, err
 	}
-	d.tracked.setNetwork(nw)
+	d.tracked.setNetwork(nw, causeOf(ctx))
 	d.left.dropNetwork(nw.ID)
 	return nw, nil
 }
@@ -231,7 +231,7 @@ func (d *Driver) adoptEndpoint(ctx context.Context, adopted AdoptedEndpoint) err
 	if err := d.takeOver(ctx, ep, link); err != nil {
 		return err
 	}
-	d.tracked.addEndpoint(ep)
+	d.tracked.addEndpoint(ep, causeOf(ctx))
 	d.left.dropEndpoint(ep.ID)
 	d.logOf(ep).Warn("adopting an endpoint that Docker knows and the state does not")
 	link, err = findLink(ep.HostEnd) // again: its carrier may have come up before it was tracked

@@ -129,6 +129,9 @@ func (d *Driver) Networks() []Network { return d.tracked.Networks() }
 // Endpoints returns the tracked endpoints, oldest first.
 func (d *Driver) Endpoints() []Endpoint { return d.tracked.Endpoints() }
 
+// ByHostEnd returns the endpoint whose host end has this name, with its network.
+func (d *Driver) ByHostEnd(name string) (Network, Endpoint, bool) { return d.tracked.byHostEnd(name) }
+
 // Subscribe returns a subscription to every change of networks and endpoints from now on, and what is tracked now. The
 // buffer is how many changes are kept for a subscriber that is busy; a slower one gets ErrMissed.
 func (d *Driver) Subscribe(buffer int) (*Subscription, Snapshot) { return d.tracked.Subscribe(buffer) }

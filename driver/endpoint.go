@@ -140,7 +140,7 @@ func (d *Driver) makeEndpoint(ctx context.Context, nw Network, ep Endpoint) (err
 	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
 		return err
 	}
-	d.tracked.addEndpoint(ep)
+	d.tracked.addEndpoint(ep, causeOf(ctx))
 	return nil
 }
 
@@ -214,7 +214,7 @@ func (d *Driver) writeJoined(ctx context.Context, ep Endpoint) error {
 	if err := d.writeEndpoint(ctx, ep, Made); err != nil {
 		return err
 	}
-	d.tracked.setJoined(ep)
+	d.tracked.setJoined(ep, causeOf(ctx))
 	return nil
 }
 

@@ -37,6 +37,7 @@ type Change struct {
 	Network  Network  // after the change, or what it was before it was removed; zero for changes of endpoints
 	Endpoint Endpoint // likewise; zero for changes of networks
 	What     string   // of Drifted and Repaired: the link, and what is or was wrong, "bridge wv-...: down"
+	Cause    Cause    // zero: it is not known
 }
 
 // Snapshot is everything that the driver tracks at one moment, but for networks that are being made.

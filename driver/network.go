@@ -82,13 +82,13 @@ func (d *Driver) createNetwork(ctx context.Context, spec NetworkSpec) (err error
 	if err := d.tracked.claimNetwork(nw); err != nil {
 		return err
 	}
-	u.push(func() error { d.tracked.removeNetwork(nw.ID); return nil })
+	u.push(func() error { d.tracked.removeNetwork(nw.ID, causeOf(ctx)); return nil })
 	u.push(func() error { return d.removeNetwork(cleanup, nw) })
 	if err := d.writeNetwork(ctx, nw); err != nil {
 		return err
 	}
 	u.push(func() error {
-		d.tracked.removeNetwork(nw.ID) // so that its rule is not wanted any more
+		d.tracked.removeNetwork(nw.ID, causeOf(ctx)) // so that its rule is not wanted any more
 		return d.setForwarding(cleanup)
 	})
 	if err := d.completeNetwork(ctx, nw); err != nil {
@@ -152,7 +152,7 @@ func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 		nw.Tagged = now.Tagged
 	} else {
 		nw.Tagged = d.tags(nw) == nil
-		d.tracked.setNetwork(nw)
+		d.tracked.setNetwork(nw, causeOf(ctx))
 	}
 	if nw.VNI != 0 {
 		if err := d.ensureDevice(nw, nil); err != nil {
@@ -161,7 +161,7 @@ func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 	}
 	if nw.Phase == Going { // its rule is wanted again
 		nw.Phase = Making
-		d.tracked.setNetwork(nw)
+		d.tracked.setNetwork(nw, causeOf(ctx))
 	}
 	if err := d.setForwarding(ctx); err != nil {
 		return fmt.Errorf("let frames pass on bridge %s: %w", nw.Bridge, err)
@@ -175,7 +175,7 @@ func (d *Driver) completeNetwork(ctx context.Context, nw Network) error {
 	if err := d.writeNetwork(ctx, nw); err != nil {
 		return err
 	}
-	d.tracked.setNetwork(nw)
+	d.tracked.setNetwork(nw, causeOf(ctx))
 	return nil
 }
 
@@ -205,7 +205,7 @@ func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
 	if err := d.writeNetwork(ctx, nw); err != nil {
 		return err
 	}
-	d.tracked.setNetwork(nw)
+	d.tracked.setNetwork(nw, causeOf(ctx))
 	for _, ep := range d.tracked.endpointsOf(nw.ID) {
 		d.logOf(ep).Warn("removing an endpoint that Docker has forgotten with its network")
 		if err := d.retire(ctx, ep); err != nil {
@@ -221,7 +221,7 @@ func (d *Driver) deleteNetwork(ctx context.Context, nw Network) error {
 	if err := d.removeNetwork(ctx, nw); err != nil {
 		return err
 	}
-	d.tracked.removeNetwork(nw.ID)
+	d.tracked.removeNetwork(nw.ID, causeOf(ctx))
 	return d.leaveCluster(ctx, nw.Definition)
 }
 

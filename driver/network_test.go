@@ -159,7 +159,7 @@ func TestCreateAfterFailedRemoval(t *testing.T) {
 	r.createNetwork(underHostRules(netID))
 	nw, _ := r.tracked.network(netID)
 	nw.Phase = Going
-	r.tracked.setNetwork(nw)
+	r.tracked.setNetwork(nw, Cause{})
 	if err := errors.Join(r.writeNetwork(t.Context(), nw), r.setForwarding(t.Context())); err != nil {
 		t.Fatal(err)
 	}

@@ -195,7 +195,7 @@ func (d *Driver) do(ctx context.Context, s step) error {
 		if err := d.writeNetwork(ctx, s.network); err != nil {
 			return err
 		}
-		d.tracked.setNetwork(s.network)
+		d.tracked.setNetwork(s.network, causeOf(ctx))
 		return nil
 	case ensureBridge:
 		return d.repairBridge(ctx, s)

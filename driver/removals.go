@@ -113,7 +113,7 @@ func (d *Driver) retire(ctx context.Context, ep Endpoint) error {
 			d.logOf(ep).WithError(err).Error("veth pair not removed: it will be at the plugin's next start")
 		}
 	})
-	d.tracked.removeEndpoint(ep.ID)
+	d.tracked.removeEndpoint(ep.ID, causeOf(ctx))
 	start()
 	return nil
 }

@@ -3,6 +3,7 @@
 package driver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -40,7 +41,7 @@ func (d *Driver) repair(ctx context.Context, id NetworkID, by map[string]string)
 	d.noteLinks(w, p)
 	p.steps, next = d.contests.hold(p.steps, time.Now())
 	outcomes, err := d.applyTo(ctx, w, nw, p)
-	d.tell(nw, p, outcomes, by)
+	d.tell(ctx, nw, p, outcomes, by)
 	if err != nil {
 		return Report{}, next, err
 	}
@@ -64,7 +65,7 @@ func (d *Driver) applyTo(ctx context.Context, w world, nw Network, p plan) ([]ou
 		return d.apply(ctx, p), nil
 	case !now.Tagged:
 		log.Warn("the frames of the network pass the host's rules from now on")
-		d.tracked.setNetwork(now)
+		d.tracked.setNetwork(now, causeOf(ctx))
 		err := d.setForwarding(ctx)
 		return d.apply(ctx, p), err
 	}
@@ -74,7 +75,7 @@ func (d *Driver) applyTo(ctx context.Context, w world, nw Network, p plan) ([]ou
 		return outcomes, nil // the look each minute tries again
 	}
 	log.Info("the frames of the network pass no rule of the host's from now on")
-	d.tracked.setNetwork(now)
+	d.tracked.setNetwork(now, causeOf(ctx))
 	return outcomes, d.setForwarding(ctx)
 }
 
@@ -98,7 +99,7 @@ func (w world) checkTagged(nw Network, endpoints []Endpoint) error {
 
 // tell tells in the log, on the feed and in the history what was wrong with a network, and how the steps have ended.
 // What stays wrong is told once.
-func (d *Driver) tell(nw Network, p plan, outcomes []outcome, by map[string]string) {
+func (d *Driver) tell(ctx context.Context, nw Network, p plan, outcomes []outcome, by map[string]string) {
 	wrong := p.problems
 	repaired := map[string][]outcome{} // by what was wrong
 	for _, o := range outcomes {
@@ -120,8 +121,10 @@ func (d *Driver) tell(nw Network, p plan, outcomes []outcome, by map[string]stri
 		for _, r := range repairsOf(nw, what, repaired[what], by) {
 			log.WithField("by", r.By).Warnf("repaired %s: %s", r.Subject, what)
 			d.history.add(r)
-			d.tracked.publish(Change{Kind: Drifted, Network: nw, What: r.Subject + ": " + what})
-			d.tracked.publish(Change{Kind: Repaired, Network: nw, What: r.Subject + ": " + what})
+			c := Change{Kind: Drifted, Network: nw, What: r.Subject + ": " + what, Cause: Cause{CauseNetlink, r.By}}
+			d.tracked.publish(c)
+			c.Kind, c.Cause = Repaired, cmp.Or(causeOf(ctx), Cause{Kind: CauseRepair})
+			d.tracked.publish(c)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (d *Driver) shed(ctx context.Context, old, left Endpoint) error {
 	if err := d.writeEndpoint(ctx, left, Made); err != nil {
 		return err
 	}
-	d.tracked.setAddresses(left.ID, left.Addresses)
+	d.tracked.setAddresses(left.ID, left.Addresses, causeOf(ctx))
 	d.logOf(left).Warnf("of its addresses %v its container has only %v left: another endpoint gets the rest",
 		old.Addresses, left.Addresses)
 	return nil

@@ -12,7 +12,8 @@ import (
 )
 
 // tracker holds in memory what the driver tracks: networks, endpoints and their carriers. It is the only writer of
-// these. What it returns are copies, and each change goes to the feed. Its lock is never held while anything waits.
+// these. What it returns are copies, and each change goes to the feed, with its cause. Its lock is never held while
+// anything waits.
 type tracker struct {
 	mu        sync.RWMutex
 	networks  map[NetworkID]Network
@@ -59,18 +60,18 @@ func (t *tracker) claimNetwork(nw Network) error {
 }
 
 // setNetwork replaces a tracked network. It publishes a change if the network was not made until now.
-func (t *tracker) setNetwork(nw Network) {
+func (t *tracker) setNetwork(nw Network, cause Cause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.networks[nw.ID]
 	t.networks[nw.ID] = nw
 	if nw.Phase == Made && old.Phase != Made {
-		t.feed.publish(Change{Kind: NetworkMade, Network: nw})
+		t.feed.publish(Change{Kind: NetworkMade, Network: nw, Cause: cause})
 	}
 }
 
 // removeNetwork removes a network. It publishes a change if the network had been made.
-func (t *tracker) removeNetwork(id NetworkID) {
+func (t *tracker) removeNetwork(id NetworkID, cause Cause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	nw, ok := t.networks[id]
@@ -79,21 +80,21 @@ func (t *tracker) removeNetwork(id NetworkID) {
 	}
 	delete(t.networks, id)
 	if nw.Phase != Making {
-		t.feed.publish(Change{Kind: NetworkRemoved, Network: nw})
+		t.feed.publish(Change{Kind: NetworkRemoved, Network: nw, Cause: cause})
 	}
 }
 
 // addEndpoint adds an endpoint whose veth pair is there.
-func (t *tracker) addEndpoint(ep Endpoint) {
+func (t *tracker) addEndpoint(ep Endpoint, cause Cause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.endpoints[ep.ID] = ep
 	t.hostEnds[ep.HostEnd] = ep.ID
-	t.feed.publish(Change{Kind: EndpointCreated, Endpoint: ep})
+	t.feed.publish(Change{Kind: EndpointCreated, Endpoint: ep, Cause: cause})
 }
 
 // removeEndpoint removes an endpoint.
-func (t *tracker) removeEndpoint(id EndpointID) {
+func (t *tracker) removeEndpoint(id EndpointID, cause Cause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ep, ok := t.endpoints[id]
@@ -102,12 +103,12 @@ func (t *tracker) removeEndpoint(id EndpointID) {
 	}
 	delete(t.endpoints, id)
 	delete(t.hostEnds, ep.HostEnd)
-	t.feed.publish(Change{Kind: EndpointDeleted, Endpoint: ep})
+	t.feed.publish(Change{Kind: EndpointDeleted, Endpoint: ep, Cause: cause})
 }
 
 // setJoined puts an endpoint into a sandbox, with the gateways that it has there, or, if that is empty, out of it. It
 // has no carrier then, since Docker moves the container end only after that.
-func (t *tracker) setJoined(now Endpoint) {
+func (t *tracker) setJoined(now Endpoint, cause Cause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ep, ok := t.endpoints[now.ID]
@@ -120,7 +121,7 @@ func (t *tracker) setJoined(now Endpoint) {
 	if now.Sandbox == "" {
 		kind = EndpointLeft
 	}
-	t.feed.publish(Change{Kind: kind, Endpoint: ep})
+	t.feed.publish(Change{Kind: kind, Endpoint: ep, Cause: cause})
 }
 
 // setCarrier records whether a host end has its carrier, which matters only while the endpoint is in a sandbox. Links
@@ -152,7 +153,7 @@ func (t *tracker) setExternal(id EndpointID, external bool) {
 }
 
 // setAddresses replaces an endpoint's addresses.
-func (t *tracker) setAddresses(id EndpointID, addresses []netip.Prefix) {
+func (t *tracker) setAddresses(id EndpointID, addresses []netip.Prefix, cause Cause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ep, ok := t.endpoints[id]
@@ -161,7 +162,7 @@ func (t *tracker) setAddresses(id EndpointID, addresses []netip.Prefix) {
 	}
 	ep.Addresses = addresses
 	t.endpoints[id] = ep
-	t.feed.publish(Change{Kind: EndpointShed, Endpoint: ep})
+	t.feed.publish(Change{Kind: EndpointShed, Endpoint: ep, Cause: cause})
 }
 
 // Networks returns the tracked networks, oldest first.
@@ -204,6 +205,14 @@ func (t *tracker) endpoint(id EndpointID) (Endpoint, bool) {
 	defer t.mu.RUnlock()
 	ep, ok := t.endpoints[id]
 	return ep, ok
+}
+
+// byHostEnd returns the endpoint whose host end has this name, with its network.
+func (t *tracker) byHostEnd(name string) (Network, Endpoint, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	ep, ok := t.endpoints[t.hostEnds[name]]
+	return t.networks[ep.Network], ep, ok
 }
 
 // ofLink returns the network, and the endpoint if it is a host end, that a link belongs to: by its name or, if somebody

@@ -53,14 +53,14 @@ func TestSnapshotHasWhatTheFeedTells(t *testing.T) {
 	if len(snapshot.Networks) != 0 {
 		t.Errorf("snapshot %+v has a network that is only being made", snapshot)
 	}
-	tr.removeNetwork(netID)
+	tr.removeNetwork(netID, Cause{})
 	if got := drain(t, s); len(got) != 0 {
 		t.Errorf("changes %q of a network that was never made", got)
 	}
 	if err := tr.claimNetwork(Network{Definition: Definition{ID: netID}}); err != nil {
 		t.Fatal(err)
 	}
-	tr.setNetwork(Network{Definition: Definition{ID: netID}, Local: Local{Phase: Made}})
+	tr.setNetwork(Network{Definition: Definition{ID: netID}, Local: Local{Phase: Made}}, Cause{})
 	if got := s.Resync().Networks; len(got) != 1 {
 		t.Errorf("networks %+v, want the one that was made", got)
 	}
@@ -78,13 +78,13 @@ func TestFeedHasEveryChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	nw.Phase = Made
-	tr.setNetwork(nw)
-	tr.setNetwork(nw)
-	tr.addEndpoint(tracked(epID))
+	tr.setNetwork(nw, Cause{})
+	tr.setNetwork(nw, Cause{})
+	tr.addEndpoint(tracked(epID), Cause{})
 	tr.setCarrier(hostEndName(epID), true) // before Join it means nothing
 	joined := Endpoint{ID: epID, Sandbox: "/run/x"}
-	tr.setJoined(joined)
-	tr.setJoined(joined)
+	tr.setJoined(joined, Cause{})
+	tr.setJoined(joined, Cause{})
 	for _, up := range []bool{true, true, false, true} {
 		tr.setCarrier(hostEndName(epID), up)
 		tr.setCarrier("wve-unknown", up)
@@ -92,14 +92,14 @@ func TestFeedHasEveryChange(t *testing.T) {
 	if ep, _ := tr.endpoint(epID); ep.State() != Up {
 		t.Errorf("endpoint %+v, want it up", ep)
 	}
-	tr.setJoined(Endpoint{ID: epID})
+	tr.setJoined(Endpoint{ID: epID}, Cause{})
 	if ep, _ := tr.endpoint(epID); ep.State() != Created || ep.Carrier {
 		t.Errorf("endpoint %+v after it has left", ep)
 	}
-	tr.removeEndpoint(epID)
-	tr.removeEndpoint(epID)
-	tr.removeNetwork(netID)
-	tr.removeNetwork(netID)
+	tr.removeEndpoint(epID, Cause{})
+	tr.removeEndpoint(epID, Cause{})
+	tr.removeNetwork(netID, Cause{})
+	tr.removeNetwork(netID, Cause{})
 	want := []string{
 		"1 network-made", "2 endpoint-created", "3 endpoint-joined",
 		"4 endpoint-up", "5 endpoint-down", "6 endpoint-up",
@@ -109,7 +109,7 @@ func TestFeedHasEveryChange(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	s.Close()
-	tr.addEndpoint(tracked(epID))
+	tr.addEndpoint(tracked(epID), Cause{})
 	if got := drain(t, s); got != nil {
 		t.Errorf("got %v after the subscription was closed", got)
 	}
@@ -128,7 +128,7 @@ func TestFailedNetworkIsNoChange(t *testing.T) {
 	if err := tr.claimNetwork(other); !errors.Is(err, ErrConflict) {
 		t.Errorf("a bridge that is claimed: %v, want ErrConflict", err)
 	}
-	tr.removeNetwork(netID)
+	tr.removeNetwork(netID, Cause{})
 	if got := drain(t, s); got != nil {
 		t.Errorf("got %v", got)
 	}
@@ -140,17 +140,17 @@ func TestSlowSubscriber(t *testing.T) {
 	tr := newTracker()
 	s, _ := tr.Subscribe(2)
 	for n := range 5 {
-		tr.addEndpoint(tracked(endpointID(n)))
+		tr.addEndpoint(tracked(endpointID(n)), Cause{})
 	}
 	if c, err := s.Next(t.Context()); !errors.Is(err, ErrMissed) {
 		t.Fatalf("got %+v, %v, want ErrMissed", c, err)
 	}
-	tr.removeEndpoint(endpointID(0)) // is in the snapshot
+	tr.removeEndpoint(endpointID(0), Cause{}) // is in the snapshot
 	snapshot := s.Resync()
 	if snapshot.Seq != 6 || len(snapshot.Endpoints) != 4 {
 		t.Errorf("snapshot of change %d with %d endpoints, want 6 and 4", snapshot.Seq, len(snapshot.Endpoints))
 	}
-	tr.removeEndpoint(endpointID(1))
+	tr.removeEndpoint(endpointID(1), Cause{})
 	if got, want := drain(t, s), []string{"7 endpoint-deleted"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -200,8 +200,8 @@ func TestConcurrentSubscribers(t *testing.T) {
 		group.Go(func() {
 			for n := range each {
 				id := endpointID(w*each + n)
-				tr.addEndpoint(tracked(id))
-				tr.removeEndpoint(id)
+				tr.addEndpoint(tracked(id), Cause{})
+				tr.removeEndpoint(id, Cause{})
 			}
 		})
 	}

@@ -186,6 +186,7 @@ func (c *Comparison) wait(ctx context.Context, pause time.Duration, begun time.T
 func (c *Comparison) compare(ctx context.Context, earlier *reading, hurry bool) (*reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timing.Deadline)
 	defer cancel()
+	ctx = driver.WithCause(ctx, driver.Cause{Kind: driver.CauseComparison})
 	begun := time.Now()
 	known, err := c.docker.Known(ctx)
 	if err != nil {

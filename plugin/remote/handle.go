@@ -34,28 +34,39 @@ func handle[Req, Resp any](r routes, level logrus.Level, call string, fn func(co
 	r.mux.HandleFunc("POST /"+call, func(w http.ResponseWriter, httpReq *http.Request) {
 		started := time.Now()
 		log := r.log.WithField("call", call)
+		answered := Call{Name: call}
+		defer func() {
+			answered.Took = time.Since(started)
+			r.called(answered)
+		}()
+		fail := func(err error) {
+			answered.Err = err
+			fail(w, log, call, err)
+		}
 
 		body, err := io.ReadAll(http.MaxBytesReader(w, httpReq.Body, maxBody))
 		if err != nil {
-			fail(w, log, call, badRequest{fmt.Errorf("read the request: %w", err)})
+			fail(badRequest{fmt.Errorf("read the request: %w", err)})
 			return
 		}
 		log.WithField("body", string(body)).Debug("request")
 		req := new(Req)
 		if err := decode(body, req); err != nil {
-			fail(w, log, call, badRequest{err})
+			fail(badRequest{err})
 			return
 		}
-		log = log.WithFields(idFields(body))
+		answered.Network, answered.Endpoint = idsOf(body)
+		log = withIDs(log, answered)
 
 		// A call that has begun is finished even if Docker goes away, so that what it changed and what it recorded
 		// agree.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(httpReq.Context()), callTimeout)
 		defer cancel()
+		ctx = driver.WithCause(ctx, driver.Cause{Kind: driver.CauseDocker, By: call})
 		resp, err := awaitEnd(log, func() (Resp, error) { return fn(ctx, req) })
 		log = log.WithField("took", time.Since(started))
 		if err != nil {
-			fail(w, log, call, r.rechecked(err))
+			fail(r.rechecked(err))
 			return
 		}
 		body = reply(w, http.StatusOK, resp)
@@ -154,16 +165,20 @@ func decode(body []byte, req any) error {
 	return nil
 }
 
-// idFields returns the ids that a request names, as fields of the log.
-func idFields(body []byte) logrus.Fields {
+// idsOf returns the ids of a network and of an endpoint that a request names; they are not checked yet, but not long.
+func idsOf(body []byte) (network, endpoint string) {
 	var ids struct{ NetworkID, EndpointID string }
-	_ = json.Unmarshal(body, &ids) // what has no ids, or none that are text, adds no fields
-	fields := logrus.Fields{}
-	if ids.NetworkID != "" {
-		fields["network"] = fmt.Sprintf("%.80s", ids.NetworkID) // it is not checked yet
+	_ = json.Unmarshal(body, &ids) // what has no ids, or none that are text, names none
+	return fmt.Sprintf("%.80s", ids.NetworkID), fmt.Sprintf("%.80s", ids.EndpointID)
+}
+
+// withIDs returns the log with the ids that a call names as fields.
+func withIDs(log *logrus.Entry, c Call) *logrus.Entry {
+	if c.Network != "" {
+		log = log.WithField("network", c.Network)
 	}
-	if ids.EndpointID != "" {
-		fields["endpoint"] = fmt.Sprintf("%.80s", ids.EndpointID)
+	if c.Endpoint != "" {
+		log = log.WithField("endpoint", c.Endpoint)
 	}
-	return fields
+	return log
 }

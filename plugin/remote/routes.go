@@ -10,6 +10,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"time"
 
 	dockeripam "github.com/docker/go-plugins-helpers/ipam"
 	"github.com/docker/go-plugins-helpers/network"
@@ -53,6 +54,18 @@ type Options struct {
 	// Recheck is called when a request contradicts what weave tracks, which may be out of date. It has weave compare
 	// itself with Docker in the background, and reports whether Docker can be asked. Optional.
 	Recheck func() bool
+
+	// Called is called when a call has been answered, by many goroutines, and must not wait. Optional.
+	Called func(Call)
+}
+
+// Call is a call of Docker's that has been answered.
+type Call struct {
+	Name     string // "NetworkDriver.Join"
+	Network  string // id that the request names, as it is there; empty: none
+	Endpoint string // likewise
+	Took     time.Duration
+	Err      error // nil: it has succeeded
 }
 
 // routes are the calls that are answered.
@@ -60,13 +73,17 @@ type routes struct {
 	mux     *http.ServeMux
 	log     *logrus.Entry
 	recheck func() bool
+	called  func(Call)
 }
 
 // New returns the handler of all calls.
 func New(o Options) *http.ServeMux {
-	r := routes{http.NewServeMux(), o.Log, o.Recheck}
+	r := routes{http.NewServeMux(), o.Log, o.Recheck, o.Called}
 	if r.recheck == nil {
 		r.recheck = func() bool { return false }
+	}
+	if r.called == nil {
+		r.called = func(Call) {}
 	}
 	r.addHandshake(o.Scope, o.Networks.DockerStarted)
 	r.addNetworks(o.Networks, o.Pools, o.Scope)
@@ -77,7 +94,7 @@ func New(o Options) *http.ServeMux {
 // NewHandshake returns the handler of the calls that need neither networks nor pools. With these Docker can load the
 // plugin while weave still opens its state. Scope is as in Options.
 func NewHandshake(scope string, log *logrus.Entry) *http.ServeMux {
-	r := routes{http.NewServeMux(), log, func() bool { return false }}
+	r := routes{http.NewServeMux(), log, func() bool { return false }, func(Call) {}}
 	r.addHandshake(scope, func() {})
 	return r.mux
 }

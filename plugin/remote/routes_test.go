@@ -343,3 +343,40 @@ func TestRefusalHasDockerAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestCalled: each call that was answered is told of, with its ids and how it ended.
+func TestCalled(t *testing.T) {
+	var told []Call
+	failure := errors.New("disk full")
+	fake := &fakeBackend{hook: func(ctx context.Context, call string) error {
+		if call == "NetworkDriver.Leave" {
+			return failure
+		}
+		return nil
+	}}
+	h := New(Options{Networks: fake, Pools: fake, Scope: "local", Log: quiet(), Called: func(c Call) {
+		told = append(told, c)
+	}})
+	ids := `{"NetworkID":"` + strings.Repeat("a", 64) + `","EndpointID":"` + strings.Repeat("e", 64) + `"}`
+	post(h, "NetworkDriver.DeleteEndpoint", ids)
+	post(h, "NetworkDriver.Leave", ids)
+	post(h, "NetworkDriver.Leave", "nonsense")
+	if len(told) != 3 {
+		t.Fatalf("told of %+v, want 3 calls", told)
+	}
+	for i, want := range []struct {
+		name  string
+		ids   bool
+		fails bool
+	}{{"NetworkDriver.DeleteEndpoint", true, false}, {"NetworkDriver.Leave", true, true},
+		{"NetworkDriver.Leave", false, true}} {
+		c := told[i]
+		if c.Name != want.name || (len(c.Network) == 64 && len(c.Endpoint) == 64) != want.ids ||
+			(c.Err != nil) != want.fails || c.Took <= 0 {
+			t.Errorf("told of %+v, want %+v", c, want)
+		}
+	}
+	if !errors.Is(told[1].Err, failure) {
+		t.Errorf("error %v, want %v", told[1].Err, failure)
+	}
+}
