@@ -12,10 +12,10 @@ import (
 // errShort means that a message ends before something that it has to contain.
 var errShort = errors.New("netlink: message cut short")
 
-// Message is a netlink message: its header's fields, but for the port number, and its payload.
+// Message is a netlink message: its header's fields and its payload.
 type Message struct {
 	Type, Flags uint16
-	Seq         uint32
+	Seq, Port   uint32
 	Payload     []byte
 	whole       []byte // header and payload
 }
@@ -33,6 +33,7 @@ func NextMessage(b []byte) (m Message, rest []byte, err error) {
 		Type:    native.Uint16(b[4:]),
 		Flags:   native.Uint16(b[6:]),
 		Seq:     native.Uint32(b[8:]),
+		Port:    native.Uint32(b[12:]),
 		Payload: b[unix.NLMSG_HDRLEN:n],
 		whole:   b[:n],
 	}
