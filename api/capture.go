@@ -18,11 +18,10 @@ const PathCapture = "/v1/capture"
 
 // The names of a capture's parameters in a URL, and of the headers of its answer.
 const (
-	ParamEndpoint = "endpoint"
-	ParamFilter   = "filter"
-	ParamPackets  = "packets"
-	ParamBytes    = "bytes"
-	ParamSeconds  = "seconds"
+	ParamFilter  = "filter"
+	ParamPackets = "packets"
+	ParamBytes   = "bytes"
+	ParamSeconds = "seconds"
 
 	// The texts are quoted, as Go's strconv.QuoteToASCII does it.
 	HeaderProblem = "Weave-Problem" // once for each of the problems

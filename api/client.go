@@ -22,7 +22,8 @@ const (
 )
 
 // Client is a client of weave's API. Its methods may be called from several goroutines at once; each returns when its
-// context ends, or after 35 seconds. Their errors say what to do next; a refusal by the server is an *Error.
+// context ends, or, but for Events, after 35 seconds. Their errors say what to do next; a refusal by the server is an
+// *Error.
 type Client struct {
 	socket string
 	http   http.Client
@@ -130,14 +131,18 @@ func request[T any](ctx context.Context, c *Client, method string, u url.URL) (T
 	if len(body) > maxAnswer {
 		return v, fmt.Errorf("answer from %s is longer than %d MiB: is that weave's socket?", c.socket, maxAnswer>>20)
 	}
-	if err := decode(resp.StatusCode, body, &v); err != nil {
-		if _, refused := errors.AsType[*Error](err); refused {
-			return v, err
-		}
-		return v, fmt.Errorf("answer from %s is not one of weave's (%w): "+
-			"is that weave's socket, and of the same version?", c.socket, err)
+	err = c.decode(resp.StatusCode, body, &v)
+	return v, err
+}
+
+// decode is like the function decode, but where the answer is not one of weave's the error says what that may mean.
+func (c *Client) decode(code int, body []byte, v any) error {
+	err := decode(code, body, v)
+	if _, refused := errors.AsType[*Error](err); err == nil || refused {
+		return err
 	}
-	return v, nil
+	return fmt.Errorf("answer from %s is not one of weave's (%w): is that weave's socket, and of the same version?",
+		c.socket, err)
 }
 
 // decode decodes the body of an answer with the status code into v. It returns the server's refusal as an *Error.

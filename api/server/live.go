@@ -5,7 +5,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"slices"
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
@@ -35,7 +34,7 @@ func (s *Server) addLive(ctx context.Context, l listing, source api.Source) []ap
 		if o, ok := observed[before.ID]; ok {
 			n := l.networks[before.Network]
 			entry.Live = toLive(o, source)
-			entry.Drift = inBoth(inspect.Drift(n, before, o), inspect.Drift(n, now, o))
+			entry.Drift = inspect.Lasting(inspect.Drift(n, before, o), inspect.Drift(n, now, o))
 		} else {
 			entry.Live = &api.Live{Source: source, Error: "not observed"}
 			entry.Drift = []api.Drift{{Kind: api.NotObserved, Text: "not observed: the time ran out"}}
@@ -43,12 +42,6 @@ func (s *Server) addLive(ctx context.Context, l listing, source api.Source) []ap
 		live = append(live, entry)
 	}
 	return live
-}
-
-// inBoth returns the drift that an endpoint shows both against its record from before it was observed and against that
-// from afterwards. An endpoint that joins or leaves meanwhile differs from one of the two, which is no drift.
-func inBoth(before, after []api.Drift) []api.Drift {
-	return slices.DeleteFunc(before, func(d api.Drift) bool { return !slices.Contains(after, d) })
 }
 
 // toLive returns an observation as the API lists it; source is who was to look.

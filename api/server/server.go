@@ -22,6 +22,7 @@ import (
 	"github.com/weaveplugin/weave/capture"
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
+	"github.com/weaveplugin/weave/events"
 	"github.com/weaveplugin/weave/internal/peer"
 	"github.com/weaveplugin/weave/ipam"
 )
@@ -61,6 +62,7 @@ type Options struct {
 	Nsproc    Nsproc                           // optional: without it nsproc is not run by hand
 	Rules     Rules                            // optional: without it no rules of the host's are listed
 	DNS       DNS                              // optional: without it nothing is known of containers' resolvers
+	Events    *events.Log                      // optional: without it nothing happens
 	Log       *logrus.Entry                    // optional
 }
 
@@ -68,6 +70,7 @@ type Options struct {
 type Server struct {
 	options  Options
 	mux      *http.ServeMux
+	readers  readers             // of events
 	captures *semaphore.Weighted // that are under way
 }
 
@@ -82,48 +85,101 @@ func New(o Options) *Server {
 	if o.Pools == nil {
 		o.Pools = func() []ipam.Pool { return nil }
 	}
-	s := &Server{options: o, mux: http.NewServeMux(), captures: semaphore.NewWeighted(maxCaptures)}
-	s.mux.Handle(api.PathNetworks, s.get(s.networks))
-	s.mux.Handle(api.PathEndpoints, s.get(s.endpoints))
-	s.mux.Handle(api.PathEndpoints+"/{endpoint}", s.get(s.inspect))
-	s.mux.Handle(api.PathEndpoints+"/{endpoint}/nsproc", s.change(http.MethodPost, s.runNsproc))
-	s.mux.HandleFunc(api.PathCapture, s.capture)
-	s.mux.Handle(api.PathPools, s.get(s.pools))
-	s.mux.Handle(api.PathHosts, s.get(s.hosts))
-	s.mux.Handle(api.PathHosts+"/{host}", s.change(http.MethodDelete, s.forget))
-	s.mux.Handle(api.PathCluster, s.get(s.cluster))
-	s.mux.Handle(api.PathStatus, s.get(s.status))
+	if o.Events == nil {
+		o.Events = events.New()
+	}
+	s := &Server{
+		options: o, mux: http.NewServeMux(), readers: newReaders(), captures: semaphore.NewWeighted(maxCaptures),
+	}
+	for _, route := range s.routes() {
+		s.mux.Handle(route.path, s.only(route.methods, route.handler))
+	}
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		Refuse(w, errorf(http.StatusNotFound, "path %q: unknown; want %s, %s, %s, %s, %s or %s", r.URL.Path,
-			api.PathNetworks, api.PathEndpoints, api.PathPools, api.PathHosts, api.PathCluster, api.PathStatus))
+		Refuse(w, errorf(http.StatusNotFound, "path %q: unknown; want %s", r.URL.Path, s.paths()))
 	})
 	return s
+}
+
+// route is what requests with one of the methods for a path, a pattern of http.ServeMux's, are answered by.
+type route struct {
+	path    string
+	methods []string
+	handler http.Handler
+}
+
+// routes are all that there are. The API's description has them, too.
+func (s *Server) routes() []route {
+	read, post := []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
+	return []route{
+		{api.PathNetworks, read, s.answer(s.networks)},
+		{api.PathEndpoints, read, s.answer(s.endpoints)},
+		{api.PathEndpoints + "/{endpoint}", read, s.answer(s.inspect)},
+		{api.PathEndpoints + "/{endpoint}/nsproc", post, forRoot(s.answer(s.runNsproc))},
+		{api.PathCapture, post, forRoot(http.HandlerFunc(s.capture))},
+		{api.PathPools, read, s.answer(s.pools)},
+		{api.PathHosts, read, s.answer(s.hosts)},
+		{api.PathHosts + "/{host}", []string{http.MethodDelete}, forRoot(s.answer(s.forget))},
+		{api.PathCluster, read, s.answer(s.cluster)},
+		{api.PathStatus, read, s.answer(s.status)},
+		{api.PathEvents, read, http.HandlerFunc(s.events)},
+		{api.PathOpenAPI, read, s.answer(s.openAPI)},
+	}
+}
+
+// paths lists what can be read, for people.
+func (s *Server) paths() string {
+	var paths []string
+	for _, r := range s.routes() {
+		if slices.Contains(r.methods, http.MethodGet) {
+			paths = append(paths, r.path)
+		}
+	}
+	last := len(paths) - 1
+	return strings.Join(paths[:last], ", ") + " or " + paths[last]
+}
+
+// openAPI answers with the description of the API.
+func (s *Server) openAPI(_ context.Context, r *http.Request) (any, error) {
+	if _, err := parseParameters(r.URL.RawQuery); err != nil {
+		return nil, badRequest(err)
+	}
+	return json.RawMessage(api.OpenAPI), nil
 }
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// get returns a handler for GET requests, which answers with what list returns.
-func (s *Server) get(list func(context.Context, *http.Request) (any, error)) http.Handler {
-	return s.handle([]string{http.MethodGet, http.MethodHead}, list)
-}
-
-// change returns a handler for requests by which root changes something; whoever may read may not do that.
-func (s *Server) change(method string, do func(context.Context, *http.Request) (any, error)) http.Handler {
-	return s.handle([]string{method}, func(ctx context.Context, r *http.Request) (any, error) {
-		if !peer.IsRoot(r) {
-			return nil, errNotRoot()
+// only returns a handler for requests with one of the methods, and without a body.
+func (s *Server) only(methods []string, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(methods, r.Method) {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			Refuse(w, errorf(http.StatusMethodNotAllowed, "method %s: want %s", r.Method, methods[0]))
+			return
 		}
-		return do(ctx, r)
+		if r.ContentLength != 0 {
+			Refuse(w, errorf(http.StatusBadRequest, "request has a body: want none"))
+			return
+		}
+		handler.ServeHTTP(w, r)
 	})
 }
 
-// handle returns a handler for requests with one of the methods, which answers with what list returns.
-func (s *Server) handle(methods []string, list func(context.Context, *http.Request) (any, error)) http.Handler {
+// forRoot returns a handler for requests of root alone: by which something is changed, or that see more than whoever may
+// read lists.
+func forRoot(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !accepts(w, r, methods...) {
+		if !peer.IsRoot(r) {
+			Refuse(w, errorf(http.StatusForbidden, "only root may do this: run it as root, for example with sudo"))
 			return
 		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+// answer returns a handler that answers with what list returns.
+func (s *Server) answer(list func(context.Context, *http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), api.RequestTimeout)
 		defer cancel()
 		v, err := list(ctx, r)
@@ -131,29 +187,10 @@ func (s *Server) handle(methods []string, list func(context.Context, *http.Reque
 			Refuse(w, err)
 			return
 		}
-		if err := write(w, http.StatusOK, v); err != nil && s.options.Log != nil {
-			s.options.Log.WithError(err).Debug("answer a request of the API")
+		if err := write(w, http.StatusOK, v); err != nil {
+			s.debug(err)
 		}
 	})
-}
-
-// accepts reports whether a request has one of the methods and no body; otherwise it refuses it.
-func accepts(w http.ResponseWriter, r *http.Request, methods ...string) bool {
-	if !slices.Contains(methods, r.Method) {
-		w.Header().Set("Allow", strings.Join(methods, ", "))
-		Refuse(w, errorf(http.StatusMethodNotAllowed, "method %s: want %s", r.Method, methods[0]))
-		return false
-	}
-	if r.ContentLength != 0 {
-		Refuse(w, errorf(http.StatusBadRequest, "request has a body: want none"))
-		return false
-	}
-	return true
-}
-
-// errNotRoot refuses what root alone may do.
-func errNotRoot() error {
-	return errorf(http.StatusForbidden, "only root may do this: run it as root, for example with sudo")
 }
 
 // Refuse answers with err as the API's error object: an *api.Error, wrapped or not, with its own status, any other

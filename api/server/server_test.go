@@ -119,7 +119,8 @@ func golden(t *testing.T, name, body string) {
 }
 
 func TestRefusals(t *testing.T) {
-	const paths = "/v1/networks, /v1/endpoints, /v1/pools, /v1/hosts, /v1/cluster or /v1/status"
+	const paths = "/v1/networks, /v1/endpoints, /v1/pools, /v1/hosts, /v1/cluster, /v1/status, /v1/events or " +
+		"/v1/openapi.json"
 	tests := []struct {
 		target string
 		code   int

@@ -32,6 +32,12 @@ func Drift(n driver.Network, e driver.Endpoint, o Observation) []api.Drift {
 	return containerDrift(found, n, e, *o.Inside)
 }
 
+// Lasting returns the drift that an endpoint shows both against its record from before it was observed and against that
+// from afterwards. An endpoint that joins or leaves meanwhile differs from one of the two, which is no drift.
+func Lasting(before, after []api.Drift) []api.Drift {
+	return slices.DeleteFunc(before, func(d api.Drift) bool { return !slices.Contains(after, d) })
+}
+
 // hostDrift appends the differences of the host end to found.
 func hostDrift(found []api.Drift, n driver.Network, e driver.Endpoint, o Observation) []api.Drift {
 	if o.Host == nil {

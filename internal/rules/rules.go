@@ -36,6 +36,7 @@ var layers = map[string]int{
 	"cluster":            2,
 	"names":              2,
 	"capture":            2,
+	"events":             2,
 	"store":              1,
 	"nsproc":             1,
 	"internal":           0,
@@ -51,8 +52,9 @@ var libraries = map[string][]string{
 	"github.com/vishvananda/netlink": {
 		"driver", "overlay", "nsproc", "internal/nlevents", "internal/nstest", "integration",
 	},
-	"github.com/google/nftables": {"driver/firewall"},
-	"go.etcd.io/etcd":            {"cluster", "internal/etcdtest"},
+	"github.com/google/nftables":    {"driver/firewall"},
+	"go.etcd.io/etcd":               {"cluster", "internal/etcdtest"},
+	"github.com/getkin/kin-openapi": {}, // tests only
 	// Docker's wire types end at the door; the benchmarks speak as Docker does.
 	"github.com/docker/go-plugins-helpers": {"plugin/remote", "integration"},
 	"github.com/vishvananda/netns":         {"nsproc", "internal/nstest"},
