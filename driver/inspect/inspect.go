@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package inspect looks at what the kernel really has of endpoints and finds the drift: where that differs from what
-// weave tracks. It changes nothing.
+// weave tracks, when it is asked and when the kernel tells of changes. It changes nothing.
 //
 // It runs in the host's network namespace and never leaves it. It looks into a container's namespace by asking the
 // kernel for it by its id (netnsid), or by running nsproc there.
@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
@@ -77,6 +78,40 @@ func (i *Inspector) Observe(
 		observed[ep.ID] = observe(ep, host, sandboxes[ep.Sandbox])
 	}
 	return observed
+}
+
+// observeOne returns what the kernel tells of one endpoint, at a cost that does not depend on how many there are.
+func (i *Inspector) observeOne(ctx context.Context, ep driver.Endpoint) (Observation, error) {
+	endpoints := []driver.Endpoint{ep}
+	sandboxes := i.lookIntoAll(ctx, endpoints, api.Kernel)
+	host, err := singleLinks(ctx, endpoints)
+	if err != nil {
+		return Observation{}, err
+	}
+	i.lookAgain(ctx, endpoints, host, sandboxes)
+	return observe(ep, host, sandboxes[ep.Sandbox]), nil
+}
+
+// missingRoutes returns drift for each gateway of the endpoint's, if its sandbox has no default route of that family:
+// a route by another gateway may be Docker's. nsproc has to look, since the kernel lists no routes of other namespaces.
+func (i *Inspector) missingRoutes(ctx context.Context, ep driver.Endpoint) (missing []api.Drift, err error) {
+	if err := i.nsprocs.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer i.nsprocs.Release(1)
+	inside, err := i.launcher.List(ctx, ep.Sandbox, protocol.List{Routes: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, gateway := range ep.Gateways {
+		isDefault := func(r netstate.Route) bool {
+			return r.Destination.Bits() == 0 && r.Destination.Addr().Is4() == gateway.Is4()
+		}
+		if !slices.ContainsFunc(inside.Routes, isDefault) {
+			missing = append(missing, newDrift(api.RouteMissing, "default route missing, by %s or any other", gateway))
+		}
+	}
+	return missing, nil
 }
 
 // lookAgain has nsproc look into the sandboxes in which the kernel has not shown a container end that must be there.

@@ -34,7 +34,13 @@ type rig struct {
 // newRig returns a rig whose nsproc is the program at the path nsproc.
 func newRig(t *testing.T, nsproc string) *rig {
 	t.Helper()
-	r := &rig{t: t, host: nstest.New(t), sandbox: nstest.New(t)}
+	return newRigOn(t, nstest.New(t), nsproc)
+}
+
+// newRigOn is like newRig, with the host in a namespace.
+func newRigOn(t *testing.T, host *nstest.NS, nsproc string) *rig {
+	t.Helper()
+	r := &rig{t: t, host: host, sandbox: nstest.New(t)}
 	r.network = driver.Network{
 		Definition: driver.Definition{
 			ID: "aaaa10000000", Pools: []driver.Pool{{Subnet: netip.MustParsePrefix("10.40.0.0/16")}},

@@ -50,6 +50,17 @@ func New(t testing.TB) *NS {
 	return ns
 }
 
+// Here returns the namespace that the whole process is in, in the child of Reexec.
+func Here(t testing.TB) *NS {
+	t.Helper()
+	file, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return &NS{file}
+}
+
 // File returns a file that is open on the namespace. It is closed when the test ends.
 func (n *NS) File() *os.File { return n.file }
 
