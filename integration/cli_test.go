@@ -192,6 +192,9 @@ func TestUnitRuns(t *testing.T) {
 	for _, e := range endpoints(t, h, api.Query{}) { // the unit lets weave load them
 		checkPrograms(t, h, e)
 	}
+	if w := strings.Join(status(t, h).Warnings, "; "); strings.Contains(w, "CAP_NET_BROADCAST") {
+		t.Errorf("the unit does not let weave hear of changes in containers: %s", w)
+	}
 
 	s.Exec(t, "systemctl", "restart", "weave.service")
 	awaitEndpoints(t, h, 2)

@@ -43,6 +43,7 @@ func testRoundTrip(t *testing.T, m managedLab) {
 	if s := status(t, h); len(s.Warnings) > 0 {
 		t.Errorf("warnings: %q", s.Warnings)
 	}
+	checkDriftIsTold(t, h, "one", "app")
 
 	// Networks by the plugin's full name have the same state. Docker counts only these as uses of the plugin.
 	h.Exec(t, "iptables-legacy", "-N", "DOCKER-USER")
@@ -101,7 +102,7 @@ func testConfinement(t *testing.T, h *lab.Host) {
 	t.Helper()
 	pid := managedPID(t, h)
 	status := h.Exec(t, "cat", "/proc/"+pid+"/status")
-	for number, name := range map[int]string{12: "NET_ADMIN", 13: "NET_RAW"} {
+	for number, name := range map[int]string{11: "NET_BROADCAST", 12: "NET_ADMIN", 13: "NET_RAW"} {
 		if !capability(t, status, "CapEff", number) {
 			t.Errorf("the plugin lacks CAP_%s", name)
 		}

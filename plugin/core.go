@@ -71,8 +71,10 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).
 		Info("reconciled")
 
+	p.teller.started(build().Version, report)
+
 	listing := server.Options{
-		Tracker: p.networks, Inspector: inspect.New(p.launcher, p.kernel, log), Pools: p.pools.Pools,
+		Tracker: p.networks, Inspector: p.inspector, Pools: p.pools.Pools, Events: p.teller.events,
 		Nsproc: p.networks, Rules: p.networks, Log: log,
 	}
 	if p.cluster != nil {
@@ -87,24 +89,29 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 	}
 	return &daemon.Core{
 		Docker: remote.New(remote.Options{
-			Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Recheck: p.recheck, Log: log,
+			Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Recheck: p.recheck, Called: p.teller.called,
+			Log: log,
 		}),
-		API:   server.New(listing),
-		Run:   p.run,
-		Close: func() error { return errors.Join(p.Close(), files.Close()) },
+		API:        server.New(listing),
+		Run:        p.run,
+		Close:      func() error { return errors.Join(p.Close(), files.Close()) },
+		EndStreams: p.teller.events.Close,
 	}, nil
 }
 
 // parts are what works on networks, endpoints and addresses.
 type parts struct {
-	launcher *launch.Launcher
-	kernel   *netnsid.Querier
-	programs *tc.Programs
-	networks *driver.Driver
-	pools    *ipam.IPAM
-	docker   *dockersync.Watcher    // nil: weave does without Docker's API
-	compare  *dockersync.Comparison // nil likewise
-	cluster  *clusterParts          // nil: this host is in no cluster
+	launcher  *launch.Launcher
+	kernel    *netnsid.Querier
+	programs  *tc.Programs
+	networks  *driver.Driver
+	pools     *ipam.IPAM
+	docker    *dockersync.Watcher    // nil: weave does without Docker's API
+	compare   *dockersync.Comparison // nil likewise
+	cluster   *clusterParts          // nil: this host is in no cluster
+	inspector *inspect.Inspector
+	teller    *teller
+	drift     *inspect.Watcher
 }
 
 // newParts makes the parts and loads the pools.
@@ -166,6 +173,9 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 	if err := p.pools.Load(ctx); err != nil {
 		return parts{}, err
 	}
+	p.inspector = inspect.New(p.launcher, p.kernel, log)
+	p.teller = newTeller(p.networks, p.docker)
+	p.drift = inspect.NewWatcher(p.inspector, p.networks, p.teller.drifted)
 	p.cluster.setUp(p, log)
 	if p.docker != nil {
 		p.compare = dockersync.NewComparison(dockersync.ComparisonOptions{
@@ -185,7 +195,7 @@ func (p parts) Close() error {
 // reconcile brings what the kernel has in line with the records, IPAM with the endpoints that are there, and the
 // cluster with the networks.
 func (p parts) reconcile(ctx context.Context, log *logrus.Entry) (driver.Report, error) {
-	report, err := p.networks.Reconcile(ctx)
+	report, err := p.networks.Reconcile(driver.WithCause(ctx, driver.Cause{Kind: driver.CauseStart}))
 	if err != nil {
 		return driver.Report{}, err
 	}
@@ -218,6 +228,8 @@ func (p parts) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.networks.Run(ctx) })
 	group.Go(func() error { return p.pools.Run(ctx) })
+	group.Go(func() error { p.teller.run(ctx); return nil })
+	group.Go(func() error { p.drift.Run(ctx); return nil })
 	if p.cluster != nil {
 		group.Go(func() error { return p.cluster.sync.Run(ctx) })
 	}

@@ -75,6 +75,7 @@ func currentStatus(
 		status := p.cluster.Status()
 		s.Cluster = &status
 	}
+	s.Warnings = append(s.Warnings, p.drift.Problem()...)
 	s.Warnings = append(s.Warnings, p.cluster.problems()...)
 	s.Warnings = append(s.Warnings, sockets.Warnings()...)
 	return s

@@ -86,15 +86,22 @@ func (l listing[T]) printTable(w io.Writer) error {
 
 func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 3, ' ', 0) }
 
-// printJSON writes v indented. It also escapes what JSON leaves as it is and a terminal would take for a command.
+// printJSON writes v indented, without what a terminal would take for a command.
 func printJSON(w io.Writer, v any) error {
-	var text, safe strings.Builder
+	var text strings.Builder
 	e := json.NewEncoder(&text)
 	e.SetIndent("", "  ")
 	if err := e.Encode(v); err != nil {
 		return err
 	}
-	for _, r := range text.String() {
+	_, err := io.WriteString(w, safeJSON(text.String()))
+	return err
+}
+
+// safeJSON escapes what JSON leaves as it is and a terminal would take for a command.
+func safeJSON(text string) string {
+	var safe strings.Builder
+	for _, r := range text {
 		if r == '\n' || unicode.IsPrint(r) {
 			safe.WriteRune(r)
 			continue
@@ -103,8 +110,7 @@ func printJSON(w io.Writer, v any) error {
 			fmt.Fprintf(&safe, `\u%04x`, unit)
 		}
 	}
-	_, err := io.WriteString(w, safe.String())
-	return err
+	return safe.String()
 }
 
 // functions are those of the docker command's templates that make sense here.

@@ -53,7 +53,8 @@ func newRootCommand(build Build, more []*cobra.Command) *cobra.Command {
 		"`path` of the socket where weave answers these commands [$WEAVE_SOCKET]")
 	root.AddCommand(newPsCommand(), newNetworksCommand(), newIPAMCommand(), newHostsCommand(), newForgetCommand(),
 		newNetworkCommand())
-	root.AddCommand(newStatusCommand(), newInspectCommand(), newNsprocCommand(), newCaptureCommand())
+	root.AddCommand(newEventsCommand(), newStatusCommand(), newInspectCommand(), newNsprocCommand(),
+		newCaptureCommand())
 	root.AddCommand(newVersionCommand(build))
 	root.AddCommand(more...)
 	for _, cmd := range root.Commands() {

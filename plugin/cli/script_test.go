@@ -26,6 +26,7 @@ import (
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/driver/inspect"
+	"github.com/weaveplugin/weave/events"
 	"github.com/weaveplugin/weave/internal/mac"
 	"github.com/weaveplugin/weave/internal/nstest"
 	"github.com/weaveplugin/weave/ipam"
@@ -71,6 +72,7 @@ func serveTowns(env *testscript.Env) error {
 		serve(env, "weave.sock", apiserver.Options{
 			Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus, Pools: townPools(""),
 			Nsproc: town{}, Rules: town{}, DNS: town{},
+			Events: townEvents(),
 		}),
 		serve(env, "cluster.sock", inCluster),
 		serve(env, "cutoff.sock", away),
@@ -309,4 +311,24 @@ func townStatus(context.Context) api.Status {
 		Reconcile: &api.Reconcile{Ended: townDay, Took: 0.0123, Actions: []string{"bridge wv-aaaa10000000: recreated"}},
 		Warnings:  []string{"firewall: no iptables here"},
 	}
+}
+
+// townEvents are what has happened in the town, a minute apart.
+func townEvents() *events.Log {
+	log := events.New()
+	for i, e := range []api.Event{
+		{Type: api.NetworkEvent, Action: api.ActionMade, NetworkID: townID("aaaa1"),
+			Cause: &api.Cause{Kind: api.CauseDocker, Call: "NetworkDriver.CreateNetwork"}},
+		{Type: api.EndpointEvent, Action: api.ActionUp, NetworkID: townID("aaaa1"), EndpointID: townID("eeee1"),
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.32.0.2/22")}},
+		{Type: api.DriftEvent, Action: api.ActionFound, NetworkID: townID("aaaa1"), EndpointID: townID("eeee2"),
+			Drift: api.AddressMissing, Text: "address 10.32.0.3/22 missing",
+			Cause: &api.Cause{Kind: api.CauseNetlink, Call: "RTM_DELADDR", Port: 812}},
+		{Type: api.RepairEvent, Action: api.ActionDone, NetworkID: townID("aaaa2"), Text: "bridge br-db: down\x1b[2J",
+			Cause: &api.Cause{Kind: api.CauseRepair}},
+	} {
+		e.Time = townDay.Add(time.Duration(i) * time.Minute)
+		log.Add(e)
+	}
+	return log
 }

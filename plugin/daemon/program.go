@@ -25,6 +25,9 @@ type Core struct {
 	API    http.Handler                // answers on the socket of weave's own API
 	Run    func(context.Context) error // works in the background until its context ends
 	Close  func() error                // is called last, when nothing uses the core any more
+
+	// EndStreams ends the answers that would last for ever, when weave is to stop. Optional.
+	EndStreams func()
 }
 
 // Protocol is how requests on a socket are answered where the core does not.

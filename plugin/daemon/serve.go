@@ -100,6 +100,9 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	stopKeeping() // before the sockets are removed
 	<-kept
+	if core := d.gate.now(); core != nil && core.EndStreams != nil {
+		core.EndStreams()
+	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	if err := d.sockets.stop(stopping); err != nil {

@@ -66,6 +66,24 @@ func TestCallInFlightIsFinished(t *testing.T) {
 	}
 }
 
+// TestStopEndsStreams: an answer that would last for ever ends when weave is to stop.
+func TestStopEndsStreams(t *testing.T) {
+	begun, ended := make(chan struct{}), make(chan struct{})
+	d := startDaemon(t, newDaemonConfig(t), opens(&Core{
+		Docker: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			close(begun)
+			<-ended
+		}),
+		EndStreams: func() { close(ended) },
+	}))
+	go func() { _, _, _ = call(d.cfg.PluginSockets[0], "stream", "") }() // how it ends is not looked at
+	<-begun
+	d.stop()
+	if err := d.ended(t); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestStopGivesUpOnAStuckCall(t *testing.T) {
 	path := socketPath(t)
 	began, finish := make(chan struct{}), make(chan struct{})
