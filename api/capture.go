@@ -56,7 +56,17 @@ func (c *Client) Capture(ctx context.Context, w io.Writer, what Capture, problem
 	if what.Filter != "" {
 		parameters.Set(ParamFilter, what.Filter)
 	}
-	u := url.URL{Scheme: "http", Host: "weave", Path: PathCapture, RawQuery: parameters.Encode()}
+	err := c.stream(ctx, w, url.URL{Path: PathCapture, RawQuery: parameters.Encode()}, problem)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// stream requests what is written to w as it comes. Problem, which may be nil, is called before that with each problem
+// that the answer's header has.
+func (c *Client) stream(ctx context.Context, w io.Writer, u url.URL, problem func(string)) error {
+	u.Scheme, u.Host = "http", "weave"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), nil)
 	if err != nil {
 		return fmt.Errorf("request %s: %w", u.Path, err)
@@ -78,12 +88,8 @@ func (c *Client) Capture(ctx context.Context, w io.Writer, what Capture, problem
 			problem(unquoted(text))
 		}
 	}
-	_, err = io.Copy(w, resp.Body)
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case err != nil:
-		return fmt.Errorf("the capture: %w", err)
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("the answer to %s: %w", u.Path, err)
 	}
 	if text := resp.Trailer.Get(TrailerError); text != "" {
 		return errors.New(unquoted(text))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -25,14 +26,17 @@ import (
 	"github.com/weaveplugin/weave/plugin/daemon"
 	"github.com/weaveplugin/weave/plugin/dockersync"
 	"github.com/weaveplugin/weave/plugin/remote"
+	"github.com/weaveplugin/weave/plugin/report"
 	"github.com/weaveplugin/weave/store"
 )
 
 // newProgram returns what `weave serve` runs.
 func newProgram(cfg daemon.Config, log *logrus.Entry) daemon.Program {
+	recent := report.NewLog()
+	log.Logger.AddHook(recent)
 	return daemon.Program{
 		Open: func(ctx context.Context, sockets daemon.Sockets) (*daemon.Core, error) {
-			return openCore(ctx, cfg, sockets, log)
+			return openCore(ctx, cfg, sockets, log, recent)
 		},
 		Docker: daemon.Protocol{Handshake: remote.NewHandshake(cfg.Scope, log), Refuse: remote.Refuse},
 		API: daemon.Protocol{Refuse: func(w http.ResponseWriter, status int, err error) {
@@ -42,9 +46,10 @@ func newProgram(cfg daemon.Config, log *logrus.Entry) daemon.Program {
 }
 
 // openCore opens the state, brings what the kernel has in line with it, and wires the parts together.
-func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, log *logrus.Entry) (
-	_ *daemon.Core, err error,
-) {
+// Recent is the end of its log.
+func openCore(
+	ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, log *logrus.Entry, recent *report.Log,
+) (_ *daemon.Core, err error) {
 	started := time.Now()
 	files, err := openStores(ctx, cfg)
 	if err != nil {
@@ -64,14 +69,15 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	report, err := p.reconcile(ctx, log)
+	reconciled, err := p.reconcile(ctx, log)
 	if err != nil {
 		return nil, err
 	}
-	log.WithFields(logrus.Fields{"networks": report.Networks, "endpoints": report.Endpoints, "took": report.Took}).
-		Info("reconciled")
+	log.WithFields(logrus.Fields{
+		"networks": reconciled.Networks, "endpoints": reconciled.Endpoints, "took": reconciled.Took,
+	}).Info("reconciled")
 
-	p.teller.started(build().Version, report)
+	p.teller.started(build().Version, reconciled)
 
 	listing := server.Options{
 		Tracker: p.networks, Inspector: p.inspector, Pools: p.pools.Pools, Events: p.teller.events,
@@ -83,16 +89,21 @@ func openCore(ctx context.Context, cfg daemon.Config, sockets daemon.Sockets, lo
 	if p.docker != nil {
 		listing.Names, listing.DNS = p.docker, p.docker
 	}
-	fixed := fixedStatus(cfg, files.id, started, report)
+	fixed := fixedStatus(cfg, files.id, started, reconciled)
 	listing.Status = func(ctx context.Context) api.Status {
-		return currentStatus(ctx, fixed, report.Problems, p, sockets)
+		return currentStatus(ctx, fixed, reconciled.Problems, p, sockets)
 	}
+	var answers *server.Server
+	listing.Report = func(ctx context.Context, w io.Writer) error {
+		return report.Write(ctx, w, reportSources(cfg, answers, p.inspector, recent, p.networks))
+	}
+	answers = server.New(listing)
 	return &daemon.Core{
 		Docker: remote.New(remote.Options{
 			Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Recheck: p.recheck, Called: p.teller.called,
 			Log: log,
 		}),
-		API:        server.New(listing),
+		API:        answers,
 		Run:        p.run,
 		Close:      func() error { return errors.Join(p.Close(), files.Close()) },
 		EndStreams: p.teller.events.Close,

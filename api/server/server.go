@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -53,17 +54,18 @@ type Names interface {
 
 // Options are what a Server works with.
 type Options struct {
-	Tracker   Tracker                          // required
-	Inspector Inspector                        // required
-	Names     Names                            // optional: without it networks and containers have no names
-	Status    func(context.Context) api.Status // all but Networks and Endpoints, which the Server counts; optional
-	Pools     func() []ipam.Pool               // of weave's IPAM; optional: without it there are none
-	Cluster   Cluster                          // optional: nil if this host is in none
-	Nsproc    Nsproc                           // optional: without it nsproc is not run by hand
-	Rules     Rules                            // optional: without it no rules of the host's are listed
-	DNS       DNS                              // optional: without it nothing is known of containers' resolvers
-	Events    *events.Log                      // optional: without it nothing happens
-	Log       *logrus.Entry                    // optional
+	Tracker   Tracker                                // required
+	Inspector Inspector                              // required
+	Names     Names                                  // optional: without it networks and containers have no names
+	Status    func(context.Context) api.Status       // all but Networks and Endpoints, which the Server counts; optional
+	Pools     func() []ipam.Pool                     // of weave's IPAM; optional: without it there are none
+	Cluster   Cluster                                // optional: nil if this host is in none
+	Nsproc    Nsproc                                 // optional: without it nsproc is not run by hand
+	Rules     Rules                                  // optional: without it no rules of the host's are listed
+	DNS       DNS                                    // optional: without it nothing is known of containers' resolvers
+	Report    func(context.Context, io.Writer) error // writes a report; optional: without it there is none
+	Events    *events.Log                            // optional: without it nothing happens
+	Log       *logrus.Entry                          // optional
 }
 
 // Server answers the API's requests. It is an http.Handler.
@@ -116,6 +118,7 @@ func (s *Server) routes() []route {
 		{api.PathEndpoints + "/{endpoint}", read, s.answer(s.inspect)},
 		{api.PathEndpoints + "/{endpoint}/nsproc", post, forRoot(s.answer(s.runNsproc))},
 		{api.PathCapture, post, forRoot(http.HandlerFunc(s.capture))},
+		{api.PathReport, post, forRoot(http.HandlerFunc(s.report))},
 		{api.PathPools, read, s.answer(s.pools)},
 		{api.PathHosts, read, s.answer(s.hosts)},
 		{api.PathHosts + "/{host}", []string{http.MethodDelete}, forRoot(s.answer(s.forget))},

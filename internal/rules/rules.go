@@ -29,6 +29,7 @@ var layers = map[string]int{
 	"plugin/daemon":      5,
 	"plugin/dockersync":  5,
 	"plugin/remote":      5,
+	"plugin/report":      5,
 	"api/server":         4,
 	"driver":             3,
 	"ipam":               3,

@@ -54,7 +54,7 @@ func newRootCommand(build Build, more []*cobra.Command) *cobra.Command {
 	root.AddCommand(newPsCommand(), newNetworksCommand(), newIPAMCommand(), newHostsCommand(), newForgetCommand(),
 		newNetworkCommand())
 	root.AddCommand(newEventsCommand(), newStatusCommand(), newInspectCommand(), newNsprocCommand(),
-		newCaptureCommand())
+		newCaptureCommand(), newReportCommand())
 	root.AddCommand(newVersionCommand(build))
 	root.AddCommand(more...)
 	for _, cmd := range root.Commands() {
