@@ -42,8 +42,9 @@ func TestReport(t *testing.T) {
 		}
 	}
 	for file, text := range map[string]string{
-		"README.txt": "look through it", "status.json": `"version"`, "networks.json": `"app"`, "endpoints.json": `"web"`,
-		"settings.json": "APISocket", "kernel/host.txt": "net/ipv4/ip_forward = ", "log.txt": "msg=ready",
+		"README.txt": "look through it", "status.json": `"version"`, "networks.json": `"app"`,
+		"endpoints.json": `"web"`,
+		"settings.json":  "APISocket", "kernel/host.txt": "net/ipv4/ip_forward = ", "log.txt": "msg=ready",
 		"goroutines.txt": "goroutine profile", "kernel/version.txt": "Linux",
 	} {
 		want(t, run(t, "cat", filepath.Join(dir, "weave-report", file)), text)

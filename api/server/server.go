@@ -57,7 +57,7 @@ type Options struct {
 	Tracker   Tracker                                // required
 	Inspector Inspector                              // required
 	Names     Names                                  // optional: without it networks and containers have no names
-	Status    func(context.Context) api.Status       // all but Networks and Endpoints, which the Server counts; optional
+	Status    func(context.Context) api.Status       // all but what the Server counts itself; optional
 	Pools     func() []ipam.Pool                     // of weave's IPAM; optional: without it there are none
 	Cluster   Cluster                                // optional: nil if this host is in none
 	Nsproc    Nsproc                                 // optional: without it nsproc is not run by hand
@@ -168,8 +168,8 @@ func (s *Server) only(methods []string, handler http.Handler) http.Handler {
 	})
 }
 
-// forRoot returns a handler for requests of root alone: by which something is changed, or that see more than whoever may
-// read lists.
+// forRoot returns a handler for requests of root alone: by which something is changed, or that see more than whoever
+// may read lists.
 func forRoot(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !peer.IsRoot(r) {

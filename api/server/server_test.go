@@ -119,8 +119,8 @@ func golden(t *testing.T, name, body string) {
 }
 
 func TestRefusals(t *testing.T) {
-	const paths = "/v1/networks, /v1/endpoints, /v1/endpoints/{endpoint}, /v1/pools, /v1/hosts, /v1/cluster, /v1/status, /v1/events or " +
-		"/v1/openapi.json"
+	const paths = "/v1/networks, /v1/endpoints, /v1/endpoints/{endpoint}, /v1/pools, /v1/hosts, /v1/cluster, " +
+		"/v1/status, /v1/events or /v1/openapi.json"
 	tests := []struct {
 		target string
 		code   int

@@ -17,10 +17,10 @@ func newReportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "Gather what a report of a fault needs into one archive",
-		Long: "Write one archive, a compressed tar, with weave's version, settings and state, what the kernel has of\n" +
-			"links, routes and rules, everything about each endpoint, and the end of weave's log. Passwords, keys and\n" +
-			"the environment are not in it, nor options that users gave to Docker; names and addresses are: look\n" +
-			"through it before you send it to somebody. Only root can do that.",
+		Long: "Write one archive, a compressed tar, with weave's version, settings and state, what the kernel has\n" +
+			"of links, routes and rules, everything about each endpoint, and the end of weave's log. Passwords,\n" +
+			"keys and the environment are not in it, nor options that users gave to Docker; names and addresses\n" +
+			"are: look through it before you send it to somebody. Only root can do that.",
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVarP(&file, "write", "w", "", "`file` to write to; empty: weave-report-TIME.tar.gz")

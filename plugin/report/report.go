@@ -3,7 +3,8 @@
 // Package report gathers what somebody who looks into a fault of weave has to know, into one archive.
 //
 // It runs in the host's network namespace. What is in the archive comes from its sources; this package adds nothing of
-// the environment, and of the log leaves out what Docker's calls carry, since users put secrets into options and labels.
+// the environment, and of the log leaves out what Docker's calls carry, since users put secrets into options and
+// labels.
 package report
 
 import (

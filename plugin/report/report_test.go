@@ -89,7 +89,8 @@ func TestLog(t *testing.T) {
 		log.Infof("%d %s", i, strings.Repeat("x", 1000))
 	}
 	text := string(kept.Bytes())
-	if len(text) > maxLog || len(text) < maxLog/2 || !strings.Contains(text, `"2999 x`) || strings.Contains(text, "request") {
+	if len(text) > maxLog || len(text) < maxLog/2 || !strings.Contains(text, `"2999 x`) ||
+		strings.Contains(text, "request") {
 		t.Errorf("%d bytes are kept, from %.80q on, want the last %d", len(text), text, maxLog)
 	}
 }
