@@ -83,6 +83,12 @@ func execute(req *protocol.Request, recorder *record.Recorder) (reply []byte, st
 		}
 		return encode(protocol.Reply{}), 0
 	}
+	if req.Probes != nil {
+		if err := probes(*req.Probes); err != nil {
+			return refusal("probes", err)
+		}
+		return encode(protocol.Reply{}), 0
+	}
 	skipped, err := configure(*req.Configure, recorder)
 	if err != nil {
 		return refusal("configure", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/api/server"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/check"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/driver/tc"
 	"github.com/weaveplugin/weave/ipam"
@@ -81,7 +82,7 @@ func openCore(
 
 	listing := server.Options{
 		Tracker: p.networks, Inspector: p.inspector, Pools: p.pools.Pools, Events: p.teller.events,
-		Nsproc: p.networks, Rules: p.networks, Log: log,
+		Nsproc: p.networks, Rules: p.networks, Checker: check.New(p.inspector, p.launcher, p.networks), Log: log,
 	}
 	if p.cluster != nil {
 		listing.Cluster = p.cluster

@@ -63,6 +63,7 @@ type Options struct {
 	Nsproc    Nsproc                                 // optional: without it nsproc is not run by hand
 	Rules     Rules                                  // optional: without it no rules of the host's are listed
 	DNS       DNS                                    // optional: without it nothing is known of containers' resolvers
+	Checker   Checker                                // optional: without it nothing is checked
 	Report    func(context.Context, io.Writer) error // writes a report; optional: without it there is none
 	Events    *events.Log                            // optional: without it nothing happens
 	Log       *logrus.Entry                          // optional
@@ -118,6 +119,7 @@ func (s *Server) routes() []route {
 		{api.PathEndpoints + "/{endpoint}", read, s.answer(s.inspect)},
 		{api.PathEndpoints + "/{endpoint}/nsproc", post, forRoot(s.answer(s.runNsproc))},
 		{api.PathCapture, post, forRoot(http.HandlerFunc(s.capture))},
+		{api.PathCheck, post, forRoot(s.answer(s.check))},
 		{api.PathReport, post, forRoot(http.HandlerFunc(s.report))},
 		{api.PathPools, read, s.answer(s.pools)},
 		{api.PathHosts, read, s.answer(s.hosts)},

@@ -24,6 +24,17 @@ func (l *Launcher) Packets(ctx context.Context, path string) (fd int, err error)
 	return got[0], nil
 }
 
+// Probes opens the sockets that protocol.Probes asks for in the sandbox at path, Docker's SandboxKey. Errors are as in
+// Configure. The caller closes the sockets.
+func (l *Launcher) Probes(ctx context.Context, path string, ipv6 bool) (s [protocol.ProbeSockets]int, err error) {
+	got, err := l.sockets(ctx, path, protocol.Request{Probes: &protocol.Probes{IPv6: ipv6}}, len(s))
+	if err != nil {
+		return s, fmt.Errorf("open sockets for probes in sandbox %s: %w", path, err)
+	}
+	copy(s[:], got)
+	return s, nil
+}
+
 // sockets runs nsproc with a request for so many sockets, and returns them.
 func (l *Launcher) sockets(ctx context.Context, path string, req protocol.Request, wanted int) ([]int, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)

@@ -51,14 +51,15 @@ func ReadRequest(r io.Reader) (*Request, error) {
 // check returns an error unless exactly one of the requests is set, and its fields have values that are accepted.
 func (r *Request) check() error {
 	set := 0
-	for _, is := range []bool{r.List != nil, r.Configure != nil, r.Limit != nil, r.Names != nil, r.Packets != nil} {
+	for _, is := range []bool{r.List != nil, r.Configure != nil, r.Limit != nil, r.Names != nil, r.Packets != nil,
+		r.Probes != nil} {
 		if is {
 			set++
 		}
 	}
 	switch {
 	case set != 1:
-		return errors.New("want exactly one of list, configure, limit, names and packets")
+		return errors.New("want exactly one of list, configure, limit, names, packets and probes")
 	case r.Configure != nil:
 		return r.Configure.Check()
 	case r.Limit != nil:

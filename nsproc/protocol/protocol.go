@@ -21,7 +21,7 @@ const (
 	// (entry_amd64.s, entry_arm64.s) have the number as well.
 	NamespaceFD = 3
 	// SocketsFD is the descriptor, when nsproc starts, of a socket over which it passes others to the plugin; only
-	// requests of Names and Packets come with one.
+	// requests of Names, Packets and Probes come with one.
 	SocketsFD = 4
 	// RecordFD is the descriptor, when nsproc starts, of the file that it records its messages to the kernel in; only a
 	// request that says so comes with one.
@@ -47,6 +47,7 @@ type Request struct {
 	Limit     *Limit     `json:"limit,omitempty"`
 	Names     *Names     `json:"names,omitempty"`
 	Packets   *Packets   `json:"packets,omitempty"`
+	Probes    *Probes    `json:"probes,omitempty"`
 }
 
 // List requests the sandbox's links with their addresses, and more if wanted. nsproc answers with what rtnl.Dump
@@ -101,6 +102,19 @@ const (
 // Packets requests a packet socket (packet(7)), which nsproc passes over SocketsFD. It belongs to the sandbox's
 // namespace, does not block, and hears nothing until it is bound.
 type Packets struct{}
+
+// Probes requests the sockets with which the plugin probes what the sandbox can reach, by one protocol. nsproc passes
+// them over SocketsFD, in the order of the constants below. They belong to the sandbox's namespace and don't block.
+type Probes struct {
+	IPv6 bool `json:"ipv6,omitempty"`
+}
+
+// The sockets that Probes requests.
+const (
+	SocketICMP    = iota // raw
+	SocketConnect        // TCP, not connected
+	ProbeSockets         // how many there are
+)
 
 // Reply is what nsproc writes to its standard output, except for the answer to List.
 type Reply struct {

@@ -9,6 +9,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,6 +36,12 @@ func Run(ctx context.Context, args []string, stderr io.Writer, build Build, more
 	if err != nil {
 		// The status says it too, if nobody reads stderr.
 		_, _ = fmt.Fprintf(stderr, "weave: %s\n", printable(err.Error(), "\n\t"))
+		if s, ok := errors.AsType[interface {
+			error
+			Status() int
+		}](err); ok {
+			return s.Status()
+		}
 		return 1
 	}
 	return 0
@@ -54,7 +61,7 @@ func newRootCommand(build Build, more []*cobra.Command) *cobra.Command {
 	root.AddCommand(newPsCommand(), newNetworksCommand(), newIPAMCommand(), newHostsCommand(), newForgetCommand(),
 		newNetworkCommand())
 	root.AddCommand(newEventsCommand(), newStatusCommand(), newInspectCommand(), newNsprocCommand(),
-		newCaptureCommand(), newReportCommand())
+		newCaptureCommand(), newReportCommand(), newCheckCommand())
 	root.AddCommand(newVersionCommand(build))
 	root.AddCommand(more...)
 	for _, cmd := range root.Commands() {

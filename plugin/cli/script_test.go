@@ -24,6 +24,7 @@ import (
 	apiserver "github.com/weaveplugin/weave/api/server"
 	"github.com/weaveplugin/weave/capture"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/check"
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/events"
@@ -71,7 +72,7 @@ func serveTowns(env *testscript.Env) error {
 	return errors.Join(
 		serve(env, "weave.sock", apiserver.Options{
 			Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus, Pools: townPools(""),
-			Nsproc: town{}, Rules: town{}, DNS: town{},
+			Nsproc: town{}, Rules: town{}, DNS: town{}, Checker: town{},
 			Events: townEvents(),
 		}),
 		serve(env, "cluster.sock", inCluster),
@@ -262,6 +263,18 @@ func (town) DNS(_ context.Context, container string) (*api.DNS, error) {
 	return &api.DNS{
 		Resolver: netip.MustParseAddr("127.0.0.11"), Servers: []string{"192.0.2.53"}, Search: []string{"example.com"},
 	}, nil
+}
+
+// Check finds that nobody listens at any port.
+func (town) Check(_ context.Context, q check.Question) check.Result {
+	route := api.Checked{Layer: api.LayerRoute, Result: api.CheckOK, Evidence: "out of eth0"}
+	if q.Port == 0 {
+		return check.Result{Layers: []api.Checked{route}}
+	}
+	return check.Result{Failed: api.LayerListener, Layers: []api.Checked{route, {
+		Layer: api.LayerListener, Result: api.CheckFailed, Advice: "start it",
+		Evidence: fmt.Sprintf("nobody listens at port %d\x1b[2J", q.Port),
+	}}}
 }
 
 // RunNsproc has the kernel say nothing, and refuse to configure.
