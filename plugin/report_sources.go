@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"runtime/pprof"
@@ -67,7 +69,7 @@ func reportSources(
 	} {
 		sources = append(sources, report.Source{
 			Name: "kernel/" + name + ".txt",
-			Read: func(context.Context) ([]byte, error) { return os.ReadFile(path) },
+			Read: func(context.Context) ([]byte, error) { return readFile(path) },
 		})
 	}
 	return append(sources,
@@ -79,6 +81,16 @@ func reportSources(
 		}},
 		report.Source{Name: "log.txt", Read: func(context.Context) ([]byte, error) { return log.Bytes(), nil }},
 	)
+}
+
+// readFile returns what is in a file of the kernel's. One that is not there is none, as /proc/modules is not where
+// nothing of the kernel is a module.
+func readFile(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return []byte("the kernel has no " + path + "\n"), nil
+	}
+	return b, err
 }
 
 // ask returns what a handler of the API answers.
