@@ -104,10 +104,13 @@ func openCore(
 			Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Recheck: p.recheck, Called: p.teller.called,
 			Log: log,
 		}),
-		API:        answers,
-		Run:        p.run,
-		Close:      func() error { return errors.Join(p.Close(), files.Close()) },
-		EndStreams: p.teller.events.Close,
+		API:   answers,
+		Run:   p.run,
+		Close: func() error { return errors.Join(p.Close(), files.Close()) },
+		EndStreams: func() {
+			p.teller.events.Close()
+			answers.Stop()
+		},
 	}, nil
 }
 

@@ -29,6 +29,9 @@ const (
 	captureWriteTime = 10 * time.Second
 )
 
+// errStopped is why there is no more of a capture.
+var errStopped = errors.New("the capture has ended early: weave is stopping")
+
 // capture answers with a stream of what passes one endpoint, or between two.
 func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 	wanted, err := parseCapture(r.URL.RawQuery)
@@ -42,7 +45,13 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.captures.Release(1)
-	links, e, problems, err := s.listen(r.Context(), wanted)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.running, cancel)()
+	links, e, problems, err := s.listen(ctx, wanted)
+	if s.running.Err() != nil && err != nil {
+		err = errorf(http.StatusServiceUnavailable, "%v", errStopped)
+	}
 	if err != nil {
 		Refuse(w, err)
 		return
@@ -52,7 +61,10 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 	for _, p := range problems {
 		w.Header().Add(api.HeaderProblem, strconv.QuoteToASCII(p))
 	}
-	err = capture.Run(r.Context(), newStream(w), links, e, wanted.limits)
+	err = capture.Run(ctx, newStream(w), links, e, wanted.limits)
+	if s.running.Err() != nil {
+		err = errStopped
+	}
 	if err != nil && r.Context().Err() == nil {
 		w.Header().Set(api.TrailerError, strconv.QuoteToASCII(err.Error()))
 	}
@@ -95,6 +107,9 @@ func parseCapture(raw string) (c wantedCapture, err error) {
 	if n := len(c.endpoints); n < 1 || n > 2 {
 		return c, fmt.Errorf("parameter %s: given %d times; want one or two", api.ParamEndpoint, n)
 	}
+	if n := len(values[api.ParamFilter]); n > 1 {
+		return c, fmt.Errorf("parameter %s: given %d times; want one", api.ParamFilter, n)
+	}
 	if c.filter, err = filter.Parse(values.Get(api.ParamFilter)); err != nil {
 		return c, err
 	}
@@ -135,6 +150,8 @@ func parseLimit(values url.Values, name string, most int64) (int64, error) {
 func (s *Server) listen(
 	ctx context.Context, wanted wantedCapture,
 ) (links []capture.Link, e filter.Expr, problems []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, api.RequestTimeout)
+	defer cancel()
 	defer func() {
 		if err != nil {
 			for _, l := range links {
@@ -144,6 +161,7 @@ func (s *Server) listen(
 	}()
 	e = wanted.filter
 	var addrs [][]netip.Addr
+	var first string // id of the endpoint
 	for _, name := range wanted.endpoints {
 		entry, err := s.selectEndpoint(ctx, name)
 		if err != nil {
@@ -153,6 +171,11 @@ func (s *Server) listen(
 		if !ok {
 			return links, e, nil, goneError(entry.ID)
 		}
+		if entry.ID == first {
+			return links, e, nil, errorf(http.StatusBadRequest,
+				"parameter %s: both are endpoint %.12s: want one, or two that differ", api.ParamEndpoint, entry.ID)
+		}
+		first = entry.ID
 		owner := entry.ContainerName
 		if owner == "" {
 			owner = fmt.Sprintf("endpoint %.12s", entry.ID)
@@ -169,6 +192,9 @@ func (s *Server) listen(
 	}
 	if len(addrs) == 2 {
 		e = filter.Between(addrs[0], addrs[1]).And(e)
+	}
+	if _, err := e.Program(capture.SnapLength); err != nil { // while it can be refused
+		return links, e, nil, badRequest(err)
 	}
 	return links, e, problems, nil
 }

@@ -28,7 +28,8 @@ type fakeHost struct {
 	endpoints []driver.Endpoint
 	observed  map[driver.EndpointID]inspect.Observation
 
-	meanwhile func() // if set, called by Observe
+	meanwhile func()                // if set, called by Observe
+	listen    func(context.Context) // if set, called by Listen
 
 	// What the last Observe was called with.
 	wanted      []driver.EndpointID
@@ -58,8 +59,12 @@ func (f *fakeHost) Examine(ctx context.Context, e driver.Endpoint) inspect.Exami
 }
 
 // Listen hears nothing: tests of captures are in capture and integration.
-func (f *fakeHost) Listen(context.Context, driver.Endpoint, string) ([]capture.Link, []string, error) {
-	return nil, []string{"nobody listens"}, nil
+func (f *fakeHost) Listen(ctx context.Context, _ driver.Endpoint, _ string) ([]capture.Link, []string, error) {
+	_, f.hasDeadline = ctx.Deadline()
+	if f.listen != nil {
+		f.listen(ctx)
+	}
+	return nil, []string{"nobody listens"}, ctx.Err()
 }
 
 // fakeNames are names as Docker's API would have them.

@@ -75,6 +75,9 @@ type Server struct {
 	mux      *http.ServeMux
 	readers  readers             // of events
 	captures *semaphore.Weighted // that are under way
+
+	running context.Context // ends with Stop
+	stop    context.CancelFunc
 }
 
 // New returns a Server.
@@ -94,6 +97,7 @@ func New(o Options) *Server {
 	s := &Server{
 		options: o, mux: http.NewServeMux(), readers: newReaders(), captures: semaphore.NewWeighted(maxCaptures),
 	}
+	s.running, s.stop = context.WithCancel(context.Background())
 	for _, route := range s.routes() {
 		s.mux.Handle(route.path, s.only(route.methods, route.handler))
 	}
@@ -150,6 +154,10 @@ func (s *Server) openAPI(_ context.Context, r *http.Request) (any, error) {
 	}
 	return json.RawMessage(api.OpenAPI), nil
 }
+
+// Stop ends the captures that are under way, and each that is requested later: they would go on for an hour when weave
+// is to stop. All other requests are answered as before.
+func (s *Server) Stop() { s.stop() }
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
