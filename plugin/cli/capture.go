@@ -72,16 +72,38 @@ func writeCapture(cmd *cobra.Command, what api.Capture, file string) (err error)
 			return errors.New("the standard output is a terminal: give a file (-w FILE), or a pipe to tcpdump -n -r -")
 		}
 	} else {
-		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
+		f := &lateFile{path: file}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		w = f
 	}
 	return newClient(cmd).Capture(ctx, w, what, func(problem string) {
 		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "weave: %s\n", printable(problem, "")) // the capture goes on
 	})
+}
+
+// lateFile is a file that is made, or emptied, with its first write: a capture that is refused leaves an earlier one as
+// it is.
+type lateFile struct {
+	path string
+	file *os.File
+}
+
+// Write writes to the file.
+func (f *lateFile) Write(b []byte) (n int, err error) {
+	if f.file == nil {
+		if f.file, err = os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+			return 0, err
+		}
+	}
+	return f.file.Write(b)
+}
+
+// Close closes the file, if there is one.
+func (f *lateFile) Close() error {
+	if f.file == nil {
+		return nil
+	}
+	return f.file.Close()
 }
 
 // isTerminal reports whether a writer is a terminal, which pcapng would only confuse.
