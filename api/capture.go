@@ -37,8 +37,8 @@ type Capture struct {
 	Endpoints []string
 	Filter    string // in the language of pcap-filter(7), as far as package capture/filter of weave knows it
 	Packets   int
-	Bytes     int64 // of frames
-	Time      time.Duration
+	Bytes     int64         // of frames
+	Time      time.Duration // rounded up to full seconds
 }
 
 // Capture writes a capture of what passes an endpoint, or between two, to w as pcapng: an interface for the container
@@ -47,7 +47,8 @@ type Capture struct {
 func (c *Client) Capture(ctx context.Context, w io.Writer, what Capture, problem func(string)) error {
 	parameters := url.Values{ParamEndpoint: what.Endpoints}
 	for name, value := range map[string]int64{
-		ParamPackets: int64(what.Packets), ParamBytes: what.Bytes, ParamSeconds: int64(what.Time / time.Second),
+		ParamPackets: int64(what.Packets), ParamBytes: what.Bytes,
+		ParamSeconds: int64((what.Time + time.Second - 1) / time.Second),
 	} {
 		if value != 0 {
 			parameters.Set(name, strconv.FormatInt(value, 10))
@@ -72,7 +73,10 @@ func (c *Client) stream(ctx context.Context, w io.Writer, u url.URL, problem fun
 		return fmt.Errorf("request %s: %w", u.Path, err)
 	}
 	resp, err := c.http.Do(req)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return c.explain(err)
 	}
 	defer resp.Body.Close()

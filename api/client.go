@@ -22,8 +22,8 @@ const (
 )
 
 // Client is a client of weave's API. Its methods may be called from several goroutines at once; each returns when its
-// context ends, or, but for Events, after 35 seconds. Their errors say what to do next; a refusal by the server is an
-// *Error.
+// context ends, or, but for Events, Capture and Report, after 35 seconds. Their errors say what to do next; a refusal by
+// the server is an *Error.
 type Client struct {
 	socket string
 	http   http.Client
@@ -69,13 +69,13 @@ func (c *Client) Hosts(ctx context.Context) ([]Host, error) {
 // Forget removes a host that is gone for good from the cluster, by its name, its id or the beginning of its id, and
 // returns it. Only root can do that. A host that is there is refused.
 func (c *Client) Forget(ctx context.Context, host string) (Host, error) {
-	return request[Host](ctx, c, http.MethodDelete, url.URL{Path: PathHosts + "/" + host})
+	return request[Host](ctx, c, http.MethodDelete, below(PathHosts, host, ""))
 }
 
 // Inspect returns everything about an endpoint of this host: by its id, the beginning of its id, or its container's id
 // or name, if the container is on one network only.
 func (c *Client) Inspect(ctx context.Context, endpoint string) (Inspection, error) {
-	return get[Inspection](ctx, c, PathEndpoints+"/"+endpoint, nil)
+	return request[Inspection](ctx, c, http.MethodGet, below(PathEndpoints, endpoint, ""))
 }
 
 // RunNsproc has nsproc execute NsprocList or NsprocConfigure in the sandbox of an endpoint, named as for Inspect. Trace
@@ -85,8 +85,9 @@ func (c *Client) RunNsproc(ctx context.Context, endpoint, requested string, trac
 	if trace {
 		parameters.Set(ParamTrace, "1")
 	}
-	return request[NsprocRun](ctx, c, http.MethodPost,
-		url.URL{Path: PathEndpoints + "/" + endpoint + "/nsproc", RawQuery: parameters.Encode()})
+	u := below(PathEndpoints, endpoint, "/nsproc")
+	u.RawQuery = parameters.Encode()
+	return request[NsprocRun](ctx, c, http.MethodPost, u)
 }
 
 // Cluster returns how weave is in its cluster, from memory alone, which Status is not; nil: it is in none, as one of a
@@ -102,6 +103,11 @@ func (c *Client) Cluster(ctx context.Context) (*Cluster, error) {
 // Status returns how weave itself is doing.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, PathStatus, nil)
+}
+
+// below returns the URL of what a user has named below a path. A slash in the name does not lead elsewhere.
+func below(path, name, rest string) url.URL {
+	return url.URL{Path: path + "/" + name + rest, RawPath: path + "/" + url.PathEscape(name) + rest}
 }
 
 // get requests path with the parameters and decodes the answer.

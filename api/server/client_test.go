@@ -98,3 +98,33 @@ func TestWithClient(t *testing.T) {
 		t.Errorf("unknown network: %v, want an *api.Error of status 404 that names it", err)
 	}
 }
+
+// TestClientNamesWithSlashes: a slash in what is named by a user leads to no other path of the API.
+func TestClientNamesWithSlashes(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "weave.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, run := handHost(), &handRun{}
+	handler := New(Options{Tracker: host, Inspector: host, Names: handNames(), Nsproc: run})
+	httpServer := &httptest.Server{Listener: l, Config: &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.RemoteAddr = "uid 0"
+			handler.ServeHTTP(w, r)
+		}),
+	}}
+	httpServer.Start()
+	defer httpServer.Close()
+	c := api.NewClient(socket)
+	if _, err := c.RunNsproc(t.Context(), "/worker", api.NsprocConfigure, false); err != nil || run.wanted == "" {
+		t.Errorf("ran %q, error %v", run.wanted, err)
+	}
+	if x, err := c.Inspect(t.Context(), "/worker"); err != nil || x.Endpoint.ContainerName != "worker" {
+		t.Errorf("inspected %q, error %v", x.Endpoint.ContainerName, err)
+	}
+	const want = `endpoint "worker/nsproc": neither`
+	if _, err := c.Inspect(t.Context(), "worker/nsproc"); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want %s", err, want)
+	}
+}

@@ -46,7 +46,7 @@ func TestInspect(t *testing.T) {
 	if len(drift) != 1 || drift[0].Kind != api.HostEndMissing || drift[0].Advice == "" {
 		t.Errorf("drift %+v, want a missing host end, with advice", drift)
 	}
-	if x.Network.Name != "app" || x.Network.Endpoints != 3 || x.HostEnd != nil || x.Sandbox != nil {
+	if x.Network.Name != "app" || x.Network.Endpoints != 4 || x.HostEnd != nil || x.Sandbox != nil {
 		t.Errorf("got %+v", x)
 	}
 	if want := []string{"no nftables", "the container's resolver: no docker"}; !slices.Equal(x.Problems, want) {

@@ -54,6 +54,12 @@ func TestRunNsproc(t *testing.T) {
 			"POST", "cccc2/nsproc?request=configure&trace=1", root, nil, nil, 200, `"endpoint":{"id":"eeee2`,
 			"eeee2 configure",
 		},
+		"by the name with a slash, as Docker's API has it": {
+			"POST", "%2Fworker/nsproc?request=configure", root, nil, nil, 200, "", "eeee2 configure",
+		},
+		"a container's name that an endpoint's id begins with": {
+			"POST", "eeee1/nsproc?request=configure", root, nil, nil, 200, `"containerName":"eeee1"`, "eeee4 configure",
+		},
 		"nsproc fails": {
 			"POST", "eeee2/nsproc?request=list", root, nil, errors.New("a refusal"), 200, `"error":"a refusal"`,
 			"eeee2 list",
@@ -90,10 +96,11 @@ func TestRunNsproc(t *testing.T) {
 	}
 }
 
-// handHost is a host with two endpoints of the container web and one of worker.
+// handHost is a host with two endpoints of the container web, one of worker, and one of a container whose name is the
+// beginning of another endpoint's id.
 func handHost() *fakeHost {
 	f := &fakeHost{networks: []driver.Network{{Definition: driver.Definition{ID: driver.NetworkID(id("aaaa1"))}}}}
-	for _, begin := range []string{"eeee1", "eeee2", "eeee3"} {
+	for _, begin := range []string{"eeee1", "eeee2", "eeee3", "eeee4"} {
 		f.endpoints = append(f.endpoints, driver.Endpoint{
 			ID: driver.EndpointID(id(begin)), Network: f.networks[0].ID, Created: day,
 		})
@@ -105,6 +112,6 @@ func handNames() fakeNames {
 	web, worker := [2]string{id("cccc1"), "web"}, [2]string{id("cccc2"), "worker"}
 	return fakeNames{
 		networks:   map[string]string{id("aaaa1"): "app"},
-		containers: map[string][2]string{id("eeee1"): web, id("eeee2"): worker, id("eeee3"): web},
+		containers: map[string][2]string{id("eeee1"): web, id("eeee2"): worker, id("eeee3"): web, id("eeee4"): {id("cccc3"), "eeee1"}},
 	}
 }

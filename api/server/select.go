@@ -44,10 +44,10 @@ func (s *Server) matchEndpoints(name string) []api.Endpoint {
 		return nil // it has no filters that could be wrong
 	}
 	candidates := make([]candidate, len(l.entries))
-	for i, e := range l.entries {
-		candidates[i] = candidate{id: e.ID}
+	for i, e := range l.entries { // a container's name goes before the beginning of another endpoint's id
+		candidates[i] = candidate{e.ID, e.ContainerName}
 	}
-	ids, _ := match(name, candidates)
+	ids, _ := match(strings.TrimPrefix(name, "/"), candidates)
 	if len(ids) == 0 {
 		found, _ := filterContainers([]string{name}, l.entries)
 		return found
