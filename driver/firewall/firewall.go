@@ -76,6 +76,8 @@ type Firewall struct {
 
 	working    *semaphore.Weighted // held while the tables are looked at and written; guards what follows
 	legacySeen bool                // the kernel had legacy tables at the last look
+
+	listing *semaphore.Weighted // held by List; not working, so that Set never waits for who only looks
 }
 
 // target is what the tables should hold. It is never changed, only replaced.
@@ -103,6 +105,7 @@ func New(o Options) (*Firewall, error) {
 		zone:    firewalld.New(firewalld.Options{BusPath: o.BusPath, Log: o.Log}),
 		changed: make(chan struct{}, 1),
 		working: semaphore.NewWeighted(1),
+		listing: semaphore.NewWeighted(1),
 	}
 	f.backends = append(f.backends, f.nft)
 	for _, v := range families {

@@ -5,12 +5,14 @@ package firewall
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 )
 
 // Rule is one of the host's, for people to read.
@@ -36,19 +38,17 @@ func countOf(r *nftables.Rule) (c count) {
 
 // List returns the rules that are about a link, by its name or by how its name begins, in the chains that weave's rules
 // belong in and in the table of this state, in the order in which they are tried in each. What can't be read is left
-// out, and is the error.
+// out, and is the error. One call at a time looks; no other method waits for it.
 func (f *Firewall) List(ctx context.Context, link string) ([]Rule, error) {
-	if err := f.working.Acquire(ctx, 1); err != nil {
-		return nil, err
+	if err := f.listing.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("wait for other listings: %w", err)
 	}
-	defer f.working.Release(1)
+	defer f.listing.Release(1)
 	var all []Rule
 	var errs []error
 	for _, b := range f.backends {
 		chains, err := b.look(ctx)
-		if err != nil && !errors.Is(err, errUnusable) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, err)
 		for _, c := range chains {
 			all = append(all, c.about(link)...)
 		}
@@ -104,7 +104,7 @@ func (f *Firewall) listOwn(ctx context.Context, link string) ([]Rule, error) {
 	name := ownTable(f.stateID)
 	tables, err := c.ListTables()
 	if err != nil {
-		return nil, nil // a kernel without nftables, of which the back end tells
+		return nil, fmt.Errorf("list the tables of nftables: %w", err)
 	}
 	var all []Rule
 	for _, v := range families {
@@ -117,8 +117,11 @@ func (f *Firewall) listOwn(ctx context.Context, link string) ([]Rule, error) {
 		}
 		for _, own := range ownChains {
 			rules, err := c.GetRules(t, &nftables.Chain{Name: own.name})
-			if err != nil {
+			switch {
+			case errors.Is(err, unix.ENOENT):
 				continue // a chain without rules is not there
+			case err != nil:
+				return all, fmt.Errorf("list rules of %s of %s: %w", own.name, name, err)
 			}
 			ch := chain{backend: "nft", family: v, table: name, name: own.name}
 			for _, r := range rules {

@@ -3,6 +3,8 @@
 package firewall
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -66,5 +68,25 @@ func TestListOwn(t *testing.T) {
 			}
 		}
 		t.Errorf("got %+v, want a rule of the table of weave's own that drops", rules)
+	})
+}
+
+// TestListHoldsUpNobody: whoever only looks does not keep rules from being set, and waits for no one who sets them.
+func TestListHoldsUpNobody(t *testing.T) {
+	eachBackend(t, func(t *testing.T, _ string) {
+		f, _ := newFirewall(t)
+		must(t, f.listing.Acquire(t.Context(), 1))
+		must(t, f.Set(t.Context(), own(1)))
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := f.List(ended, "wv-1"); !errors.Is(err, context.Canceled) {
+			t.Errorf("several look at once: %v", err)
+		}
+		f.listing.Release(1)
+		must(t, f.working.Acquire(t.Context(), 1))
+		defer f.working.Release(1)
+		if rules, err := f.List(t.Context(), "wv-1"); err != nil || len(rules) == 0 {
+			t.Errorf("while rules are set: %+v, %v", rules, err)
+		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/nftables"
@@ -19,7 +20,8 @@ import (
 // backend is one of the two machines of the kernel that frames pass: nftables, which iptables-nft writes, too, and the
 // legacy tables of iptables. A kernel may have rules of both.
 type backend interface {
-	// look returns the chains that weave's rules belong in, as they are. It never makes the kernel create a table.
+	// look returns the chains that weave's rules belong in, as they are. It never makes the kernel create a table. It
+	// may be called at any time, whatever else is under way.
 	look(ctx context.Context) ([]chain, error)
 	// write changes a chain: all of the edit or nothing. An error that is errChanged may come from somebody who has
 	// changed the chain since it was looked at.
@@ -74,8 +76,8 @@ var nftFamilies = map[family]nftables.TableFamily{
 
 // nft works by netlink, without commands, so that a host needs none.
 type nft struct {
-	own   string // the name of the table of this state
-	works bool   // the kernel has nftables
+	own   string      // the name of the table of this state
+	works atomic.Bool // the kernel has nftables
 }
 
 // conn returns a connection whose calls end with ctx, and after commandLimit.
@@ -96,14 +98,14 @@ func (n *nft) look(ctx context.Context) ([]chain, error) {
 		return nil, err
 	}
 	listed, err := c.ListChains()
-	if err != nil && !n.works && !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err != nil && !n.works.Load() && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil, fmt.Errorf("nftables %w in this kernel; the host takes what containers send to all, and its rules "+
 			"may translate addresses inside a network: %w", errUnusable, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list the chains of nftables: %w", err)
 	}
-	n.works = true
+	n.works.Store(true)
 	var chains []chain
 	for _, of := range listed {
 		k, ok := nftKinds[[2]string{of.Table.Name, of.Name}]
