@@ -51,7 +51,7 @@ type Neighbour struct {
 type Rule struct {
 	Priority int    `json:"priority"`
 	IPv6     bool   `json:"ipv6,omitempty"`
-	Match    string `json:"match"`  // as in ip-rule(8): "from 10.0.0.0/8 fwmark 0x1", "from all"
+	Match    string `json:"match"`  // as in ip-rule(8): "from 10.0.0.0/8 fwmark 0x1"; ? for what is not told
 	Action   string `json:"action"` // likewise: "lookup main", "unreachable"
 }
 

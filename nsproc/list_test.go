@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -87,7 +88,13 @@ func TestListRules(t *testing.T) {
 		rule.IifName = "lo"
 		refuse := netlink.NewRule()
 		refuse.Family, refuse.Priority, refuse.Type = unix.AF_INET6, 200, unix.FR_ACT_UNREACHABLE
-		return errors.Join(netlink.RuleAdd(rule), netlink.RuleAdd(refuse))
+		some := netlink.NewRule() // what has a condition that is not read
+		some.Family, some.Priority, some.Table, some.IPProto = unix.AF_INET, math.MaxUint32, math.MaxUint32, unix.IPPROTO_TCP
+		suppress, mask := netlink.NewRule(), uint32(0xff)
+		suppress.Family, suppress.Priority, suppress.Table = unix.AF_INET, 300, unix.RT_TABLE_MAIN
+		suppress.SuppressPrefixlen, suppress.Mask = 0, &mask
+		return errors.Join(netlink.RuleAdd(rule), netlink.RuleAdd(refuse), netlink.RuleAdd(some),
+			netlink.RuleAdd(suppress))
 	})
 	s, err := newLauncher(t).List(t.Context(), ns.Path(), protocol.List{Rules: true})
 	if err != nil {
@@ -95,9 +102,11 @@ func TestListRules(t *testing.T) {
 	}
 	want := []netstate.Rule{
 		{Action: "lookup", Table: 255},
-		{Priority: 100, Inverted: true, From: from, Mark: 0x10, In: "lo", Action: "lookup", Table: 7000},
+		{Priority: 100, Inverted: true, From: from, Mark: 0x10, Mask: math.MaxUint32, In: "lo", Action: "lookup", Table: 7000},
+		{Priority: 300, Mask: 0xff, Action: "lookup", Table: 254, Partial: true},
 		{Priority: 32766, Action: "lookup", Table: 254},
 		{Priority: 32767, Action: "lookup", Table: 253},
+		{Priority: math.MaxUint32, Action: "lookup", Table: math.MaxUint32, Partial: true},
 		{Action: "lookup", Table: 255, IPv6: true},
 		{Priority: 200, Action: "unreachable", IPv6: true},
 		{Priority: 32766, Action: "lookup", Table: 254, IPv6: true},

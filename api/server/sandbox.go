@@ -4,6 +4,7 @@ package server
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -69,14 +70,21 @@ func toRule(r netstate.Rule) api.Rule {
 	if r.To.IsValid() {
 		add("to %s", r.To)
 	}
-	if r.Mark != 0 {
+	switch r.Mask {
+	case 0:
+	case math.MaxUint32:
 		add("fwmark %#x", r.Mark)
+	default:
+		add("fwmark %#x/%#x", r.Mark, r.Mask)
 	}
 	if r.In != "" {
 		add("iif %s", r.In)
 	}
 	if r.Out != "" {
 		add("oif %s", r.Out)
+	}
+	if r.Partial {
+		add("?")
 	}
 	action := r.Action
 	if action == "lookup" {

@@ -67,11 +67,13 @@ type Rule struct {
 	Priority int
 	Inverted bool         // it matches what is otherwise
 	From, To netip.Prefix // the zero Prefix: any
-	Mark     uint32       // of the packet; 0: any
+	Mark     uint32       // of the packet, but for the bits that Mask does not have
+	Mask     uint32       // 0: any mark
 	In, Out  string       // names of links; empty: any
 	Action   string       // "lookup", "unreachable", "blackhole", ... as in ip-rule(8)
 	Table    int          // of lookup; 255 is local, 254 main, 253 default
 	IPv6     bool
+	Partial  bool // there are conditions besides these
 }
 
 // Socket is one that waits for packets of others.

@@ -26,27 +26,33 @@ func decodeRule(b []byte) (r netstate.Rule, ok bool, err error) {
 		return r, false, errShort
 	}
 	family, toBits, fromBits := b[0], int(b[1]), int(b[2])
-	const table, action, flags = 4, 7, 8 // offsets
+	const tos, table, action, flags = 3, 4, 7, 8 // offsets
 	if family != unix.AF_INET && family != unix.AF_INET6 {
 		return r, false, nil
 	}
 	r.IPv6 = family == unix.AF_INET6
-	r.Table = int(b[table])
+	r.Table, r.Partial = int(b[table]), b[tos] != 0
 	r.Inverted = native.Uint32(b[flags:])&unix.FIB_RULE_INVERT != 0
 	if n := int(b[action]); n < len(ruleActions) && ruleActions[n] != "" {
 		r.Action = ruleActions[n]
 	} else {
 		r.Action = fmt.Sprintf("action %d", n)
 	}
+	const none = 0xffffffff // where a prefix length is not a condition
 	var from, to netip.Addr
 	err = EachAttr(b[sizeofRuleMsg:], func(typ uint16, v []byte) (err error) {
+		var n uint32
 		switch typ {
 		case unix.FRA_PRIORITY:
-			r.Priority, err = number(v)
+			n, err = number32(v)
+			r.Priority = int(n)
 		case unix.FRA_TABLE:
-			r.Table, err = number(v)
+			n, err = number32(v)
+			r.Table = int(n)
 		case unix.FRA_FWMARK:
 			r.Mark, err = number32(v)
+		case unix.FRA_FWMASK:
+			r.Mask, err = number32(v)
 		case unix.FRA_IIFNAME:
 			r.In = text(v)
 		case unix.FRA_OIFNAME:
@@ -55,6 +61,12 @@ func decodeRule(b []byte) (r netstate.Rule, ok bool, err error) {
 			from, err = addr(family, v)
 		case unix.FRA_DST:
 			to, err = addr(family, v)
+		case unix.FRA_SUPPRESS_PREFIXLEN:
+			n, err = number32(v)
+			r.Partial = r.Partial || n != none
+		case unix.FRA_GOTO, unix.FRA_FLOW, unix.FRA_PAD, unix.FRA_PROTOCOL: // no condition
+		default:
+			r.Partial = true
 		}
 		return err
 	})

@@ -217,7 +217,8 @@ func (t town) Examine(ctx context.Context, e driver.Endpoint) inspect.Examinatio
 			{Action: "lookup", Table: 255},
 			{
 				Priority: 9, Inverted: true, From: netip.MustParsePrefix("10.0.0.0/8"),
-				To: netip.MustParsePrefix("fd00::/8"), Mark: 1, In: "eth0", Out: "lo", Action: "unreachable",
+				To: netip.MustParsePrefix("fd00::/8"), Mark: 1, Mask: 0xff, In: "eth0", Out: "lo",
+				Action: "unreachable", Partial: true,
 				IPv6: true,
 			},
 			{Priority: 10, Action: "lookup", Table: 7000},
