@@ -136,19 +136,28 @@ func hear(
 	return errors.Join(err, file.Flush())
 }
 
-// write writes frames until ctx ends or a limit is reached.
+// reason returns why ctx has ended; nil: it was to end.
+func reason(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err // a link is gone
+}
+
+// write writes frames until a limit is reached, or ctx has ended and none is left.
 func write(ctx context.Context, file *pcapgo.NgWriter, frames <-chan frame, limits Limits) error {
 	packets, written := 0, int64(0)
 	for {
 		var f frame
 		select {
-		case <-ctx.Done():
-			err := context.Cause(ctx)
-			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-				return nil
-			}
-			return err // a link is gone
 		case f = <-frames:
+		case <-ctx.Done():
+			select {
+			case f = <-frames: // heard before that: the last packets of a container that is gone may be what one looks for
+			default:
+				return reason(ctx)
+			}
 		}
 		info := gopacket.CaptureInfo{
 			Timestamp: f.time, CaptureLength: len(f.data), Length: f.size, InterfaceIndex: f.link,

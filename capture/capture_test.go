@@ -221,6 +221,41 @@ func (f *failing) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// TestLastFrames: what was heard before a link is gone is written.
+func TestLastFrames(t *testing.T) {
+	r, w := io.Pipe()
+	gone := errors.New("the link is gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(gone)
+	frames := make(chan frame, waiting)
+	for range waiting {
+		frames <- frame{data: make([]byte, 60), size: 60, time: time.Now()}
+	}
+	ended := make(chan error, 1)
+	go func() {
+		file, err := newFile(w, []Link{{Name: "web eth0"}})
+		if err == nil {
+			err = write(ctx, file, frames, Limits{})
+		}
+		ended <- err
+		_ = w.Close() // the reader sees it
+	}()
+	file, err := pcapgo.NewNgReader(r, pcapgo.DefaultNgReaderOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for ; err == nil; n++ {
+		_, _, err = file.ReadPacketData()
+	}
+	if n-1 != waiting || !errors.Is(err, io.EOF) {
+		t.Errorf("%d packets, then %v; want %d", n-1, err, waiting)
+	}
+	if err := <-ended; !errors.Is(err, gone) {
+		t.Errorf("ended with %v, want %v", err, gone)
+	}
+}
+
 func TestTag(t *testing.T) {
 	f := frame{data: []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 8, 0, 0x45}, size: 15}
 	auxdata := make([]byte, 20)
@@ -234,5 +269,10 @@ func TestTag(t *testing.T) {
 	f.tag(auxdata)
 	if want := []byte{0x81, 0x00, 0x20, 0x00, 8, 0, 0x45}; f.size != 19 || string(f.data[12:]) != string(want) {
 		t.Errorf("got %x of %d bytes, want %x behind the MACs", f.data, f.size, want)
+	}
+	f = frame{data: make([]byte, SnapLength), size: SnapLength}
+	f.tag(auxdata)
+	if len(f.data) != SnapLength || f.size != SnapLength+4 {
+		t.Errorf("%d of %d bytes, want %d of %d", len(f.data), f.size, SnapLength, SnapLength+4)
 	}
 }

@@ -119,7 +119,8 @@ func (f *frame) tag(auxdata []byte) {
 	tagged := append([]byte(nil), f.data[:macs]...)
 	tagged = binary.BigEndian.AppendUint16(tagged, protocol)
 	tagged = binary.BigEndian.AppendUint16(tagged, binary.NativeEndian.Uint16(auxdata[tci:]))
-	f.data, f.size = append(tagged, f.data[macs:]...), f.size+4
+	tagged = append(tagged, f.data[macs:]...)
+	f.data, f.size = tagged[:min(len(tagged), SnapLength)], f.size+4 // readers refuse what is longer
 }
 
 // writeCounts writes how many frames the link's socket has heard, and how many of them were dropped since they were not

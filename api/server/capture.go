@@ -25,8 +25,9 @@ import (
 const (
 	// maxCaptures is how many captures there are at once.
 	maxCaptures = 4
-	// captureWriteTime is how long a client may take for a piece of a capture: one that is stuck ends it.
-	captureWriteTime = 10 * time.Second
+	// captureWriteTime is how long a client may take for a piece of a capture: one that is stuck ends it. It is shorter
+	// than the time that weave has to stop.
+	captureWriteTime = 5 * time.Second
 )
 
 // errStopped is why there is no more of a capture.
