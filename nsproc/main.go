@@ -58,7 +58,7 @@ func execute(req *protocol.Request, recorder *record.Recorder) (reply []byte, st
 	if req.List != nil {
 		dump, err := list(*req.List, recorder)
 		if err == nil && len(dump) > protocol.MaxReply {
-			err = fmt.Errorf("the sandbox has more links and addresses than fit into %d MB", protocol.MaxReply>>20)
+			err = fmt.Errorf("the sandbox has more than fits into %d MB", protocol.MaxReply>>20)
 		}
 		if err != nil {
 			return refusal("list", err)

@@ -38,9 +38,9 @@ func (c *Conn) Dump(w Wanted) ([]byte, error) {
 			continue
 		}
 		before := len(all)
-		err := c.dump(q.typ, q.request, func() { all = all[:before] }, func(m Message) error {
-			all = appendMessage(all, m)
-			return nil
+		err := c.dump(q.typ, q.request, func() { all = all[:before] }, func(m Message) (err error) {
+			all, err = appendMessage(all, m)
+			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("list %s: %w", q.what, err)
@@ -49,10 +49,20 @@ func (c *Conn) Dump(w Wanted) ([]byte, error) {
 	return append(all, message(unix.NLMSG_DONE, 0, 0, nil)...), nil
 }
 
-// appendMessage appends a message to others, padded.
-func appendMessage(all []byte, m Message) []byte {
+// maxDump is how many bytes of messages a dump has at most: a container can have as many routes and sockets as it likes,
+// and must not have this process take memory for all of them.
+const maxDump = 16 << 20
+
+// errLong means that there is more than maxDump.
+var errLong = fmt.Errorf("there is more than fits into %d MB", maxDump>>20)
+
+// appendMessage appends a message to others, padded, if there is room.
+func appendMessage(all []byte, m Message) ([]byte, error) {
+	if len(all)+len(m.whole) > maxDump {
+		return all, errLong
+	}
 	all = append(all, m.whole...)
-	return append(all, make([]byte, align(len(all))-len(all))...)
+	return append(all, make([]byte, align(len(all))-len(all))...), nil
 }
 
 // Decode decodes what Dump returned, with or without what DumpSockets returned behind it. A route with several gateways

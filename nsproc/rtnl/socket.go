@@ -47,10 +47,13 @@ func DumpSockets(recorder *record.Recorder) ([]byte, error) {
 			request[0], request[1] = family, w.protocol
 			native.PutUint32(request[4:], 1<<w.state)
 			before := len(all)
-			err := conn.dump(SockDiagByFamily, request, func() { all = all[:before] }, func(m Message) error {
-				m.whole[unix.NLMSG_HDRLEN+1] = w.protocol // for decodeSockets; UDP's state says nothing
-				all = appendMessage(all, m)
-				return nil
+			err := conn.dump(SockDiagByFamily, request, func() { all = all[:before] }, func(m Message) (err error) {
+				if len(m.Payload) < sizeofDiagMessage {
+					return errShort
+				}
+				m.Payload[1] = w.protocol // for decodeSockets; UDP's state says nothing
+				all, err = appendMessage(all, m)
+				return err
 			})
 			if err != nil {
 				return nil, fmt.Errorf("list sockets: %w", err)

@@ -181,7 +181,7 @@ func TestUnknown(t *testing.T) {
 func FuzzLines(f *testing.F) {
 	f.Add(true, []byte("hello"))
 	f.Fuzz(func(t *testing.T, sent bool, b []byte) {
-		for _, protocol := range []int{unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER} {
+		for _, protocol := range []int{unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER, unix.NETLINK_SOCK_DIAG} {
 			for _, line := range Lines([]record.Datagram{{Sent: sent, Protocol: protocol, Messages: b}}) {
 				if strings.Contains(line, "\n") {
 					t.Errorf("two lines in one: %q", line)
