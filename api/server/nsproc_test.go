@@ -22,6 +22,7 @@ type handRun struct {
 	wanted string
 	err    error // why it is not run
 	failed error // of nsproc
+	cut    bool  // there was more than could be recorded
 }
 
 func (h *handRun) RunNsproc(
@@ -29,7 +30,7 @@ func (h *handRun) RunNsproc(
 ) (launch.Run, error) {
 	h.wanted = fmt.Sprintf("%.5s %s", id, request)
 	return launch.Run{
-		Request: protocol.Request{Version: protocol.Version, Configure: &protocol.Configure{}}, Whole: true,
+		Request: protocol.Request{Version: protocol.Version, Configure: &protocol.Configure{}}, Whole: !h.cut,
 		Answer: []byte(`{"version":1}`), Err: h.failed, Took: time.Millisecond,
 	}, h.err
 }
@@ -96,6 +97,20 @@ func TestRunNsproc(t *testing.T) {
 	}
 }
 
+// TestTruncatedTrace: that there is more than the trace has is told to whoever wants the trace.
+func TestTruncatedTrace(t *testing.T) {
+	s := New(Options{Tracker: handHost(), Inspector: &fakeHost{}, Names: handNames(), Nsproc: &handRun{cut: true}})
+	for query, want := range map[string]bool{"request=list": false, "request=list&trace=1": true} {
+		r := httptest.NewRequest(http.MethodPost, "/v1/endpoints/worker/nsproc?"+query, http.NoBody)
+		r.RemoteAddr = "uid 0"
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code != http.StatusOK || strings.Contains(w.Body.String(), `"truncated":true`) != want {
+			t.Errorf("%s: status %d: %s", query, w.Code, w.Body)
+		}
+	}
+}
+
 // handHost is a host with two endpoints of the container web, one of worker, and one of a container whose name is the
 // beginning of another endpoint's id.
 func handHost() *fakeHost {
@@ -112,6 +127,8 @@ func handNames() fakeNames {
 	web, worker := [2]string{id("cccc1"), "web"}, [2]string{id("cccc2"), "worker"}
 	return fakeNames{
 		networks:   map[string]string{id("aaaa1"): "app"},
-		containers: map[string][2]string{id("eeee1"): web, id("eeee2"): worker, id("eeee3"): web, id("eeee4"): {id("cccc3"), "eeee1"}},
+		containers: map[string][2]string{
+			id("eeee1"): web, id("eeee2"): worker, id("eeee3"): web, id("eeee4"): {id("cccc3"), "eeee1"},
+		},
 	}
 }

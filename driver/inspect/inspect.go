@@ -41,7 +41,7 @@ type Inspector struct {
 	launcher *launch.Launcher
 	kernel   *netnsid.Querier
 	log      *logrus.Entry
-	nsprocs  *semaphore.Weighted // bounds how many nsprocs run at a time, over all calls of Observe
+	nsprocs  *semaphore.Weighted // bounds how many nsprocs run at a time, over all calls of Observe and Examine
 	looks    *semaphore.Weighted // likewise how many sandboxes are open for the kernel
 }
 

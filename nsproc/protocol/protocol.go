@@ -51,7 +51,7 @@ type Request struct {
 }
 
 // List requests the sandbox's links with their addresses, and more if wanted. nsproc answers with what rtnl.Dump
-// returns, and with a Reply only when it fails.
+// returns, and rtnl.DumpSockets behind it, and with a Reply only when it fails.
 type List struct {
 	Routes     bool `json:"routes,omitempty"`
 	Neighbours bool `json:"neighbours,omitempty"`

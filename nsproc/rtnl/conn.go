@@ -52,8 +52,8 @@ const (
 
 var native = binary.NativeEndian
 
-// Conn is a connection to rtnetlink. One goroutine at a time may use it. After an error other than ErrRefused and
-// ErrInterrupted its state is unknown and it must be closed.
+// Conn is a connection to rtnetlink, or to sock_diag. One goroutine at a time may use it. After an error other than
+// ErrRefused and ErrInterrupted its state is unknown and it must be closed.
 type Conn struct {
 	fd       int
 	protocol int // of netlink

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is weave's command line: it lists through weave's API what is there, as `weave` or as `docker weave`. Of
-// the cluster it can have a host forgotten.
+// Package cli is weave's command line: it shows through weave's API what is there, as `weave` or as `docker weave`. It
+// can also have a host of the cluster forgotten, nsproc run, and packets captured.
 //
 // It runs in the namespaces of its caller and enters no other.
 package cli
