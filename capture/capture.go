@@ -154,7 +154,7 @@ func write(ctx context.Context, file *pcapgo.NgWriter, frames <-chan frame, limi
 		case f = <-frames:
 		case <-ctx.Done():
 			select {
-			case f = <-frames: // heard before that: the last packets of a container that is gone may be what one looks for
+			case f = <-frames: // heard before: the last packets of a container that is gone are what one looks for
 			default:
 				return reason(ctx)
 			}

@@ -89,7 +89,8 @@ func TestListRules(t *testing.T) {
 		refuse := netlink.NewRule()
 		refuse.Family, refuse.Priority, refuse.Type = unix.AF_INET6, 200, unix.FR_ACT_UNREACHABLE
 		some := netlink.NewRule() // what has a condition that is not read
-		some.Family, some.Priority, some.Table, some.IPProto = unix.AF_INET, math.MaxUint32, math.MaxUint32, unix.IPPROTO_TCP
+		some.Family, some.Priority, some.Table = unix.AF_INET, math.MaxUint32, math.MaxUint32
+		some.IPProto = unix.IPPROTO_TCP
 		suppress, mask := netlink.NewRule(), uint32(0xff)
 		suppress.Family, suppress.Priority, suppress.Table = unix.AF_INET, 300, unix.RT_TABLE_MAIN
 		suppress.SuppressPrefixlen, suppress.Mask = 0, &mask
@@ -102,7 +103,10 @@ func TestListRules(t *testing.T) {
 	}
 	want := []netstate.Rule{
 		{Action: "lookup", Table: 255},
-		{Priority: 100, Inverted: true, From: from, Mark: 0x10, Mask: math.MaxUint32, In: "lo", Action: "lookup", Table: 7000},
+		{
+			Priority: 100, Inverted: true, From: from, Mark: 0x10, Mask: math.MaxUint32, In: "lo", Action: "lookup",
+			Table: 7000,
+		},
 		{Priority: 300, Mask: 0xff, Action: "lookup", Table: 254, Partial: true},
 		{Priority: 32766, Action: "lookup", Table: 254},
 		{Priority: 32767, Action: "lookup", Table: 253},

@@ -54,9 +54,9 @@ func toNsprocRun(entry api.Endpoint, run launch.Run, traced bool) (api.NsprocRun
 	if err != nil {
 		return api.NsprocRun{}, err
 	}
-	r := api.NsprocRun{Endpoint: entry, Request: request, Truncated: !run.Whole, Took: run.Took.Seconds()}
+	r := api.NsprocRun{Endpoint: entry, Request: request, Took: run.Took.Seconds()}
 	if traced {
-		r.Trace = trace.Lines(run.Datagrams)
+		r.Trace, r.Truncated = trace.Lines(run.Datagrams), !run.Whole
 	}
 	switch {
 	case run.Err != nil:

@@ -126,7 +126,7 @@ func handHost() *fakeHost {
 func handNames() fakeNames {
 	web, worker := [2]string{id("cccc1"), "web"}, [2]string{id("cccc2"), "worker"}
 	return fakeNames{
-		networks:   map[string]string{id("aaaa1"): "app"},
+		networks: map[string]string{id("aaaa1"): "app"},
 		containers: map[string][2]string{
 			id("eeee1"): web, id("eeee2"): worker, id("eeee3"): web, id("eeee4"): {id("cccc3"), "eeee1"},
 		},

@@ -49,8 +49,8 @@ func (c *Conn) Dump(w Wanted) ([]byte, error) {
 	return append(all, message(unix.NLMSG_DONE, 0, 0, nil)...), nil
 }
 
-// maxDump is how many bytes of messages a dump has at most: a container can have as many routes and sockets as it likes,
-// and must not have this process take memory for all of them.
+// maxDump is how many bytes of messages a dump has at most: a container can have as many routes and sockets as it
+// likes, and must not have this process take memory for all of them.
 const maxDump = 16 << 20
 
 // errLong means that there is more than maxDump.
