@@ -184,10 +184,9 @@ func (r *relay) askStream(message []byte) (answer []byte, err error) {
 // exchange connects the socket to Docker's resolver and asks it. All of it together has askTime.
 func exchange(fd int, message []byte) ([]byte, error) {
 	s := socket{fd, time.Now().Add(askTime)}
-	if err := s.limit(unix.SO_SNDTIMEO); err != nil {
-		return nil, err
-	}
-	if err := unix.Connect(fd, nft.DockersResolver()); err != nil {
+	// A connect that was interrupted goes on when it is called again.
+	err := s.do(unix.SO_SNDTIMEO, func() error { return unix.Connect(fd, nft.DockersResolver()) })
+	if err != nil {
 		return nil, fmt.Errorf("connect to Docker's resolver: %w", err)
 	}
 	if err := writeMessage(s, message); err != nil {
@@ -202,26 +201,39 @@ type socket struct {
 	until time.Time
 }
 
-func (s socket) Read(b []byte) (int, error) {
-	if err := s.limit(unix.SO_RCVTIMEO); err != nil {
-		return 0, err
-	}
-	n, err := unix.Read(s.fd, b)
+func (s socket) Read(b []byte) (n int, err error) {
+	err = s.do(unix.SO_RCVTIMEO, func() (err error) {
+		n, err = unix.Read(s.fd, b)
+		return err
+	})
 	if n == 0 && err == nil {
 		err = io.EOF
 	}
 	return max(n, 0), err
 }
 
-func (s socket) Write(b []byte) (int, error) {
-	if err := s.limit(unix.SO_SNDTIMEO); err != nil {
-		return 0, err
-	}
-	n, err := unix.Write(s.fd, b)
+func (s socket) Write(b []byte) (n int, err error) {
+	err = s.do(unix.SO_SNDTIMEO, func() (err error) {
+		n, err = unix.Write(s.fd, b)
+		return err
+	})
 	if n < len(b) && err == nil {
 		err = io.ErrShortWrite
 	}
 	return max(n, 0), err
+}
+
+// do calls what uses the socket, within the time that is left, again when a signal has interrupted it: the runtime sends
+// some to its threads, and a call on a socket that has a timeout does not go on by itself after one (signal(7)).
+func (s socket) do(timeout int, call func() error) error {
+	for {
+		if err := s.limit(timeout); err != nil {
+			return err
+		}
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // limit bounds what is done next, by a timeout of the socket's, with the time that is left.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -146,6 +147,35 @@ func TestExchangeEnds(t *testing.T) {
 	}
 	if time.Now().Before(until) {
 		t.Errorf("ended before the time was over: %v", err)
+	}
+}
+
+// TestExchangeIsInterrupted: signals, which the runtime sends to its threads, end no exchange.
+func TestExchangeIsInterrupted(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	reader := unix.Gettid()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(time.Millisecond) // so that the reader reads again between two signals
+		defer tick.Stop()
+		for range 20 {
+			_ = unix.Tgkill(unix.Getpid(), reader, unix.SIGURG)
+			<-tick.C
+		}
+		_, _ = unix.Write(pair[1], []byte{0, 2, 'o', 'k'})
+	}()
+	message, err := readMessage(socket{pair[0], time.Now().Add(time.Minute)})
+	<-ended
+	if err != nil || string(message) != "ok" {
+		t.Errorf("got %q and error %v, want the message", message, err)
 	}
 }
 
