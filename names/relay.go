@@ -223,8 +223,8 @@ func (s socket) Write(b []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-// do calls what uses the socket, within the time that is left, again when a signal has interrupted it: the runtime sends
-// some to its threads, and a call on a socket that has a timeout does not go on by itself after one (signal(7)).
+// do calls what uses the socket, within the time that is left, again when a signal has interrupted it: the runtime
+// sends some to its threads, and a call on a socket that has a timeout does not go on by itself after one (signal(7)).
 func (s socket) do(timeout int, call func() error) error {
 	for {
 		if err := s.limit(timeout); err != nil {
