@@ -30,6 +30,9 @@ const (
 	PathOpenAPI   = "/v1/openapi.json" // OpenAPI
 )
 
+// PathMetrics is where Prometheus reads metrics, in its text format. Their names are kept as the API's types are.
+const PathMetrics = "/metrics"
+
 // OpenAPI describes the whole API, as OpenAPI 3.0 has it: for programs in other languages than Go.
 //
 //go:embed openapi.json

@@ -133,14 +133,14 @@ func sharedClaim(spec EndpointSpec, old Endpoint) string {
 // ensureFreePort makes sure that the bridge has a port left: it waits for pairs that are being removed, then retires
 // an endpoint without a living container. It returns ErrFull if there is none.
 func (d *Driver) ensureFreePort(ctx context.Context, nw Network) error {
-	if len(d.tracked.endpointsOf(nw.ID))+d.removals.count(nw.ID) < maxPorts {
+	if len(d.tracked.endpointsOf(nw.ID))+d.removals.count(nw.ID) < MaxPorts {
 		return nil
 	}
 	if err := d.removals.wait(ctx, nw.ID); err != nil {
 		return err
 	}
 	others := d.tracked.endpointsOf(nw.ID)
-	if len(others) < maxPorts {
+	if len(others) < MaxPorts {
 		return nil
 	}
 	for _, old := range others {

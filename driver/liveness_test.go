@@ -22,13 +22,13 @@ func TestPortLimit(t *testing.T) {
 	r := newRig(t)
 	r.createNetwork(newNetwork(netID))
 	sandbox := nstest.New(t).Path() // alive, so that no endpoint is removed to free a port
-	for n := range maxPorts {
+	for n := range MaxPorts {
 		id, _ := r.createEndpoint(netID, n)
 		if _, err := r.Join(t.Context(), netID, id, sandbox, NoPorts); err != nil {
 			t.Fatal(err)
 		}
 	}
-	req := newEndpoint(netID, maxPorts)
+	req := newEndpoint(netID, MaxPorts)
 	if _, err := r.CreateEndpoint(t.Context(), req); !errors.Is(err, ErrFull) {
 		t.Fatalf("the 1,024th endpoint: %v, want ErrFull", err)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/weaveplugin/weave/internal/mac"
 )
 
-// maxPorts is the number of ports of a Linux bridge: BR_MAX_PORTS, 1024, without port 0, which is not used.
-const maxPorts = 1023
+// MaxPorts is the number of ports of a Linux bridge: BR_MAX_PORTS, 1024, without port 0, which is not used.
+const MaxPorts = 1023
 
 // veth describes a veth pair.
 type veth struct {
@@ -55,5 +55,5 @@ func (l links) attachHostEnd(link *hostLink, v veth) error {
 
 func errFull(bridge string) error {
 	return fmt.Errorf("%w: bridge %s has its %d ports in use: remove containers from the network or make another one",
-		ErrFull, bridge, maxPorts)
+		ErrFull, bridge, MaxPorts)
 }

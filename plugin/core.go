@@ -26,6 +26,7 @@ import (
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 	"github.com/weaveplugin/weave/plugin/daemon"
 	"github.com/weaveplugin/weave/plugin/dockersync"
+	"github.com/weaveplugin/weave/plugin/metrics"
 	"github.com/weaveplugin/weave/plugin/remote"
 	"github.com/weaveplugin/weave/plugin/report"
 	"github.com/weaveplugin/weave/store"
@@ -79,10 +80,12 @@ func openCore(
 	}).Info("reconciled")
 
 	p.teller.started(build().Version, reconciled)
+	p.metrics.Reconciled(reconciled)
 
 	listing := server.Options{
 		Tracker: p.networks, Inspector: p.inspector, Pools: p.pools.Pools, Events: p.teller.events,
-		Nsproc: p.networks, Rules: p.networks, Checker: check.New(p.inspector, p.launcher, p.networks), Log: log,
+		Nsproc: p.networks, Rules: p.networks, Checker: check.New(p.inspector, p.launcher, p.networks),
+		Metrics: p.metrics.Handler(log), Log: log,
 	}
 	if p.cluster != nil {
 		listing.Cluster = p.cluster
@@ -104,9 +107,10 @@ func openCore(
 			Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Recheck: p.recheck, Called: p.teller.called,
 			Log: log,
 		}),
-		API:   answers,
-		Run:   p.run,
-		Close: func() error { return errors.Join(p.Close(), files.Close()) },
+		API:     answers,
+		Metrics: listing.Metrics,
+		Run:     p.run,
+		Close:   func() error { return errors.Join(p.Close(), files.Close()) },
 		EndStreams: func() {
 			p.teller.events.Close()
 			answers.Stop()
@@ -126,13 +130,15 @@ type parts struct {
 	cluster   *clusterParts          // nil: this host is in no cluster
 	inspector *inspect.Inspector
 	teller    *teller
+	metrics   *metrics.Metrics
 	drift     *inspect.Watcher
 }
 
 // newParts makes the parts and loads the pools.
 func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus.Entry) (p parts, err error) {
+	p.metrics = metrics.New(build().Version, build().Commit)
 	p.launcher, err = launch.New(launch.Options{
-		Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot), See: traceFailures(log),
+		Path: cfg.Nsproc, Root: sandbox.Root(cfg.SandboxRoot), See: traceFailures(log), Ended: p.metrics.Nsproc,
 	})
 	if err != nil {
 		return parts{}, err
@@ -189,7 +195,8 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		return parts{}, err
 	}
 	p.inspector = inspect.New(p.launcher, p.kernel, log)
-	p.teller = newTeller(p.networks, p.docker)
+	p.teller = newTeller(p.networks, p.docker, p.metrics)
+	p.measureNetworks()
 	p.drift = inspect.NewWatcher(p.inspector, p.networks, p.teller.drifted)
 	p.cluster.setUp(p, log)
 	if p.docker != nil {
@@ -200,6 +207,17 @@ func newParts(ctx context.Context, cfg daemon.Config, files *stores, log *logrus
 		})
 	}
 	return p, nil
+}
+
+// measureNetworks has the metrics tell of networks, endpoints and addresses.
+func (p parts) measureNetworks() {
+	sources := metrics.Sources{
+		Networks: p.networks.Networks, Endpoints: p.networks.Endpoints, Pools: p.pools.Pools, Links: p.kernel.Host,
+	}
+	if p.docker != nil {
+		sources.Name = p.docker.NetworkName
+	}
+	p.metrics.Measure(sources)
 }
 
 // Close waits for what the parts have under way.

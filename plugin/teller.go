@@ -13,6 +13,7 @@ import (
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/events"
 	"github.com/weaveplugin/weave/plugin/dockersync"
+	"github.com/weaveplugin/weave/plugin/metrics"
 	"github.com/weaveplugin/weave/plugin/remote"
 )
 
@@ -24,12 +25,19 @@ type teller struct {
 	events  *events.Log
 	changes *driver.Subscription
 	names   *dockersync.Watcher // nil: nothing has a name
+	metrics *metrics.Metrics
 }
 
 // newTeller returns a teller, which keeps what happens from now on until run tells it.
-func newTeller(d *driver.Driver, names *dockersync.Watcher) *teller {
+func newTeller(d *driver.Driver, names *dockersync.Watcher, m *metrics.Metrics) *teller {
 	changes, _ := d.Subscribe(tellerBuffer)
-	return &teller{events: events.New(), changes: changes, names: names}
+	return &teller{events: events.New(), changes: changes, names: names, metrics: m}
+}
+
+// add adds an event, and counts it.
+func (t *teller) add(e api.Event) {
+	t.events.Add(e)
+	t.metrics.Event(e)
 }
 
 // run tells the driver's changes until ctx ends.
@@ -40,7 +48,7 @@ func (t *teller) run(ctx context.Context) {
 		switch {
 		case errors.Is(err, driver.ErrMissed):
 			t.changes.Resync()
-			t.events.Add(api.Event{
+			t.add(api.Event{
 				Type: api.LostEvent, Action: api.ActionMissed,
 				Text: "more has happened at once than weave keeps: some of it is lost",
 			})
@@ -58,7 +66,7 @@ func (t *teller) tell(e api.Event) {
 		e.NetworkName = t.names.NetworkName(e.NetworkID)
 		e.ContainerID, e.ContainerName = t.names.Container(e.EndpointID)
 	}
-	t.events.Add(e)
+	t.add(e)
 }
 
 // actions are the types and actions of the driver's changes as events.
@@ -108,8 +116,9 @@ func causeOf(c driver.Cause) *api.Cause {
 	return &api.Cause{Kind: api.CauseKind(c.Kind), By: c.By}
 }
 
-// called tells of a call of Docker's that has failed.
+// called counts a call of Docker's, and tells of one that has failed.
 func (t *teller) called(c remote.Call) {
+	t.metrics.Call(c.Name, c.Took, c.Err)
 	if c.Err == nil {
 		return
 	}
@@ -135,17 +144,17 @@ func (t *teller) drifted(c inspect.Change) {
 // started tells that weave has started, and what it has found and put right then.
 func (t *teller) started(version string, r driver.Report) {
 	cause := &api.Cause{Kind: api.CauseStart}
-	t.events.Add(api.Event{
+	t.add(api.Event{
 		Type: api.WeaveEvent, Action: api.ActionStarted, Cause: cause,
 		Text: fmt.Sprintf("weave %s: networks: %d, endpoints: %d", version, r.Networks, r.Endpoints),
 	})
 	for _, what := range r.Repaired {
-		t.events.Add(api.Event{Type: api.RepairEvent, Action: api.ActionDone, Text: what, Cause: cause})
+		t.add(api.Event{Type: api.RepairEvent, Action: api.ActionDone, Text: what, Cause: cause})
 	}
 	for _, what := range r.Removed {
-		t.events.Add(api.Event{Type: api.RepairEvent, Action: api.ActionDone, Text: what + ": removed", Cause: cause})
+		t.add(api.Event{Type: api.RepairEvent, Action: api.ActionDone, Text: what + ": removed", Cause: cause})
 	}
 	for _, what := range r.Problems {
-		t.events.Add(api.Event{Type: api.ErrorEvent, Action: api.ActionFailed, Text: what, Cause: cause})
+		t.add(api.Event{Type: api.ErrorEvent, Action: api.ActionFailed, Text: what, Cause: cause})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/events"
+	"github.com/weaveplugin/weave/plugin/metrics"
 	"github.com/weaveplugin/weave/plugin/remote"
 )
 
@@ -77,7 +78,7 @@ func TestTeller(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			teller := &teller{events: events.New()}
+			teller := &teller{events: events.New(), metrics: metrics.New("", "")}
 			reader := teller.events.NewReader()
 			tt.tell(teller)
 			teller.events.Close()

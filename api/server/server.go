@@ -66,6 +66,7 @@ type Options struct {
 	Checker   Checker                                // optional: without it nothing is checked
 	Report    func(context.Context, io.Writer) error // writes a report; optional: without it there is none
 	Events    *events.Log                            // optional: without it nothing happens
+	Metrics   http.Handler                           // answers with metrics; optional: without it there are none
 	Log       *logrus.Entry                          // optional
 }
 
@@ -132,6 +133,7 @@ func (s *Server) routes() []route {
 		{api.PathStatus, read, s.answer(s.status)},
 		{api.PathEvents, read, http.HandlerFunc(s.events)},
 		{api.PathOpenAPI, read, s.answer(s.openAPI)},
+		{api.PathMetrics, read, http.HandlerFunc(s.metrics)},
 	}
 }
 
@@ -158,6 +160,19 @@ func (s *Server) openAPI(_ context.Context, r *http.Request) (any, error) {
 // Stop ends the captures that are under way, and each that is requested later: they would go on for an hour when weave
 // is to stop. All other requests are answered as before.
 func (s *Server) Stop() { s.stop() }
+
+// metrics answers with metrics for Prometheus.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	if _, err := parseParameters(r.URL.RawQuery); err != nil {
+		Refuse(w, badRequest(err))
+		return
+	}
+	if s.options.Metrics == nil {
+		Refuse(w, errorf(http.StatusNotFound, "there are no metrics here"))
+		return
+	}
+	s.options.Metrics.ServeHTTP(w, r)
+}
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }

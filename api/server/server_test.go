@@ -120,7 +120,7 @@ func golden(t *testing.T, name, body string) {
 
 func TestRefusals(t *testing.T) {
 	const paths = "/v1/networks, /v1/endpoints, /v1/endpoints/{endpoint}, /v1/pools, /v1/hosts, /v1/cluster, " +
-		"/v1/status, /v1/events or /v1/openapi.json"
+		"/v1/status, /v1/events, /v1/openapi.json or /metrics"
 	tests := []struct {
 		target string
 		code   int
@@ -221,5 +221,21 @@ func TestOnlyGETWithoutBody(t *testing.T) {
 		if allow := w.Header().Get("Allow"); (w.Code == 405) != (allow == "GET, HEAD") {
 			t.Errorf("%s: status %d with Allow %q", tt.method, w.Code, allow)
 		}
+	}
+}
+
+// TestMetrics: the server passes scrapes on, with no parameters.
+func TestMetrics(t *testing.T) {
+	if code, _ := getPath(newServer(nil), api.PathMetrics); code != http.StatusNotFound {
+		t.Errorf("without metrics: status %d", code)
+	}
+	s := New(Options{Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "weave_networks 1\n")
+	})})
+	if code, body := getPath(s, api.PathMetrics); code != http.StatusOK || body != "weave_networks 1\n" {
+		t.Errorf("status %d, %q", code, body)
+	}
+	if code, _ := getPath(s, api.PathMetrics+"?name=weave_networks"); code != http.StatusBadRequest {
+		t.Errorf("with a parameter: status %d", code)
 	}
 }

@@ -28,6 +28,7 @@ var layers = map[string]int{
 	"plugin/clustersync": 5,
 	"plugin/daemon":      5,
 	"plugin/dockersync":  5,
+	"plugin/metrics":     5,
 	"plugin/remote":      5,
 	"plugin/report":      5,
 	"api/server":         4,
@@ -56,6 +57,7 @@ var libraries = map[string][]string{
 	"github.com/google/nftables":    {"driver/firewall"},
 	"go.etcd.io/etcd":               {"cluster", "internal/etcdtest"},
 	"github.com/getkin/kin-openapi": {}, // tests only
+	"github.com/prometheus":         {"plugin/metrics"},
 	// Docker's wire types end at the door; the benchmarks speak as Docker does.
 	"github.com/docker/go-plugins-helpers": {"plugin/remote", "integration"},
 	"github.com/vishvananda/netns":         {"nsproc", "internal/nstest"},

@@ -40,6 +40,10 @@ type Options struct {
 	Root    sandbox.Root  // where the host's file system is mounted
 	Timeout time.Duration // for one request; zero: DefaultTimeout
 	See     func(Run)     // as Seen has it; optional
+
+	// Ended is called when an nsproc has ended, in the goroutine that has waited for it, with the time that it took and
+	// its error, or that of starting it. Optional.
+	Ended func(took time.Duration, err error)
 }
 
 // Launcher runs one nsproc for each request. Several goroutines may use it at once.
@@ -48,6 +52,7 @@ type Launcher struct {
 	root    sandbox.Root
 	timeout time.Duration
 	see     func(Run) // nil: nothing is recorded
+	ended   func(time.Duration, error)
 }
 
 // New returns a Launcher after checking the options, among them that Path leads to an executable file.
@@ -68,7 +73,10 @@ func New(o Options) (*Launcher, error) {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
 	}
-	return &Launcher{path: o.Path, root: o.Root, timeout: o.Timeout, see: o.See}, nil
+	if o.Ended == nil {
+		o.Ended = func(time.Duration, error) {}
+	}
+	return &Launcher{path: o.Path, root: o.Root, timeout: o.Timeout, see: o.See, ended: o.Ended}, nil
 }
 
 // Sandboxes returns the root under which the Launcher opens sandboxes.
@@ -152,7 +160,10 @@ func (l *Launcher) execute(ctx context.Context, path string, req protocol.Reques
 		return nil, err
 	}
 	defer stdin.Close()
-	return l.run(ctx, stdin, append([]*os.File{namespace}, extra...))
+	start := time.Now()
+	output, err := l.run(ctx, stdin, append([]*os.File{namespace}, extra...))
+	l.ended(time.Since(start), err)
+	return output, err
 }
 
 // pipeWith returns the reading end of a pipe that contains b, of at most protocol.MaxRequest bytes, and nothing more.

@@ -76,6 +76,26 @@ func TestBadNsproc(t *testing.T) {
 	}
 }
 
+// Each nsproc that was started is told when it has ended, those that fail, too.
+func TestEnded(t *testing.T) {
+	ns := nstest.New(t)
+	var ended []error
+	for _, script := range []string{"exit 3", "exit 0"} {
+		l := fake(t, time.Minute, script)
+		l.ended = func(took time.Duration, err error) {
+			if took <= 0 {
+				t.Errorf("took %v", took)
+			}
+			ended = append(ended, err)
+		}
+		_, _ = l.List(t.Context(), ns.Path(), protocol.List{})
+		_, _ = l.List(t.Context(), "/no/sandbox", protocol.List{}) // nothing is started
+	}
+	if len(ended) != 2 || ended[0] == nil || ended[1] != nil {
+		t.Errorf("ended with %v, want a failure and a success", ended)
+	}
+}
+
 // An nsproc that hangs is killed at the deadline, even if another process has its output open.
 func TestDeadline(t *testing.T) {
 	ns := nstest.New(t)

@@ -23,24 +23,25 @@ import (
 
 // Config is the configuration of `weave serve`, checked.
 type Config struct {
-	Managed        bool          // weave runs as a managed plugin
-	PluginSockets  []string      // paths of the sockets that Docker calls, at least one
-	DriverNames    []string      // by which Docker knows the plugin
-	APISocket      string        // path of the socket of weave's own API
-	APIGroup       int           // id of the group that may use the API besides root; -1: none
-	State          string        // path of the state's file
-	RuntimeDir     string        // directory for what lives no longer than the host is up
-	Nsproc         string        // path of the nsproc binary
-	DockerSocket   string        // path of the socket of Docker's API; empty: weave does without it
-	DockerInterval time.Duration // between two comparisons with what Docker has
-	SandboxRoot    string        // put before Docker's paths of sandboxes; empty: they are the same here
-	Range          netip.Prefix  // where IPv4 subnets are taken from
-	Range6         netip.Prefix  // where IPv6 subnets are taken from; zero: a ULA prefix of weave's own making
-	SubnetBits     int           // prefix length of an IPv4 subnet out of Range
-	MTU            int           // bytes; of networks that don't say
-	Scope          string        // "local" or ScopeGlobal: where Docker keeps networks
-	Firewall       firewall.Mode // for which protocols weave writes firewall rules
-	AcceptMark     firewall.Mark // of packets that may enter networks with gateways of their own; zero: none
+	Managed        bool           // weave runs as a managed plugin
+	PluginSockets  []string       // paths of the sockets that Docker calls, at least one
+	DriverNames    []string       // by which Docker knows the plugin
+	APISocket      string         // path of the socket of weave's own API
+	HTTPAddress    netip.AddrPort // where metrics are read over TCP; zero: nowhere
+	APIGroup       int            // id of the group that may use the API besides root; -1: none
+	State          string         // path of the state's file
+	RuntimeDir     string         // directory for what lives no longer than the host is up
+	Nsproc         string         // path of the nsproc binary
+	DockerSocket   string         // path of the socket of Docker's API; empty: weave does without it
+	DockerInterval time.Duration  // between two comparisons with what Docker has
+	SandboxRoot    string         // put before Docker's paths of sandboxes; empty: they are the same here
+	Range          netip.Prefix   // where IPv4 subnets are taken from
+	Range6         netip.Prefix   // where IPv6 subnets are taken from; zero: a ULA prefix of weave's own making
+	SubnetBits     int            // prefix length of an IPv4 subnet out of Range
+	MTU            int            // bytes; of networks that don't say
+	Scope          string         // "local" or ScopeGlobal: where Docker keeps networks
+	Firewall       firewall.Mode  // for which protocols weave writes firewall rules
+	AcceptMark     firewall.Mark  // of packets that may enter networks with gateways of their own; zero: none
 	Cluster        ClusterConfig
 	LogLevel       logrus.Level
 	LogFormat      string // "text" or "json"
@@ -107,6 +108,11 @@ var hostSettings = []setting{
 		usage: "`group`, name or number, that may use the API besides root; empty: none",
 		want:  "a group of this machine, or its number; a managed plugin knows numbers only",
 		parse: func(c *Config, v string) bool { return parseGroup(&c.APIGroup, v) },
+	}, {
+		flag:  "http-address",
+		usage: "IP `address` and port at which Prometheus reads metrics; empty: none",
+		want:  "an IP address of this host and a port, such as 127.0.0.1:9784 or [::1]:9784",
+		parse: func(c *Config, v string) bool { return v == "" || parseAddrPort(&c.HTTPAddress, v) },
 	}, {
 		flag: "state", fallback: "/var/lib/weave/weave.db",
 		usage: "`path` of the state's file",

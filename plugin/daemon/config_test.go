@@ -39,7 +39,7 @@ func executable(t *testing.T) string {
 	return path
 }
 
-var comparePrefix = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})
+var comparePrefix = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}, netip.AddrPort{})
 
 func TestDefaultConfig(t *testing.T) {
 	got, err := parseConfig(t, nil, nil)
@@ -74,13 +74,15 @@ func TestFlagBeatsEnvironmentBeatsDefault(t *testing.T) {
 	got, err := parseConfig(t, []string{"--mtu=9000", "--docker-socket="}, map[string]string{
 		"WEAVE_MTU": "1400", "WEAVE_LOG_LEVEL": "debug", "WEAVE_DOCKER_INTERVAL": "5s",
 		"WEAVE_RANGE": "", "WEAVE_RANGE6": "fd12:3456:789a::/48", "WEAVE_DOCKER_SOCKET": "/run/d.sock",
+		"WEAVE_HTTP_ADDRESS":  "[::1]:9784",
 		"WEAVE_PLUGIN_SOCKET": "/run/docker/plugins/weave.sock,/host/run/docker/plugins/weave.sock",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.MTU != 9000 || got.LogLevel != logrus.DebugLevel || got.DockerInterval != 5*time.Second ||
-		got.DockerSocket != "" || len(got.PluginSockets) != 2 {
+		got.DockerSocket != "" || len(got.PluginSockets) != 2 ||
+		got.HTTPAddress != netip.MustParseAddrPort("[::1]:9784") {
 		t.Errorf("got %+v", got)
 	}
 	want := []netip.Prefix{netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("fd12:3456:789a::/48")}
@@ -108,6 +110,11 @@ func TestBadSettingIsRefused(t *testing.T) {
 		{"--api-socket=x", `--api-socket "x": want`},
 		{"--api-group=no-such-group", `--api-group "no-such-group": want a group of this machine`},
 		{"--api-group=-1", `--api-group "-1": want`},
+		{"--http-address=9784", `--http-address "9784": want an IP address of this host and a port`},
+		{"--http-address=:9784", `--http-address ":9784": want`},
+		{"--http-address=localhost:9784", `--http-address "localhost:9784": want`},
+		{"--http-address=127.0.0.1:0", `--http-address "127.0.0.1:0": want`},
+		{"--http-address=127.0.0.1", `--http-address "127.0.0.1": want`},
 		{"--state=weave.db", `--state "weave.db": want an absolute path`},
 		{"--nsproc=/gone/nsproc", `--nsproc "/gone/nsproc": want the absolute path of an executable file`},
 		{"--nsproc=/tmp", `--nsproc "/tmp": want`},

@@ -76,6 +76,13 @@ func parsePrefix(to *netip.Prefix, v string) bool {
 	return err == nil && p == p.Masked()
 }
 
+// parseAddrPort reads an IP address with a port, which is not left to the kernel.
+func parseAddrPort(to *netip.AddrPort, v string) bool {
+	p, err := netip.ParseAddrPort(v)
+	*to = p
+	return err == nil && p.Port() != 0
+}
+
 func parseNumber(to *int, v string, least, most int) bool {
 	n, err := strconv.Atoi(v)
 	*to = n

@@ -46,7 +46,7 @@ func Serve(ctx context.Context, cfg Config, p Program, log *logrus.Entry) error 
 	d := &daemon{cfg: cfg, program: p, gate: newGate(), log: log}
 	err := d.listen(ctx)
 	switch {
-	case err != nil && len(d.sockets) > 0 && cfg.Managed:
+	case err != nil && len(d.sockets.unix) > 0 && cfg.Managed:
 		d.program.Open = openFails(err)
 	case err != nil:
 		return errors.Join(err, d.sockets.stop(ctx))
@@ -68,12 +68,16 @@ func (d *daemon) listen(ctx context.Context) error {
 			errs = append(errs, err)
 			return
 		}
-		d.sockets = append(d.sockets, s)
+		d.sockets.unix = append(d.sockets.unix, s)
 	}
 	for _, path := range d.cfg.PluginSockets {
 		add(path, forRoot, docker)
 	}
 	add(d.cfg.APISocket, forGroup(d.cfg.APIGroup), api)
+	if d.cfg.HTTPAddress.IsValid() {
+		metrics := front{d.gate, Protocol{Refuse: refuseText}, func(c *Core) http.Handler { return c.Metrics }, d.log}
+		d.sockets.http = newHTTPServer(d.cfg.HTTPAddress, metrics, d.log)
+	}
 	return errors.Join(errs...)
 }
 
@@ -83,9 +87,10 @@ func (d *daemon) run(ctx context.Context) error {
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
 	group, running := errgroup.WithContext(background)
-	for _, s := range d.sockets {
+	for _, s := range d.sockets.unix {
 		group.Go(s.serve)
 	}
+	group.Go(func() error { d.sockets.http.serve(running); return nil })
 	group.Go(func() error { return d.runCore(ctx, running) })
 	keeping, stopKeeping := context.WithCancel(running)
 	defer stopKeeping()

@@ -267,7 +267,7 @@ func TestLostSocketIsNoticed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sockets := Sockets{s}
+	sockets := Sockets{unix: []*server{s}}
 	if got := sockets.Warnings(); len(got) > 0 {
 		t.Errorf("warnings: %q, want none", got)
 	}
@@ -305,14 +305,14 @@ func TestRemovedSocketIsMadeAgain(t *testing.T) {
 		if err := os.RemoveAll(removed); err != nil {
 			t.Fatal(err)
 		}
-		if got := (Sockets{s}).Warnings(); len(got) != 1 {
+		if got := (Sockets{unix: []*server{s}}).Warnings(); len(got) != 1 {
 			t.Errorf("%s removed: warnings %q, want one", removed, got)
 		}
 		s.restore(t.Context())
 		if !answers(path) {
 			t.Errorf("%s removed: the socket does not answer", removed)
 		}
-		if got := (Sockets{s}).Warnings(); len(got) != 0 {
+		if got := (Sockets{unix: []*server{s}}).Warnings(); len(got) != 0 {
 			t.Errorf("made again: warnings %q, want none", got)
 		}
 	}

@@ -147,13 +147,17 @@ func (s *server) stop(ctx context.Context) error {
 }
 
 // Sockets are those that the daemon listens on.
-type Sockets []*server
+type Sockets struct {
+	unix []*server
+	http *httpServer // nil: none
+}
 
 // Warnings returns a warning for each socket that is not weave's now: removed a moment ago, or replaced by another
-// program, as Weave Net puts its own socket there.
+// program, as Weave Net puts its own socket there. The TCP address has one if others than this host may connect to it,
+// and if it can't be listened at.
 func (s Sockets) Warnings() []string {
-	var warnings []string
-	for _, server := range s {
+	warnings := s.http.warnings()
+	for _, server := range s.unix {
 		if there, err := server.current().there(); err == nil && there {
 			continue
 		}
@@ -180,7 +184,7 @@ func (s Sockets) keep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, server := range s {
+		for _, server := range s.unix {
 			server.restore(ctx)
 		}
 	}
@@ -189,10 +193,11 @@ func (s Sockets) keep(ctx context.Context) {
 // stop stops all servers at once.
 func (s Sockets) stop(ctx context.Context) error {
 	var all sync.WaitGroup
-	errs := make([]error, len(s))
-	for i, server := range s {
+	errs := make([]error, len(s.unix))
+	for i, server := range s.unix {
 		all.Go(func() { errs[i] = server.stop(ctx) })
 	}
+	all.Go(func() { s.http.stop(ctx) })
 	all.Wait()
 	return errors.Join(errs...)
 }
