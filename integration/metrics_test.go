@@ -94,7 +94,7 @@ func TestMetrics(t *testing.T) {
 		`weave_bridge_ports_used{network="app"}`:                 2,
 		`weave_bridge_ports_used{network="quiet"}`:               0,
 		`weave_bridge_ports_limit`:                               1023,
-		`weave_pool_addresses_used{family="ipv4",network="app"}`: 2,
+		`weave_pool_addresses_used{family="ipv4",network="app"}`: 3, // with the gateway, which Docker requests
 		`weave_pool_addresses{family="ipv4",network="app"}`:      254,
 		`weave_events_total{action="failed",type="error"}`:       1,
 		`weave_events_total{action="joined",type="endpoint"}`:    2,

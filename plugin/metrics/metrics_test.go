@@ -247,6 +247,9 @@ weave_network_transmit_packets_total{network="n"} 2`,
 		"weave_network_receive_packets_total", "weave_network_receive_dropped_packets_total",
 		"weave_network_transmit_packets_total", "weave_network_transmit_dropped_packets_total")
 
+	fresh.RxBytes = 6 // made again with the same index
+	traffic("counted anew", 46, 50)
+
 	f.networks, f.endpoints = nil, nil
 	check(t, m, "", "weave_network_transmit_bytes_total") // a network that is gone has no metrics
 }
