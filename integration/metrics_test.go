@@ -138,7 +138,9 @@ func TestMetrics(t *testing.T) {
 	h.Exec(t, "ip", "link", "set", web.Bridge, "down")
 	lab.Eventually(t, 20*time.Second, "drift and a repair are counted", func() error {
 		now := scrape(t, h)
-		for _, name := range []string{`weave_drift_total{action="found",kind="address-missing"}`, `weave_repairs_total`} {
+		for _, name := range []string{
+			`weave_drift_total{action="found",kind="address-missing"}`, `weave_repairs_total`,
+		} {
 			if now[name] < 1 {
 				return fmt.Errorf("%s is %v", name, now[name])
 			}
