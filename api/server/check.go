@@ -27,7 +27,7 @@ func (s *Server) check(ctx context.Context, r *http.Request) (any, error) {
 	}
 	var port uint64
 	if text, ok := parameters[api.ParamPort]; ok {
-		if port, err = strconv.ParseUint(text[0], 10, 16); err != nil || port == 0 {
+		if port, err = strconv.ParseUint(text[0], 10, 16); err != nil || port == 0 || len(text) > 1 {
 			return nil, errorf(http.StatusBadRequest, "parameter %s: %.80q: want 1..65535", api.ParamPort, text)
 		}
 	}
@@ -51,23 +51,6 @@ func (s *Server) check(ctx context.Context, r *http.Request) (any, error) {
 	}
 	result := s.options.Checker.Check(ctx, q)
 	return api.Check{Question: q.String(), Failed: result.Failed, Layers: result.Layers}, nil
-}
-
-// allEndpoints returns all endpoints of this host that a name means.
-func (s *Server) allEndpoints(ctx context.Context, parameter, name string) ([]api.Endpoint, error) {
-	if err := checkFilters(parameter, []string{name}); err != nil {
-		return nil, badRequest(err)
-	}
-	found := s.matchEndpoints(name)
-	if len(found) == 0 {
-		s.refresh(ctx)
-		found = s.matchEndpoints(name)
-	}
-	if len(found) == 0 {
-		return nil, errorf(http.StatusNotFound, "parameter %s: %q: neither an endpoint of weave on this host nor a "+
-			"container that has one; for what is elsewhere give its address", parameter, name)
-	}
-	return found, nil
 }
 
 // pair has a question be about two endpoints of one network.

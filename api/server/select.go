@@ -14,19 +14,11 @@ import (
 // selectEndpoint returns the endpoint of this host that a name means: its id or the beginning of that, or the id or the
 // name of its container, if that has no other.
 func (s *Server) selectEndpoint(ctx context.Context, name string) (api.Endpoint, error) {
-	if err := checkFilters("endpoint", []string{name}); err != nil {
-		return api.Endpoint{}, badRequest(err)
-	}
-	found := s.matchEndpoints(name)
-	if len(found) == 0 {
-		s.refresh(ctx)
-		found = s.matchEndpoints(name)
-	}
-	switch len(found) {
-	case 0:
-		return api.Endpoint{}, errorf(http.StatusNotFound,
-			"endpoint %q: neither an endpoint of weave on this host nor a container that has one", name)
-	case 1:
+	found, err := s.allEndpoints(ctx, api.ParamEndpoint, name)
+	switch {
+	case err != nil:
+		return api.Endpoint{}, err
+	case len(found) == 1:
 		return found[0], nil
 	}
 	var choice []string
@@ -35,6 +27,24 @@ func (s *Server) selectEndpoint(ctx context.Context, name string) (api.Endpoint,
 	}
 	return api.Endpoint{}, errorf(http.StatusBadRequest, "endpoint %q: could be any of %s: want the id of one",
 		name, strings.Join(choice, ", "))
+}
+
+// allEndpoints returns the endpoints of this host, at least one, that a name means. The name is the value of a
+// parameter.
+func (s *Server) allEndpoints(ctx context.Context, parameter, name string) ([]api.Endpoint, error) {
+	if err := checkFilters(parameter, []string{name}); err != nil {
+		return nil, badRequest(err)
+	}
+	found := s.matchEndpoints(name)
+	if len(found) == 0 {
+		s.refresh(ctx)
+		found = s.matchEndpoints(name)
+	}
+	if len(found) == 0 {
+		return nil, errorf(http.StatusNotFound,
+			"%s %q: neither an endpoint of weave on this host nor a container that has one", parameter, name)
+	}
+	return found, nil
 }
 
 // matchEndpoints returns the endpoints of this host that a name means, as in selectEndpoint.

@@ -48,7 +48,7 @@ func newCheckCommand() *cobra.Command {
 		Long: "Walk the way from a container to another one, or to an address, and name the first layer that\n" +
 			"fails, with the evidence and what to do. Probes are sent from inside the first container: a small\n" +
 			"ping, one as large as the MTU, and with --port a TCP connection. Nothing is needed in the containers.\n" +
-			"Only root can do that.\n\n" +
+			"Only root can do that. Of a container on another host give the address.\n\n" +
 			"The exit status is 0 if no layer fails, 1 if it could not be checked, and otherwise that of the layer:\n" +
 			"10 from, 11 route, 12 to, 13 neighbour, 14 firewall, 15 listener, 16 connection, 17 size.",
 		Example: "  weave check web db --port 5432\n" +
