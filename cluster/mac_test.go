@@ -123,6 +123,13 @@ func TestMACsAfterALostLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := a.holding.lastLease()
+	// Otherwise it hears of the revocation with its next prolongation, a minute later.
+	a.await("itself among those that may come back", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		_, ok := a.holders[a.id]
+		return ok
+	})
 	if _, err := etcd.Client(t).Revoke(context.Background(), old); err != nil {
 		t.Fatal(err)
 	}

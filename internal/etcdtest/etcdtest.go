@@ -20,6 +20,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // startTime bounds the start of a member; three of them on two busy cores have taken many seconds.
@@ -196,6 +197,10 @@ func (e *Etcd) Pause(t testing.TB, i int) (goOn func()) {
 	p := e.members[i].cmd.Process
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
+	}
+	// The signal is sent, but the last of its threads may go on for a moment.
+	if err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil); err != nil {
+		t.Fatalf("wait until etcd has stopped: %v", err)
 	}
 	return func() {
 		if err := p.Signal(syscall.SIGCONT); err != nil {
