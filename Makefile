@@ -76,13 +76,16 @@ demo:
 unit:
 	$(GO) test -race $(UNIT)
 
-# Everything, as root; installs the Debian packages that it needs.
+# Everything, as root; installs the Debian packages that it needs. Up to three tests that fail are run once more, each by
+# itself: what runs beside it may have kept the machine too busy. Both results are printed.
+AGAIN = $(GO) tool -modfile=tools/go.mod gotestsum --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=3 \
+	--rerun-fails-run-root-test
 test: export WEAVE_TEST_ROOT = 1
 test:
 	integration/install.sh
 	$(MAKE) lint
-	$(GO) test -race -count=1 $(UNIT)
-	$(GO) test -count=1 -parallel 5 -timeout 45m ./integration/...
+	$(AGAIN) --packages='$(UNIT)' -- -race -count=1
+	$(AGAIN) --packages=./integration/... -- -count=1 -parallel 5 -timeout 45m
 
 # How much of each package the unit tests run, as root: code that runs in processes that a test starts counts too. Then,
 # by function: go tool covdata func -i build/cover/data. Line by line: go tool cover -html build/cover/profile.txt.

@@ -34,6 +34,9 @@ func TestMACOfTwoHostsAtOnce(t *testing.T) {
 	t.Parallel()
 	etcd := etcdtest.Start(t, 1)
 	hosts := startMembers(t, 2, etcd)
+	for _, h := range hosts { // whose names are told
+		h.await("the other host", func() bool { return len(h.Hosts()) == 2 })
+	}
 	for n := range 20 {
 		address := fmt.Sprintf("02:00:00:00:01:%02x", n)
 		var errs [2]error
