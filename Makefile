@@ -76,9 +76,9 @@ demo:
 unit:
 	$(GO) test -race $(UNIT)
 
-# Everything, as root; installs the Debian packages that it needs. Up to three tests that fail are run once more, each by
+# Everything, as root; installs the Debian packages that it needs. A few tests that fail are run once more, each by
 # itself: what runs beside it may have kept the machine too busy. Both results are printed.
-AGAIN = $(GO) tool -modfile=tools/go.mod gotestsum --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=3 \
+AGAIN = $(GO) tool -modfile=tools/go.mod gotestsum --format standard-quiet --rerun-fails=1 --rerun-fails-max-failures=8 \
 	--rerun-fails-run-root-test
 test: export WEAVE_TEST_ROOT = 1
 test:
