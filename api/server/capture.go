@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"net/netip"
@@ -22,13 +21,8 @@ import (
 	"github.com/weaveplugin/weave/driver"
 )
 
-const (
-	// maxCaptures is how many captures there are at once.
-	maxCaptures = 4
-	// captureWriteTime is how long a client may take for a piece of a capture: one that is stuck ends it. It is shorter
-	// than the time that weave has to stop.
-	captureWriteTime = 5 * time.Second
-)
+// maxCaptures is how many captures there are at once.
+const maxCaptures = 4
 
 // errStopped is why there is no more of a capture.
 var errStopped = errors.New("the capture has ended early: weave is stopping")
@@ -62,33 +56,13 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request) {
 	for _, p := range problems {
 		w.Header().Add(api.HeaderProblem, strconv.QuoteToASCII(p))
 	}
-	err = capture.Run(ctx, newStream(w), links, e, wanted.limits)
+	err = capture.Run(ctx, newStream(w, fileTime), links, e, wanted.limits)
 	if s.running.Err() != nil {
 		err = errStopped
 	}
 	if err != nil && r.Context().Err() == nil {
 		w.Header().Set(api.TrailerError, strconv.QuoteToASCII(err.Error()))
 	}
-}
-
-// stream writes to a client, each piece at once, and gives up on one that is stuck.
-type stream struct {
-	w       io.Writer
-	control *http.ResponseController
-}
-
-func newStream(w http.ResponseWriter) stream { return stream{w, http.NewResponseController(w)} }
-
-func (s stream) Write(b []byte) (int, error) {
-	err := s.control.SetWriteDeadline(time.Now().Add(captureWriteTime))
-	if err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
-	}
-	n, err := s.w.Write(b)
-	if err == nil {
-		err = s.control.Flush()
-	}
-	return n, err
 }
 
 // wantedCapture is what a request for a capture says.
@@ -177,11 +151,7 @@ func (s *Server) listen(
 				"parameter %s: both are endpoint %.12s: want one, or two that differ", api.ParamEndpoint, entry.ID)
 		}
 		first = entry.ID
-		owner := entry.ContainerName
-		if owner == "" {
-			owner = fmt.Sprintf("endpoint %.12s", entry.ID)
-		}
-		more, unheard, err := s.options.Inspector.Listen(ctx, tracked.endpoint, owner)
+		more, unheard, err := s.options.Inspector.Listen(ctx, tracked.endpoint, nameOf(entry))
 		if errors.Is(err, driver.ErrNotFound) {
 			err = errorf(http.StatusNotFound, "%v", err)
 		}

@@ -72,7 +72,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel = context.WithDeadline(ctx, q.Until)
 		defer cancel()
 	}
-	stream := eventWriter{w, http.NewResponseController(w), asServerSent, writeTimeout}
+	stream := eventWriter{newStream(w, writeTimeout), asServerSent}
 	if err := stream.begin(); err != nil {
 		s.debug(err)
 		return
@@ -159,10 +159,8 @@ func matchesAny(filters []string, candidates ...candidate) bool {
 
 // eventWriter writes events to a client, each by itself.
 type eventWriter struct {
-	w            http.ResponseWriter
-	control      *http.ResponseController
+	stream
 	asServerSent bool
-	timeout      time.Duration // of one event
 }
 
 // begin tells the client that the stream has begun.
@@ -172,7 +170,8 @@ func (e eventWriter) begin() error {
 		e.w.Header().Set("Content-Type", serverSentEvents)
 		e.w.Header().Set("Cache-Control", "no-cache")
 	}
-	return e.flush(nil)
+	_, err := e.Write(nil)
+	return err
 }
 
 func (e eventWriter) write(event api.Event) error {
@@ -183,19 +182,8 @@ func (e eventWriter) write(event api.Event) error {
 	if e.asServerSent {
 		text = fmt.Appendf(nil, "id: %s\nevent: %s\ndata: %s\n", event.Cursor, event.Type, text)
 	}
-	return e.flush(append(text, '\n'))
-}
-
-// flush writes to the client, which has to read soon. The server's own time for an answer may be over by now.
-func (e eventWriter) flush(b []byte) error {
-	err := e.control.SetWriteDeadline(time.Now().Add(e.timeout))
-	if err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	if _, err := e.w.Write(b); err != nil {
-		return err
-	}
-	return e.control.Flush()
+	_, err = e.Write(append(text, '\n'))
+	return err
 }
 
 // parseEventQuery parses the parameters of a stream of events. Its errors name the parameter, the value and what is

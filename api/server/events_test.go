@@ -278,7 +278,7 @@ func TestStuckReaderEnds(t *testing.T) {
 	client, server := net.Pipe() // what is written waits until it is read
 	defer client.Close()
 	w := &pipeWriter{ResponseRecorder: httptest.NewRecorder(), conn: server}
-	stream := eventWriter{w: w, control: http.NewResponseController(w), timeout: time.Millisecond}
+	stream := eventWriter{stream: newStream(w, time.Millisecond)}
 	if err := stream.write(api.Event{}); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("an event that is not read: %v, want that the time is over", err)
 	}

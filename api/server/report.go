@@ -28,7 +28,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	w.Header().Set("Content-Type", "application/gzip")
 	w.Header().Set("Trailer", api.TrailerError)
-	if err := s.options.Report(ctx, newStream(w)); err != nil {
+	if err := s.options.Report(ctx, newStream(w, fileTime)); err != nil {
 		w.Header().Set(api.TrailerError, strconv.QuoteToASCII(err.Error()))
 	}
 }
