@@ -14,7 +14,7 @@ import (
 )
 
 // tableFamilies are the names of the families of tables, as nft has them.
-var tableFamilies = map[nftables.TableFamily]string{
+var tableFamilies = map[nftables.TableFamily]family{
 	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
 	nftables.TableFamilyBridge: "bridge", nftables.TableFamilyARP: "arp", nftables.TableFamilyNetdev: "netdev",
 }
@@ -54,17 +54,9 @@ func nftDrops(ctx context.Context) ([]Rule, error) {
 		if err != nil {
 			continue // somebody has removed the chain meanwhile
 		}
-		for _, r := range rules {
-			args := listing(r)
-			if !drops(args) {
-				continue
-			}
-			n := countOf(r)
-			all = append(all, Rule{
-				Table: fmt.Sprintf("nft %s %s %s", tableFamilies[ch.Table.Family], ch.Table.Name, ch.Name),
-				Text:  quoted(args), Counted: true, Packets: n.packets, Bytes: n.bytes,
-			})
-		}
+		listed := chain{backend: "nft", family: tableFamilies[ch.Table.Family], table: ch.Table.Name, name: ch.Name}
+		listed.read(rules)
+		all = append(all, listed.selected(drops)...)
 	}
 	return all, nil
 }

@@ -50,18 +50,18 @@ func (f *Firewall) List(ctx context.Context, link string) ([]Rule, error) {
 		chains, err := b.look(ctx)
 		errs = append(errs, err)
 		for _, c := range chains {
-			all = append(all, c.about(link)...)
+			all = append(all, c.selected(isAbout(link))...)
 		}
 	}
 	own, err := f.listOwn(ctx, link)
 	return append(all, own...), errors.Join(append(errs, err)...)
 }
 
-// about returns the chain's rules that are about a link.
-func (c chain) about(link string) []Rule {
+// selected returns those of the chain's rules whose arguments are wanted.
+func (c chain) selected(wanted func(args []string) bool) []Rule {
 	var rules []Rule
 	for i, args := range c.rules {
-		if !isAbout(args, link) {
+		if !wanted(args) {
 			continue
 		}
 		r := Rule{Table: c.String(), Text: quoted(args)}
@@ -73,15 +73,17 @@ func (c chain) about(link string) []Rule {
 	return rules
 }
 
-// isAbout reports whether a rule has a condition on the link's name.
-func isAbout(args []string, link string) bool {
-	return slices.ContainsFunc([]string{"-i", "-o"}, func(name string) bool {
-		pattern := option(args, name)
-		if begin, ok := strings.CutSuffix(pattern, "+"); ok {
-			return strings.HasPrefix(link, begin)
-		}
-		return pattern == link
-	})
+// isAbout returns what reports whether a rule has a condition on the link's name.
+func isAbout(link string) func(args []string) bool {
+	return func(args []string) bool {
+		return slices.ContainsFunc([]string{"-i", "-o"}, func(name string) bool {
+			pattern := option(args, name)
+			if begin, ok := strings.CutSuffix(pattern, "+"); ok {
+				return strings.HasPrefix(link, begin)
+			}
+			return pattern == link
+		})
+	}
 }
 
 // quoted joins arguments, those with spaces in quotes.
@@ -109,10 +111,7 @@ func (f *Firewall) listOwn(ctx context.Context, link string) ([]Rule, error) {
 	var all []Rule
 	for _, v := range families {
 		t := &nftables.Table{Name: name, Family: nftFamilies[v]}
-		present := slices.ContainsFunc(tables, func(a *nftables.Table) bool {
-			return a.Name == name && a.Family == t.Family
-		})
-		if !present {
+		if !isAmong(tables, t) {
 			continue
 		}
 		for _, own := range ownChains {
@@ -124,11 +123,8 @@ func (f *Firewall) listOwn(ctx context.Context, link string) ([]Rule, error) {
 				return all, fmt.Errorf("list rules of %s of %s: %w", own.name, name, err)
 			}
 			ch := chain{backend: "nft", family: v, table: name, name: own.name}
-			for _, r := range rules {
-				ch.rules = append(ch.rules, listing(r))
-				ch.counts = append(ch.counts, countOf(r))
-			}
-			all = append(all, ch.about(link)...)
+			ch.read(rules)
+			all = append(all, ch.selected(isAbout(link))...)
 		}
 	}
 	return all, nil

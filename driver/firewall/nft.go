@@ -125,15 +125,20 @@ func (n *nft) look(ctx context.Context) ([]chain, error) {
 			if err != nil {
 				return nil, fmt.Errorf("list rules of %s: %w", ch, err)
 			}
-			for _, r := range rules {
-				ch.rules = append(ch.rules, listing(r))
-				ch.counts = append(ch.counts, countOf(r))
-				ch.handles = append(ch.handles, r.Handle)
-			}
+			ch.read(rules)
 			chains = append(chains, ch)
 		}
 	}
 	return chains, nil
+}
+
+// read adds rules of nftables to the chain.
+func (c *chain) read(rules []*nftables.Rule) {
+	for _, r := range rules {
+		c.rules = append(c.rules, listing(r))
+		c.counts = append(c.counts, countOf(r))
+		c.handles = append(c.handles, r.Handle)
+	}
 }
 
 func (n *nft) write(ctx context.Context, ch chain, e edit) error {

@@ -263,9 +263,7 @@ func (n *nft) keepOwn(ctx context.Context, wanted map[family][]subject, o owner)
 	}
 	for _, v := range families {
 		t := &nftables.Table{Name: n.own, Family: nftFamilies[v]}
-		present := slices.ContainsFunc(tables, func(a *nftables.Table) bool {
-			return a.Name == t.Name && a.Family == t.Family
-		})
+		present := isAmong(tables, t)
 		rules := ownRules(v, wanted[v])
 		if holds(c, t, present, rules) {
 			continue
@@ -278,6 +276,11 @@ func (n *nft) keepOwn(ctx context.Context, wanted map[family][]subject, o owner)
 		return fmt.Errorf("write the table %s of nftables: %w", n.own, err)
 	}
 	return nil
+}
+
+// isAmong reports whether a table is one of tables.
+func isAmong(tables []*nftables.Table, t *nftables.Table) bool {
+	return slices.ContainsFunc(tables, func(a *nftables.Table) bool { return a.Name == t.Name && a.Family == t.Family })
 }
 
 // holds reports whether the table has exactly these rules. It goes by their comments.
