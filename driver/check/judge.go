@@ -127,9 +127,15 @@ func nameOfLink(links []netstate.Link, index int) string {
 	return fmt.Sprintf("link %d", index)
 }
 
-// answered reports whether any probe has had an answer: then the way to the address is there.
+// answered reports whether the probe that was asked for has had an answer: then the way there and back is there.
 func (f facts) answered() bool {
-	return f.probes != nil && (f.probes.Small == nil || f.Port > 0 && (f.probes.TCP == nil || refused(f.probes.TCP)))
+	switch {
+	case f.probes == nil:
+		return false
+	case f.Port == 0:
+		return f.probes.Small == nil
+	}
+	return f.probes.TCP == nil || refused(f.probes.TCP)
 }
 
 func refused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) }
@@ -158,7 +164,7 @@ func ofNeighbour(f facts) api.Checked {
 // ofFirewall judges by the counters of the host's rules that drop.
 func ofFirewall(f facts) api.Checked {
 	switch {
-	case f.answered() && (f.Port == 0 || f.probes.TCP == nil || refused(f.probes.TCP)):
+	case f.answered():
 		return ok("no rule of the host drops the packets")
 	case f.probes == nil:
 		return unknown("nothing was sent that a rule could drop")
