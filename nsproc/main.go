@@ -55,7 +55,8 @@ func answer(r io.Reader) (reply []byte, status int) {
 
 // execute does what is requested. It returns nsproc's output and exit status.
 func execute(req *protocol.Request, recorder *record.Recorder) (reply []byte, status int) {
-	if req.List != nil {
+	switch {
+	case req.List != nil:
 		dump, err := list(*req.List, recorder)
 		if err == nil && len(dump) > protocol.MaxReply {
 			err = fmt.Errorf("the sandbox has more than fits into %d MB", protocol.MaxReply>>20)
@@ -64,34 +65,23 @@ func execute(req *protocol.Request, recorder *record.Recorder) (reply []byte, st
 			return refusal("list", err)
 		}
 		return dump, 0
-	}
-	if req.Limit != nil {
-		if err := limit(*req.Limit, recorder); err != nil {
-			return refusal("limit", err)
-		}
-		return encode(protocol.Reply{}), 0
-	}
-	if req.Names != nil {
-		if err := names(recorder); err != nil {
-			return refusal("names", err)
-		}
-		return encode(protocol.Reply{}), 0
-	}
-	if req.Packets != nil {
-		if err := packets(); err != nil {
-			return refusal("packets", err)
-		}
-		return encode(protocol.Reply{}), 0
-	}
-	if req.Probes != nil {
-		if err := probes(*req.Probes); err != nil {
-			return refusal("probes", err)
-		}
-		return encode(protocol.Reply{}), 0
+	case req.Limit != nil:
+		return outcome("limit", nil, limit(*req.Limit, recorder))
+	case req.Names != nil:
+		return outcome("names", nil, names(recorder))
+	case req.Packets != nil:
+		return outcome("packets", nil, packets())
+	case req.Probes != nil:
+		return outcome("probes", nil, probes(*req.Probes))
 	}
 	skipped, err := configure(*req.Configure, recorder)
+	return outcome("configure", skipped, err)
+}
+
+// outcome returns the output and the exit status for a request that was done, but for what was skipped, or that failed.
+func outcome(op string, skipped []string, err error) ([]byte, int) {
 	if err != nil {
-		return refusal("configure", err)
+		return refusal(op, err)
 	}
 	return encode(protocol.Reply{Skipped: skipped}), 0
 }
