@@ -11,8 +11,8 @@ import (
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
-// sizeofRuleMsg is the size of struct fib_rule_hdr, the header of a message about a rule.
-const sizeofRuleMsg = 12
+// SizeofRuleMsg is the size in bytes of struct fib_rule_hdr, the header of a message about a rule.
+const SizeofRuleMsg = 12
 
 // ruleActions are FR_ACT_* of linux/fib_rules.h, by the names that ip-rule(8) has for them.
 var ruleActions = [...]string{
@@ -22,7 +22,7 @@ var ruleActions = [...]string{
 
 // decodeRule decodes an RTM_NEWRULE. It is not ok for one of another family, such as those for multicast.
 func decodeRule(b []byte) (r netstate.Rule, ok bool, err error) {
-	if len(b) < sizeofRuleMsg {
+	if len(b) < SizeofRuleMsg {
 		return r, false, errShort
 	}
 	family, toBits, fromBits := b[0], int(b[1]), int(b[2])
@@ -40,7 +40,7 @@ func decodeRule(b []byte) (r netstate.Rule, ok bool, err error) {
 	}
 	const none = 0xffffffff // where a prefix length is not a condition
 	var from, to netip.Addr
-	err = EachAttr(b[sizeofRuleMsg:], func(typ uint16, v []byte) (err error) {
+	err = EachAttr(b[SizeofRuleMsg:], func(typ uint16, v []byte) (err error) {
 		var n uint32
 		switch typ {
 		case unix.FRA_PRIORITY:

@@ -32,7 +32,7 @@ func (c *Conn) Dump(w Wanted) ([]byte, error) {
 		{true, "addresses", unix.RTM_GETADDR, addressesRequest(Here)},
 		{w.Routes, "routes", unix.RTM_GETROUTE, make([]byte, unix.SizeofRtMsg)},
 		{w.Neighbours, "neighbours", unix.RTM_GETNEIGH, make([]byte, sizeofNdMsg)},
-		{w.Rules, "rules", unix.RTM_GETRULE, make([]byte, sizeofRuleMsg)},
+		{w.Rules, "rules", unix.RTM_GETRULE, make([]byte, SizeofRuleMsg)},
 	} {
 		if !q.wanted {
 			continue

@@ -13,12 +13,16 @@ import (
 	"github.com/weaveplugin/weave/nsproc/record"
 )
 
-// Sizes of the structs of linux/inet_diag.h, and the states of sockets in net/tcp_states.h.
+// Sizes in bytes of the structs of linux/inet_diag.h.
 const (
-	sizeofDiagRequest = 56 // inet_diag_req_v2
-	sizeofDiagMessage = 72 // inet_diag_msg
-	stateClosed       = 7  // of UDP: not connected
-	stateListening    = 10
+	SizeofDiagRequest = 56 // inet_diag_req_v2
+	SizeofDiagMessage = 72 // inet_diag_msg
+)
+
+// The states of sockets in net/tcp_states.h.
+const (
+	stateClosed    = 7 // of UDP: not connected
+	stateListening = 10
 )
 
 // SockDiagByFamily is SOCK_DIAG_BY_FAMILY, the type of the messages about sockets (sock_diag(7)).
@@ -43,12 +47,12 @@ func DumpSockets(recorder *record.Recorder) ([]byte, error) {
 	var all []byte
 	for _, w := range waiting {
 		for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-			request := make([]byte, sizeofDiagRequest)
+			request := make([]byte, SizeofDiagRequest)
 			request[0], request[1] = family, w.protocol
 			native.PutUint32(request[4:], 1<<w.state)
 			before := len(all)
 			err := conn.dump(SockDiagByFamily, request, func() { all = all[:before] }, func(m Message) (err error) {
-				if len(m.Payload) < sizeofDiagMessage {
+				if len(m.Payload) < SizeofDiagMessage {
 					return errShort
 				}
 				m.Payload[1] = w.protocol // for decodeSockets; UDP's state says nothing
@@ -90,7 +94,7 @@ func decodeSockets(dump []byte) ([]netstate.Socket, error) {
 
 // decodeSocket decodes a struct inet_diag_msg, whose state DumpSockets has replaced by the protocol.
 func decodeSocket(b []byte) (s netstate.Socket, err error) {
-	if len(b) < sizeofDiagMessage {
+	if len(b) < SizeofDiagMessage {
 		return s, errShort
 	}
 	const port, address, queue, uid = 4, 8, 56, 64 // offsets

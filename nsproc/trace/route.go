@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
 // routeKinds are the messages of rtnetlink, by the type of that which makes what they are about.
@@ -16,7 +18,7 @@ var routeKinds = map[uint16]kind{
 	unix.RTM_NEWADDR:  {header: unix.SizeofIfAddrmsg, fields: ofAddress, attributes: addressAttributes},
 	unix.RTM_NEWROUTE: {header: unix.SizeofRtMsg, fields: ofRoute, attributes: routeAttributes},
 	unix.RTM_NEWNEIGH: {header: unix.SizeofNdMsg, fields: ofNeighbour, attributes: neighbourAttributes},
-	unix.RTM_NEWRULE:  {header: sizeofRule, fields: ofRule, attributes: ruleAttributes},
+	unix.RTM_NEWRULE:  {header: rtnl.SizeofRuleMsg, fields: ofRule, attributes: ruleAttributes},
 }
 
 // ofLink puts a struct ifinfomsg into words.
@@ -86,9 +88,6 @@ var neighbourStates = map[uint32]string{
 	unix.NUD_DELAY: "DELAY", unix.NUD_PROBE: "PROBE", unix.NUD_FAILED: "FAILED", unix.NUD_NOARP: "NOARP",
 	unix.NUD_PERMANENT: "PERMANENT",
 }
-
-// sizeofRule is the size in bytes of a struct fib_rule_hdr (linux/fib_rules.h).
-const sizeofRule = 12
 
 // ofRule puts a struct fib_rule_hdr into words.
 func ofRule(b []byte) string {

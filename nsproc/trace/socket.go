@@ -7,22 +7,18 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
-)
 
-// Sizes in bytes of the structs of linux/inet_diag.h.
-const (
-	sizeofDiagRequest = 56 // inet_diag_req_v2
-	sizeofDiagMessage = 72 // inet_diag_msg
+	"github.com/weaveplugin/weave/nsproc/rtnl"
 )
 
 // socketKind is that of a message about sockets (sock_diag(7)). Its attributes are not asked for.
 func socketKind(sent bool) kind {
 	if sent {
-		return kind{name: "SOCK_DIAG_BY_FAMILY", header: sizeofDiagRequest, fields: func(b []byte) string {
+		return kind{name: "SOCK_DIAG_BY_FAMILY", header: rtnl.SizeofDiagRequest, fields: func(b []byte) string {
 			return fmt.Sprintf("family=%s protocol=%s states=%#x", family(b[0]), transport(b[1]), native.Uint32(b[4:]))
 		}}
 	}
-	return kind{name: "SOCK_DIAG_BY_FAMILY", header: sizeofDiagMessage, fields: func(b []byte) string {
+	return kind{name: "SOCK_DIAG_BY_FAMILY", header: rtnl.SizeofDiagMessage, fields: func(b []byte) string {
 		const port, local, uid, inode = 4, 8, 64, 68 // offsets
 		size := 4
 		if b[0] == unix.AF_INET6 {
