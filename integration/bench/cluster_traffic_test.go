@@ -19,32 +19,37 @@ const handMadeMTU = 1450
 
 // handMadeVXLAN is a script that makes one side of a network by hand between two sandboxes: a veth pair, a bridge, and
 // a VXLAN device with fixed entries for the other side. Its arguments: the sandbox, the number of this side and of the
-// other, their addresses on the underlay, the MTU.
+// other, their addresses on the underlay, the MTU, and the name of the link in the sandbox with its address there.
 const handMadeVXLAN = `
 ip link add hand type bridge
 ip link add hand-x mtu $6 type vxlan id 9 dstport 6785 local $4 nolearning
 ip link set hand-x master hand up
-ip link add hand-p mtu $6 type veth peer name hand mtu $6 address 02:00:00:00:00:0$2 netns $1
+ip link add hand-p mtu $6 type veth peer name $7 mtu $6 address 02:00:00:00:00:0$2 netns $1
 ip link set hand-p master hand up
 ip link set hand up
 bridge fdb append 00:00:00:00:00:00 dev hand-x dst $5 self permanent
 bridge fdb add 02:00:00:00:00:0$3 dev hand-x dst $5 self permanent
 bridge fdb add 02:00:00:00:00:0$3 dev hand-x master static
-nsenter --net=$1 ip address add 10.200.0.$2/24 dev hand
-nsenter --net=$1 ip link set hand up
+nsenter --net=$1 ip address add $8/24 dev $7
+nsenter --net=$1 ip link set $7 up
 `
 
+// handMadeRule lets the frames of a network made by hand pass Docker's rules, which drop what they don't know where the
+// host's rules apply to bridges.
+const handMadeRule = `iptables -I FORWARD -i hand -o hand -j ACCEPT`
+
 // How fast is the traffic between two containers of two hosts? Compared with a VXLAN made by hand, on hosts without
-// Docker and without a firewall rule, and with Docker's overlay. All of them connect the same two containers, because
-// Docker's rules in a sandbox cost time, too.
+// Docker and without a firewall rule; with another one on the hosts that Docker is on, whose rules and whose tracking of
+// connections it passes as weave's packets do; and with Docker's overlay. All of them connect the same two containers,
+// because Docker's rules in a sandbox cost time, too.
 func BenchmarkClusterTraffic(b *testing.B) {
 	c := startTwoHosts(b)
 	sandboxes := [2]string{c.startOne(b, 0), c.startOne(b, 1)}
-	c.makeByHand(b, sandboxes)
-	byHand := [2]netip.Addr{netip.MustParseAddr("10.200.0.1"), netip.MustParseAddr("10.200.0.2")}
+	bare := c.makeByHand(b, sandboxes)
+	besideDocker := c.makeByHandBesideDocker(b, sandboxes)
 	var paths []*path
 	for _, addresses := range [][2]netip.Addr{
-		c.addressesOn(b, weaveNetwork), byHand, c.addressesOn(b, dockerNetwork),
+		c.addressesOn(b, weaveNetwork), bare, besideDocker, c.addressesOn(b, dockerNetwork),
 	} {
 		checkMTU(b, sandboxes[0], addresses[0])
 		paths = append(paths, newPath(b, sandboxes, addresses))
@@ -64,27 +69,53 @@ func BenchmarkClusterTraffic(b *testing.B) {
 		x := result{Question: measure.question, Case: "containers of two hosts", Unit: measure.unit}
 		x.Against, x.Target = "by hand", measure.byHand
 		results.add(b, compared(x, found[0], found[1]))
-		x.Against, x.Target = "overlay", measure.docker
+		x.Against, x.Target = "by hand beside Docker", nil
 		results.add(b, compared(x, found[0], found[2]))
+		x.Against, x.Target = "overlay", measure.docker
+		results.add(b, compared(x, found[0], found[3]))
 	}
 }
 
-// makeByHand makes the network by hand.
-func (c *twoHosts) makeByHand(b *testing.B, sandboxes [2]string) {
+// makeByHand makes a network by hand on two hosts without Docker and returns its addresses in the sandboxes.
+func (c *twoHosts) makeByHand(b *testing.B, sandboxes [2]string) [2]netip.Addr {
 	b.Helper()
 	var bare [2]*lab.Host
+	var underlay [2]netip.Addr
 	for i := range bare {
 		bare[i] = lab.Start(b, lab.Options{
 			Name: fmt.Sprintf("bare%d", i+1), Root: "/", NoDocker: true, Underlay: c.underlay,
 			Address: onUnderlay(byte(21 + i)),
 		})
+		underlay[i] = onUnderlay(byte(21 + i)).Addr()
 	}
-	for i, h := range bare {
+	return connectByHand(b, bare, underlay, sandboxes, "hand", "10.200.0")
+}
+
+// makeByHandBesideDocker makes another one on the hosts of the cluster.
+func (c *twoHosts) makeByHandBesideDocker(b *testing.B, sandboxes [2]string) [2]netip.Addr {
+	b.Helper()
+	var hosts [2]*lab.Host
+	var underlay [2]netip.Addr
+	for i, h := range c.all {
+		hosts[i], underlay[i] = h.Host, onUnderlay(byte(11+i)).Addr()
+		h.Exec(b, "sh", "-ec", handMadeRule)
+	}
+	return connectByHand(b, hosts, underlay, sandboxes, "hand2", "10.201.0")
+}
+
+// connectByHand runs handMadeVXLAN on two hosts and returns the addresses in the sandboxes, which begin with subnet.
+func connectByHand(b *testing.B, hosts [2]*lab.Host, underlay [2]netip.Addr, sandboxes [2]string, link, subnet string) (
+	addresses [2]netip.Addr,
+) {
+	b.Helper()
+	for i, h := range hosts {
+		addresses[i] = netip.MustParseAddr(fmt.Sprintf("%s.%d", subnet, i+1))
 		cmd := exec.CommandContext(b.Context(), "nsenter", "-t", strconv.Itoa(h.PID()), "-n", "--",
 			"sh", "-ec", handMadeVXLAN, "sh", sandboxes[i], strconv.Itoa(i+1), strconv.Itoa(2-i),
-			onUnderlay(byte(21+i)).Addr().String(), onUnderlay(byte(22-i)).Addr().String(), strconv.Itoa(handMadeMTU))
+			underlay[i].String(), underlay[1-i].String(), strconv.Itoa(handMadeMTU), link, addresses[i].String())
 		output(b, cmd)
 	}
+	return addresses
 }
 
 // checkMTU fails b if the link with an address in a sandbox has another MTU than the network made by hand.
