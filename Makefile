@@ -1,5 +1,5 @@
 # Targets: build, docs, install, release, plugin, demo, unit, test, cover, test-engines, test-cluster, soak, bench,
-# bench-cluster, bench-compare, benchstat, fuzz, lint, fmt, generate, clean.
+# bench-cluster, bench-compare, benchstat, fuzz, lint, page-libraries, fmt, generate, clean.
 
 GO ?= go
 
@@ -17,7 +17,7 @@ FUZZTIME ?= 10s
 COUNT ?= 6
 
 .PHONY: build docs install release plugin plugin-files demo unit test cover test-engines test-cluster soak bench \
-	bench-cluster bench-compare benchstat fuzz lint fmt generate clean
+	bench-cluster bench-compare benchstat fuzz lint page-libraries fmt generate clean
 
 # nsproc starts at an entry point of its own, which enters the namespace before there is a Go runtime (nsproc/entry_*.s).
 # RACE=1 builds a weave with Go's race detector, which needs a C compiler.
@@ -175,6 +175,10 @@ fuzz:
 # The first run builds the tools, in a minute or two.
 lint:
 	GO=$(GO) tools/lint.sh
+
+# The libraries of the web page, in plugin/page/files/lib; needs npm. They are checked in, so nothing else needs it.
+page-libraries:
+	tools/page-libraries.sh
 
 fmt:
 	gofmt -w .

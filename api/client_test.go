@@ -48,8 +48,9 @@ func TestClientReadsRecordedAnswers(t *testing.T) {
 				q := Query{Networks: []string{"app"}, Containers: []string{"web", "/db"}, Live: Kernel}
 				return c.Endpoints(ctx, q)
 			}},
-		"hosts":  {"/v1/hosts", func(ctx context.Context, c *Client) (any, error) { return c.Hosts(ctx) }},
-		"status": {"/v1/status", func(ctx context.Context, c *Client) (any, error) { return c.Status(ctx) }},
+		"traffic": {"/v1/traffic", func(ctx context.Context, c *Client) (any, error) { return c.Traffic(ctx) }},
+		"hosts":   {"/v1/hosts", func(ctx context.Context, c *Client) (any, error) { return c.Hosts(ctx) }},
+		"status":  {"/v1/status", func(ctx context.Context, c *Client) (any, error) { return c.Status(ctx) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			recorded, err := os.ReadFile(filepath.Join("testdata", name+".json"))

@@ -7,7 +7,8 @@
 set -eu
 if [ $# = 0 ]; then
 	set -- docker.io docker-compose docker-registry iptables nftables iproute2 iputils-ping procps busybox-static curl \
-		etcd-server etcd-client debootstrap qemu-user-static gcc libc6-dev git systemd man-db zsh fish tcpdump prometheus
+		etcd-server etcd-client debootstrap qemu-user-static gcc libc6-dev git systemd man-db zsh fish tcpdump prometheus \
+		chromium
 fi
 
 missing=()

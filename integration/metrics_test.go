@@ -69,7 +69,7 @@ func (m metrics) exactly(t *testing.T, want metrics) {
 }
 
 // TestMetrics: Prometheus reads Docker's calls, endpoints, addresses and traffic, over the API's socket and over TCP,
-// where nothing else is served; and a scrape starts no nsproc.
+// where nobody makes reports or captures; and a scrape starts no nsproc.
 func TestMetrics(t *testing.T) {
 	const address = "127.0.0.1:9784"
 	h, plugin := startHost(t, "metrics", "--http-address="+address)
@@ -125,7 +125,7 @@ func TestMetrics(t *testing.T) {
 	if last := scrapeTCP(t, h, address); last[nsprocs] != after[nsprocs] {
 		t.Errorf("a scrape runs nsproc %v times", last[nsprocs]-after[nsprocs])
 	}
-	for _, path := range []string{"/", api.PathStatus, "/Plugin.Activate"} {
+	for _, path := range []string{api.PathReport, api.PathCapture, "/Plugin.Activate"} {
 		code := h.Exec(t, "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://"+address+path)
 		if code != "404" {
 			t.Errorf("%s over TCP: status %s, want 404", path, code)

@@ -27,6 +27,7 @@ import (
 	"github.com/weaveplugin/weave/plugin/daemon"
 	"github.com/weaveplugin/weave/plugin/dockersync"
 	"github.com/weaveplugin/weave/plugin/metrics"
+	"github.com/weaveplugin/weave/plugin/page"
 	"github.com/weaveplugin/weave/plugin/remote"
 	"github.com/weaveplugin/weave/plugin/report"
 	"github.com/weaveplugin/weave/store"
@@ -85,7 +86,7 @@ func openCore(
 	listing := server.Options{
 		Tracker: p.networks, Inspector: p.inspector, Pools: p.pools.Pools, Events: p.teller.events,
 		Nsproc: p.networks, Rules: p.networks, Checker: check.New(p.inspector, p.launcher, p.networks),
-		Metrics: p.metrics.Handler(log), Log: log,
+		Links: p.kernel.Host, Metrics: p.metrics.Handler(log), Log: log,
 	}
 	if p.cluster != nil {
 		listing.Cluster = p.cluster
@@ -107,10 +108,10 @@ func openCore(
 			Networks: p.networks, Pools: p.pools, Scope: cfg.Scope, Recheck: p.recheck, Called: p.teller.called,
 			Log: log,
 		}),
-		API:     answers,
-		Metrics: listing.Metrics,
-		Run:     p.run,
-		Close:   func() error { return errors.Join(p.Close(), files.Close()) },
+		API:   answers,
+		Page:  page.New(answers.Public(), listing.Metrics),
+		Run:   p.run,
+		Close: func() error { return errors.Join(p.Close(), files.Close()) },
 		EndStreams: func() {
 			p.teller.events.Close()
 			answers.Stop()

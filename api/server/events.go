@@ -40,6 +40,15 @@ func newReaders() readers {
 
 // events answers with a stream of events.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	slots := s.readers.others
+	if peer.IsRoot(r) {
+		slots = s.readers.root
+	}
+	s.stream(w, r, slots, maxReaders)
+}
+
+// stream answers with a stream of events, which takes one of the slots, of which there are so many.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, slots *semaphore.Weighted, most int) {
 	q, err := parseEventQuery(r.URL.RawQuery)
 	if err != nil {
 		Refuse(w, badRequest(err))
@@ -56,13 +65,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		Refuse(w, badRequest(fmt.Errorf("parameter %s: %.80q: %w", api.ParamCursor, q.Cursor, err)))
 		return
 	}
-	slots := s.readers.others
-	if peer.IsRoot(r) {
-		slots = s.readers.root
-	}
 	if !slots.TryAcquire(1) {
 		Refuse(w, errorf(http.StatusServiceUnavailable,
-			"%d streams of events are open already, which is the most: end one of them", maxReaders))
+			"%d streams of events are open already, which is the most: end one of them", most))
 		return
 	}
 	defer slots.Release(1)

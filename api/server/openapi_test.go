@@ -91,7 +91,7 @@ var described = []any{
 	api.Tunnel{}, api.Status{}, api.EndpointCounts{}, api.Docker{}, api.Cluster{}, api.Reconcile{}, api.Repair{},
 	api.Error{}, api.Event{}, api.Cause{}, api.Inspection{}, api.HostEnd{}, api.Station{}, api.FirewallRule{},
 	api.DNS{}, api.NsprocRun{}, api.Sandbox{}, api.Link{}, api.Counters{}, api.Route{}, api.Neighbour{}, api.Rule{},
-	api.Socket{}, api.Check{}, api.Checked{},
+	api.Socket{}, api.Check{}, api.Checked{}, api.Traffic{},
 }
 
 // TestDescribedTypes: each object that is described has the members of its Go type, of the same types, and those are
@@ -234,8 +234,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	doc := description(t)
 	for file, path := range map[string]string{
 		"networks": api.PathNetworks, "endpoints": api.PathEndpoints, "live": api.PathEndpoints,
-		"remote": api.PathEndpoints, "pools": api.PathPools, "hosts": api.PathHosts, "cluster": api.PathCluster,
-		"status": api.PathStatus,
+		"remote": api.PathEndpoints, "traffic": api.PathTraffic, "pools": api.PathPools, "hosts": api.PathHosts,
+		"cluster": api.PathCluster, "status": api.PathStatus,
 	} {
 		recorded, err := os.ReadFile(filepath.Join("..", "testdata", file+".json"))
 		if err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/weaveplugin/weave/events"
 	"github.com/weaveplugin/weave/internal/peer"
 	"github.com/weaveplugin/weave/ipam"
+	"github.com/weaveplugin/weave/nsproc/netstate"
 )
 
 // Tracker knows which networks and endpoints weave has. driver.Driver is one.
@@ -52,6 +53,9 @@ type Names interface {
 	Refresh(ctx context.Context)
 }
 
+// Links lists the links of the host's namespace.
+type Links func(context.Context) (*netstate.Snapshot, error)
+
 // Options are what a Server works with.
 type Options struct {
 	Tracker   Tracker                                // required
@@ -65,6 +69,7 @@ type Options struct {
 	DNS       DNS                                    // optional: without it nothing is known of containers' resolvers
 	Checker   Checker                                // optional: without it nothing is checked
 	Report    func(context.Context, io.Writer) error // writes a report; optional: without it there is none
+	Links     Links                                  // the host's; optional: without it there is no traffic
 	Events    *events.Log                            // optional: without it nothing happens
 	Metrics   http.Handler                           // answers with metrics; optional: without it there are none
 	Log       *logrus.Entry                          // optional
@@ -75,6 +80,7 @@ type Server struct {
 	options  Options
 	mux      *http.ServeMux
 	readers  readers             // of events
+	public   public              // what Public takes its turns with
 	captures *semaphore.Weighted // that are under way
 
 	running context.Context // ends with Stop
@@ -96,7 +102,8 @@ func New(o Options) *Server {
 		o.Events = events.New()
 	}
 	s := &Server{
-		options: o, mux: http.NewServeMux(), readers: newReaders(), captures: semaphore.NewWeighted(maxCaptures),
+		options: o, mux: http.NewServeMux(), readers: newReaders(), public: newPublic(),
+		captures: semaphore.NewWeighted(maxCaptures),
 	}
 	s.running, s.stop = context.WithCancel(context.Background())
 	for _, route := range s.routes() {
@@ -126,6 +133,7 @@ func (s *Server) routes() []route {
 		{api.PathCapture, post, forRoot(http.HandlerFunc(s.capture))},
 		{api.PathCheck, post, forRoot(s.answer(s.check))},
 		{api.PathReport, post, forRoot(http.HandlerFunc(s.report))},
+		{api.PathTraffic, read, s.answer(s.traffic)},
 		{api.PathPools, read, s.answer(s.pools)},
 		{api.PathHosts, read, s.answer(s.hosts)},
 		{api.PathHosts + "/{host}", []string{http.MethodDelete}, forRoot(s.answer(s.forget))},

@@ -41,6 +41,7 @@ func newServer(c Cluster) *Server {
 	host, names := twoNetworks()
 	return New(Options{
 		Tracker: host, Inspector: host, Names: names, Status: fullStatus, Pools: somePools, Cluster: c,
+		Links: someLinks,
 	})
 }
 
@@ -65,6 +66,7 @@ func TestVersion1IsFrozen(t *testing.T) {
 		"endpoints": {nil, "/v1/endpoints"},
 		"live":      {nil, "/v1/endpoints?network=app&live=kernel"},
 		"remote":    {twoHosts{}, "/v1/endpoints?container=web"},
+		"traffic":   {nil, "/v1/traffic"},
 		"pools":     {twoHosts{}, "/v1/pools"},
 		"hosts":     {twoHosts{}, "/v1/hosts"},
 		"cluster":   {twoHosts{}, "/v1/cluster"},
@@ -82,12 +84,13 @@ func TestVersion1IsFrozen(t *testing.T) {
 		s := New(Options{Tracker: &fakeHost{}, Inspector: &fakeHost{}})
 		var all strings.Builder
 		for _, target := range []string{
-			"/v1/networks", "/v1/endpoints", "/v1/endpoints?live=1", "/v1/pools", "/v1/hosts", "/v1/cluster",
+			"/v1/networks", "/v1/endpoints", "/v1/endpoints?live=1", "/v1/traffic", "/v1/pools", "/v1/hosts",
+			"/v1/cluster",
 		} {
 			code, body := get(t, s, target)
 			fmt.Fprintf(&all, "%d %s", code, body)
 		}
-		if diff := cmp.Diff("200 []\n200 []\n200 []\n200 []\n200 []\n200 null\n", all.String()); diff != "" {
+		if diff := cmp.Diff("200 []\n200 []\n200 []\n200 []\n200 []\n200 []\n200 null\n", all.String()); diff != "" {
 			t.Errorf("listings of nothing (-want +got):\n%s", diff)
 		}
 	})
@@ -119,8 +122,8 @@ func golden(t *testing.T, name, body string) {
 }
 
 func TestRefusals(t *testing.T) {
-	const paths = "/v1/networks, /v1/endpoints, /v1/endpoints/{endpoint}, /v1/pools, /v1/hosts, /v1/cluster, " +
-		"/v1/status, /v1/events, /v1/openapi.json or /metrics"
+	const paths = "/v1/networks, /v1/endpoints, /v1/endpoints/{endpoint}, /v1/traffic, /v1/pools, /v1/hosts, " +
+		"/v1/cluster, /v1/status, /v1/events, /v1/openapi.json or /metrics"
 	tests := []struct {
 		target string
 		code   int

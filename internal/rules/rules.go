@@ -29,6 +29,7 @@ var layers = map[string]int{
 	"plugin/daemon":      5,
 	"plugin/dockersync":  5,
 	"plugin/metrics":     5,
+	"plugin/page":        5,
 	"plugin/remote":      5,
 	"plugin/report":      5,
 	"api/server":         4,
@@ -57,12 +58,14 @@ var libraries = map[string][]string{
 	"github.com/google/nftables":    {"driver/firewall"},
 	"go.etcd.io/etcd":               {"cluster", "internal/etcdtest"},
 	"github.com/getkin/kin-openapi": {}, // tests only
+	"github.com/chromedp":           {"internal/browsertest"},
 	"github.com/prometheus":         {"plugin/metrics"},
 	// Docker's wire types end at the door; the benchmarks speak as Docker does.
 	"github.com/docker/go-plugins-helpers": {"plugin/remote", "integration"},
 	"github.com/vishvananda/netns":         {"nsproc", "internal/nstest"},
 	module + "/internal/nstest":            {"internal/nstest"},
 	module + "/internal/etcdtest":          {"internal/etcdtest"},
+	module + "/internal/browsertest":       {"internal/browsertest"},
 	module + "/plugin/remote/wiretest":     {"plugin/remote/wiretest"},
 	module + "/internal/rules":             {"internal/rules"},
 	module + "/integration":                {"integration"},

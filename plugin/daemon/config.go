@@ -110,7 +110,7 @@ var hostSettings = []setting{
 		parse: func(c *Config, v string) bool { return parseGroup(&c.APIGroup, v) },
 	}, {
 		flag:  "http-address",
-		usage: "IP `address` and port at which Prometheus reads metrics; empty: none",
+		usage: "IP `address` and port of the web page and of metrics for Prometheus; empty: none",
 		want:  "an IP address of this host and a port, such as 127.0.0.1:9784 or [::1]:9784",
 		parse: func(c *Config, v string) bool { return v == "" || parseAddrPort(&c.HTTPAddress, v) },
 	}, {

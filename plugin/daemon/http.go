@@ -16,22 +16,21 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/net/netutil"
 
-	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/internal/wait"
 )
 
 const (
-	// httpConnections bounds, with apiIdle, what those who can connect to the TCP address hold.
-	httpConnections = 16
+	// httpConnections bounds, with apiIdle, what those who can connect to the TCP address hold. A browser has up to
+	// six, one of them for events.
+	httpConnections = 64
 	// httpHeader is the size in bytes of the largest header there.
 	httpHeader = 16 << 10
 	// listenInterval is the time between two attempts to listen at the TCP address.
 	listenInterval = 2 * time.Second
 )
 
-// httpServer serves what can be read at a TCP address: metrics, and nothing else. Docker's networks don't depend on it,
-// so weave works without it as long as the address can't be listened at, as before a host has it when it boots. A nil
-// one serves nothing.
+// httpServer serves the page and metrics at a TCP address. Docker's networks don't depend on it, so weave works without
+// it as long as the address can't be listened at, as before a host has it when it boots. A nil one serves nothing.
 type httpServer struct {
 	http *http.Server
 	addr netip.AddrPort
@@ -41,10 +40,10 @@ type httpServer struct {
 	failed error // why it does not listen; nil: it does, or is about to
 }
 
-// newHTTPServer returns a server that answers at addr with metrics.
-func newHTTPServer(addr netip.AddrPort, metrics http.Handler, log *logrus.Entry) *httpServer {
+// newHTTPServer returns a server that answers at addr with a handler.
+func newHTTPServer(addr netip.AddrPort, handler http.Handler, log *logrus.Entry) *httpServer {
 	return &httpServer{addr: addr, log: log, http: &http.Server{
-		Handler:           onlyMetrics(metrics),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      writeTimeout,
@@ -52,21 +51,6 @@ func newHTTPServer(addr netip.AddrPort, metrics http.Handler, log *logrus.Entry)
 		MaxHeaderBytes:    httpHeader,
 		ErrorLog:          stdlog.New(logWriter{log}, "", 0),
 	}}
-}
-
-// onlyMetrics returns a handler that passes on who wants to read metrics.
-func onlyMetrics(metrics http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path != api.PathMetrics:
-			http.Error(w, "want "+api.PathMetrics, http.StatusNotFound)
-		case r.Method != http.MethodGet && r.Method != http.MethodHead:
-			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "want GET", http.StatusMethodNotAllowed)
-		default:
-			metrics.ServeHTTP(w, r)
-		}
-	})
 }
 
 // refuseText answers a request with an error as text.
@@ -111,9 +95,9 @@ func (s *httpServer) note(err error) {
 	defer s.mu.Unlock()
 	switch {
 	case err == nil:
-		s.log.WithField("address", s.addr).Info("serving metrics")
+		s.log.WithField("address", s.addr).Info("serving the page and metrics")
 	case s.failed == nil || s.failed.Error() != err.Error():
-		s.log.WithError(err).Error("metrics can't be served: trying again")
+		s.log.WithError(err).Error("the page and metrics can't be served: trying again")
 	}
 	s.failed = err
 }
@@ -129,7 +113,7 @@ func (s *httpServer) warnings() (out []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed != nil {
-		out = append(out, fmt.Sprintf("metrics are not served at --http-address %s: %v", s.addr, s.failed))
+		out = append(out, fmt.Sprintf("the page and metrics are not served at --http-address %s: %v", s.addr, s.failed))
 	}
 	return out
 }
@@ -139,9 +123,9 @@ func (s *httpServer) exposed() string {
 	if s.addr.Addr().Unmap().IsLoopback() {
 		return ""
 	}
-	return fmt.Sprintf("--http-address %s is not a loopback address: whoever reaches it, containers among them, reads "+
-		"the names of networks and how much is sent on them: choose 127.0.0.1, or have the host's firewall let only "+
-		"your Prometheus in", s.addr)
+	return fmt.Sprintf("--http-address %s is not a loopback address: whoever reaches it, containers among them, sees "+
+		"networks, containers with their addresses, events and traffic, and may have probes sent between containers: "+
+		"choose 127.0.0.1, or have the host's firewall let in only whom you trust with that", s.addr)
 }
 
 // stop takes no more requests and returns when those in flight are answered, or cut off when ctx ends.

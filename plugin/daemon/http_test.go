@@ -46,12 +46,12 @@ func request(t *testing.T, method string, addr netip.AddrPort, path string) (*ht
 	return resp, string(body)
 }
 
-// TestHTTPServesMetricsOnly: whatever a core answers with otherwise.
-func TestHTTPServesMetricsOnly(t *testing.T) {
+// TestHTTPServesThePage: and nothing that a core answers with on its sockets.
+func TestHTTPServesThePage(t *testing.T) {
 	cfg := newDaemonConfig(t)
 	cfg.HTTPAddress = freeAddress(t)
-	d := startDaemon(t, cfg, opens(&Core{API: answer("api"), Docker: answer("docker"), Metrics: answer("metrics")}))
-	eventually(t, "metrics are served", func() bool {
+	d := startDaemon(t, cfg, opens(&Core{API: answer("api"), Docker: answer("docker"), Page: answer("page")}))
+	eventually(t, "the page is served", func() bool {
 		conn, err := net.Dial("tcp", cfg.HTTPAddress.String())
 		return err == nil && conn.Close() == nil
 	})
@@ -60,14 +60,10 @@ func TestHTTPServesMetricsOnly(t *testing.T) {
 		status       int
 		body         string
 	}{
-		{http.MethodGet, "/metrics", http.StatusOK, "metrics"},
-		{http.MethodHead, "/metrics", http.StatusOK, ""},
-		{http.MethodPost, "/metrics", http.StatusMethodNotAllowed, "want GET\n"},
-		{http.MethodDelete, "/metrics", http.StatusMethodNotAllowed, "want GET\n"},
-		{http.MethodGet, "/", http.StatusNotFound, "want /metrics\n"},
-		{http.MethodGet, "/metrics/", http.StatusNotFound, "want /metrics\n"},
-		{http.MethodGet, "/v1/status", http.StatusNotFound, "want /metrics\n"},
-		{http.MethodPost, "/Plugin.Activate", http.StatusNotFound, "want /metrics\n"},
+		{http.MethodGet, "/", http.StatusOK, "page"},
+		{http.MethodHead, "/", http.StatusOK, ""},
+		{http.MethodGet, "/v1/status", http.StatusOK, "page"},
+		{http.MethodPost, "/Plugin.Activate", http.StatusOK, "page"},
 	} {
 		resp, body := request(t, c.method, cfg.HTTPAddress, c.path)
 		if resp.StatusCode != c.status || body != c.body {
@@ -89,8 +85,8 @@ func TestHTTPPanic(t *testing.T) {
 	cfg := newDaemonConfig(t)
 	cfg.HTTPAddress = freeAddress(t)
 	panics := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("oops") })
-	startDaemon(t, cfg, opens(&Core{Metrics: panics}))
-	eventually(t, "metrics are served", func() bool {
+	startDaemon(t, cfg, opens(&Core{Page: panics}))
+	eventually(t, "the page is served", func() bool {
 		conn, err := net.Dial("tcp", cfg.HTTPAddress.String())
 		return err == nil && conn.Close() == nil
 	})

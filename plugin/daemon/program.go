@@ -26,8 +26,8 @@ type Core struct {
 	Run    func(context.Context) error // works in the background until its context ends
 	Close  func() error                // is called last, when nothing uses the core any more
 
-	// Metrics answers with metrics for Prometheus, at Config.HTTPAddress; optional where that is zero.
-	Metrics http.Handler
+	// Page answers with the page and metrics, at Config.HTTPAddress; optional where that is zero.
+	Page http.Handler
 
 	// EndStreams ends the answers that would last for ever, when weave is to stop. Optional.
 	EndStreams func()

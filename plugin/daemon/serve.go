@@ -75,8 +75,8 @@ func (d *daemon) listen(ctx context.Context) error {
 	}
 	add(d.cfg.APISocket, forGroup(d.cfg.APIGroup), api)
 	if d.cfg.HTTPAddress.IsValid() {
-		metrics := front{d.gate, Protocol{Refuse: refuseText}, func(c *Core) http.Handler { return c.Metrics }, d.log}
-		d.sockets.http = newHTTPServer(d.cfg.HTTPAddress, metrics, d.log)
+		page := front{d.gate, Protocol{Refuse: refuseText}, func(c *Core) http.Handler { return c.Page }, d.log}
+		d.sockets.http = newHTTPServer(d.cfg.HTTPAddress, page, d.log)
 	}
 	return errors.Join(errs...)
 }
