@@ -39,7 +39,7 @@ nsenter --net=$1 ip link set $7 up
 const handMadeRule = `iptables -I FORWARD -i hand -o hand -j ACCEPT`
 
 // How fast is the traffic between two containers of two hosts? Compared with a VXLAN made by hand, on hosts without
-// Docker and without a firewall rule; with another one on the hosts that Docker is on, whose rules and whose tracking of
+// Docker and without a firewall rule; with another one on the hosts that Docker is on, whose rules and tracking of
 // connections it passes as weave's packets do; and with Docker's overlay. All of them connect the same two containers,
 // because Docker's rules in a sandbox cost time, too.
 func BenchmarkClusterTraffic(b *testing.B) {

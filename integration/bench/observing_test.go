@@ -39,11 +39,13 @@ func BenchmarkObserving(b *testing.B) {
 	observed := a.busy(b, idleTime)
 	after := memoryOf(b, a.plugin.PID)
 
-	x := result{Question: "weave's use of the processor, nobody looks", Case: endpoints, Unit: "% of a core", Value: alone}
+	x := result{Question: "weave's use of the processor, nobody looks", Case: endpoints, Unit: "% of a core"}
+	x.Value = alone
 	results.add(b, x)
 	x.Question, x.Value, x.Target = "the same, events followed, metrics read each 15 s", observed, atMost(1)
 	results.add(b, x)
-	x = result{Question: "memory that this takes, resident", Case: endpoints, Unit: "MB", Value: after["Rss"] - before["Rss"]}
+	x = result{Question: "memory that this takes, resident", Case: endpoints, Unit: "MB"}
+	x.Value = after["Rss"] - before["Rss"]
 	results.add(b, x)
 
 	var took []float64
@@ -125,11 +127,13 @@ func repeat(ctx context.Context, every time.Duration, f func() error) {
 	}
 }
 
-// driftIn adds another address of the subnet in a sandbox and returns how many milliseconds it takes until that is told.
+// driftIn adds another address of the subnet in a sandbox and returns how many milliseconds it takes until that is
+// told.
 func (a *alone) driftIn(b *testing.B, events <-chan api.Event, n int) float64 {
 	b.Helper()
 	sandbox := fmt.Sprintf("c%d", n)
-	last := netip.MustParsePrefix(a.networks[0].Pool).Addr().As4() // weave takes a /22, and hands out its first addresses
+	// weave takes a /22, and hands out its first addresses.
+	last := netip.MustParsePrefix(a.networks[0].Pool).Addr().As4()
 	last[2], last[3] = last[2]|3, byte(n+1)
 	address := netip.AddrFrom4(last).String() + "/32"
 	start := time.Now()

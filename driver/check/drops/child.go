@@ -111,7 +111,7 @@ func readDrops(reader *ringbuf.Reader, reasons map[uint32]string) ([]Drop, error
 
 // event is what the program writes; its fields are at the offsets that program.go names.
 type event struct {
-	Reason, Namespace uint32
+	Reason, NetNS uint32
 	EtherType         uint16 // in network byte order
 	_                 [6]byte
 	Link              [unix.IFNAMSIZ]byte
@@ -133,7 +133,7 @@ func (e event) drop(reasons map[uint32]string) Drop {
 	}
 	// A packet in a socket's queue has something else where others have their device.
 	if name, _, _ := bytes.Cut(e.Link[:], []byte{0}); isLinkName(name) {
-		d.Link, d.Namespace = string(name), uint64(e.Namespace)
+		d.Link, d.NetNS = string(name), uint64(e.NetNS)
 	}
 	return d
 }

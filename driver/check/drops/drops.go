@@ -27,7 +27,7 @@ type Drop struct {
 	Protocol  string `json:"protocol"`            // arp, icmp, tcp, udp, or a number of IANA's
 	Length    int    `json:"length"`              // in bytes, from its IP or ARP header on
 	Link      string `json:"link,omitempty"`      // the name of the device that it was at; empty where it was at none
-	Namespace uint64 `json:"namespace,omitempty"` // the inode number of that device's network namespace; 0: not known
+	NetNS uint64 `json:"netns,omitempty"` // the inode number of that device's network namespace; 0: not known
 }
 
 // String returns the drop in words, but for the namespace.

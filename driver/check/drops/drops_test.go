@@ -116,8 +116,8 @@ func TestDrops(t *testing.T) {
 		}, Drop{"NETFILTER_DROP", "udp", 128, "eth0", inSecond}},
 		"ARP": {a4, b4, func() {
 			second.Do(t, func() error {
-				return nstest.Run("nft add table arp t", "nft add chain arp t c { type filter hook input priority 0 ; }",
-					"nft add rule arp t c drop")
+				return nstest.Run("nft add table arp t",
+					"nft add chain arp t c { type filter hook input priority 0 ; }", "nft add rule arp t c drop")
 			})
 			first.Do(t, func() error { return nstest.Run("ip neigh flush dev eth1") })
 			sendUDP(t, first, b4, 1)
@@ -175,7 +175,8 @@ func TestWatchFails(t *testing.T) {
 	if _, err := Watch(ctx, netip.MustParseAddr(a4), netip.MustParseAddr(b4)); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want that the context has ended", err)
 	}
-	if _, err := Watch(t.Context(), netip.Addr{}, netip.Addr{}); err == nil || !strings.Contains(err.Error(), "ParseAddr") {
+	_, err := Watch(t.Context(), netip.Addr{}, netip.Addr{})
+	if err == nil || !strings.Contains(err.Error(), "ParseAddr") {
 		t.Errorf("%v, want that there is no address", err)
 	}
 }

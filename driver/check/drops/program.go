@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+// SPDX-License-Identifier: Apache-2.0
 
 package drops
 
@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programLicense is what the kernel wants of a program that reads its memory; this file is offered under it, too.
+// programLicense is what the kernel wants of a program that reads its memory. The instructions that this file makes are
+// offered under GPL-2.0, too.
 const programLicense = "GPL"
 
 // ringSize is how many bytes of drops are kept until they are read: some 700 drops. Further ones are not told.
