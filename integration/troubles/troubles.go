@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package troubles is the table of what can be wrong with a network, as data: what a user sees, what weave check says of
+// it, and what to do. docs/troubleshooting.md is made of it, and the integration tests cause each of its rows for real.
+package troubles
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Trouble is one fault.
+type Trouble struct {
+	Name     string // of the test's case that causes it
+	Sees     string // what a user sees of it
+	Verdict  string // the layer, or the finding, that weave check names
+	Evidence string // a part of what it says of that
+	Why      string
+	Do       string // what to do
+}
+
+// List are troubles of one kind.
+type List struct {
+	Title    string
+	About    string // a paragraph for users
+	Troubles []Trouble
+}
+
+// Lists are all that there are, in the order of the document.
+var Lists = []List{Containers}
+
+// Document returns the text of docs/troubleshooting.md.
+func Document() string {
+	var b strings.Builder
+	b.WriteString("<!-- go test ./integration/troubles -update writes this file: change the lists there. -->\n\n" +
+		"# What can be wrong, and what to do\n\n" +
+		"Each row has a test that causes the fault for real and compares what weave says of it.\n")
+	for _, l := range Lists {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| what you see | weave check's verdict | why, and what to do |\n|---|---|---|\n",
+			l.Title, l.About)
+		for _, t := range l.Troubles {
+			fmt.Fprintf(&b, "| %s | `%s`: %s | %s: %s |\n",
+				cell(t.Sees), t.Verdict, cell("… "+t.Evidence+" …"), cell(t.Why), cell(t.Do))
+		}
+	}
+	return b.String()
+}
+
+// cell returns a text as it stands in a cell of a table.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
