@@ -14,6 +14,8 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/capture/filter"
 )
 
 // Open opens a packet socket of the calling thread's namespace for Run.
@@ -38,24 +40,59 @@ func begin(socket *os.File, l Link, program []bpf.RawInstruction) (*reader, erro
 	if err != nil {
 		return nil, fmt.Errorf("packet socket of %s: %w", l.Name, err)
 	}
-	filters := make([]unix.SockFilter, len(program))
-	for i, p := range program {
-		filters[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
-	}
 	var failed error
 	err = raw.Control(func(fd uintptr) {
-		all := binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff})
 		failed = errors.Join(
-			unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-				&unix.SockFprog{Len: uint16(len(filters)), Filter: &filters[0]}),
 			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
 			unix.SetsockoptInt(int(fd), unix.SOL_PACKET, unix.PACKET_AUXDATA, 1),
-			unix.Bind(int(fd), &unix.SockaddrLinklayer{Protocol: all, Ifindex: l.Index}))
+			attach(int(fd), l.Index, program))
 	})
 	if err := errors.Join(err, failed); err != nil {
 		return nil, fmt.Errorf("capture on %s: %w", l.Name, err)
 	}
 	return &reader{l.Name, socket, raw}, nil
+}
+
+// attach has a socket hear the frames of a link that a program lets by.
+func attach(fd, link int, program []bpf.RawInstruction) error {
+	filters := make([]unix.SockFilter, len(program))
+	for i, p := range program {
+		filters[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
+	}
+	all := binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff})
+	return errors.Join(
+		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+			&unix.SockFprog{Len: uint16(len(filters)), Filter: &filters[0]}),
+		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link}))
+}
+
+// Hear has the link's socket keep the beginnings, of so many bytes, of the frames that the filter is true of.
+func (l Link) Hear(e filter.Expr, size uint32) error {
+	program, err := e.Program(size)
+	if err != nil {
+		return err
+	}
+	if err := attach(l.Socket, l.Index, program); err != nil {
+		return fmt.Errorf("listen on %s: %w", l.Name, err)
+	}
+	return nil
+}
+
+// Heard returns what the link's socket has kept since Hear, without waiting. VLAN tags are not in it.
+func (l Link) Heard() (frames [][]byte, err error) {
+	buf := make([]byte, SnapLength)
+	for {
+		n, _, err := unix.Recvfrom(l.Socket, buf, 0)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return frames, nil
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return frames, fmt.Errorf("listen on %s: %w", l.Name, err)
+		default:
+			frames = append(frames, append([]byte(nil), buf[:n]...))
+		}
+	}
 }
 
 // read sends what the link's socket hears to frames, until ctx ends or the link is gone.
