@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/api"
@@ -25,6 +26,7 @@ const examineTime = 10 * time.Second
 type Examination struct {
 	Observation
 	Stations []Station          // that the bridge has found at the host end, or was told of
+	Port     string             // the link that the bridge sends frames for the endpoint's MAC to; empty: to all
 	Sandbox  *netstate.Snapshot // nil: see Err of the Observation
 	Problems []string           // what could not be looked at besides the sandbox, and why
 }
@@ -58,6 +60,11 @@ func (i *Inspector) Examine(ctx context.Context, ep driver.Endpoint) Examination
 	if err != nil {
 		x.Problems = append(x.Problems, err.Error())
 	}
+	if port, err := portOf(x.Host.Master, ep.MAC); err != nil {
+		x.Problems = append(x.Problems, err.Error())
+	} else if l := host.byIndex[port]; l != nil {
+		x.Port = l.Name
+	}
 	return x
 }
 
@@ -86,4 +93,30 @@ func stations(port int) ([]Station, error) {
 		}
 	}
 	return all, nil
+}
+
+// portOf returns the index of the link that a bridge sends frames for a MAC to; 0: it knows none. It can be asked for
+// one entry since Linux 5.0; before, none is known.
+func portOf(bridge int, m mac.Address) (int, error) {
+	if bridge == 0 {
+		return 0, nil
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, 0)
+	req.AddData(&netlink.Ndmsg{Family: unix.AF_BRIDGE})
+	req.AddData(nl.NewRtAttr(unix.NDA_LLADDR, m[:]))
+	req.AddData(nl.NewRtAttr(unix.NDA_MASTER, nl.Uint32Attr(uint32(bridge))))
+	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH)
+	switch {
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("ask the bridge where %s is: %w", m, err)
+	case len(answers) == 0:
+		return 0, nil
+	}
+	entry, err := netlink.NeighDeserialize(answers[0])
+	if err != nil {
+		return 0, fmt.Errorf("read where %s is: %w", m, err)
+	}
+	return entry.LinkIndex, nil
 }

@@ -40,7 +40,11 @@ func TestExamine(t *testing.T) {
 	r.run("ip link set wv-test up")
 	r.run("ip link set wve-test up")
 	r.run("bridge fdb add 02:00:00:00:00:63 dev wve-test master static")
+	r.run("bridge fdb replace " + r.endpoint.MAC.String() + " dev wve-test master static")
 	x := r.examine(r.endpoint)
+	if x.Port != "wve-test" {
+		t.Errorf("the bridge sends to %q, want the host end", x.Port)
+	}
 	if x.Err != nil || x.Host == nil || x.Inside == nil || x.Bridge != "wv-test" || x.Source != api.Nsproc ||
 		len(x.Problems) > 0 {
 		t.Fatalf("got %+v", x)
