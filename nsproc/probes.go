@@ -25,7 +25,11 @@ func probes(p protocol.Probes) error {
 	if err != nil {
 		return fmt.Errorf("open a socket for TCP: %w", err)
 	}
+	ask, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|flags, 0)
+	if err != nil {
+		return fmt.Errorf("open a socket for UDP: %w", err)
+	}
 	var sockets [protocol.ProbeSockets]int
-	sockets[protocol.SocketICMP], sockets[protocol.SocketConnect] = echo, connect
+	sockets[protocol.SocketICMP], sockets[protocol.SocketConnect], sockets[protocol.SocketAsk] = echo, connect, ask
 	return passSockets(sockets[:]...)
 }

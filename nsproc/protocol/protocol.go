@@ -113,6 +113,7 @@ type Probes struct {
 const (
 	SocketICMP    = iota // raw
 	SocketConnect        // TCP, not connected
+	SocketAsk            // UDP of IPv4, for a question to the container's resolver; not connected
 	ProbeSockets         // how many there are
 )
 
