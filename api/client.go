@@ -22,8 +22,8 @@ const (
 )
 
 // Client is a client of weave's API. Its methods may be called from several goroutines at once; each returns when its
-// context ends, or, but for Events, Capture and Report, after 35 seconds. Their errors say what to do next; a refusal
-// by the server is an *Error.
+// context ends, or, but for Events, Capture, CheckAll and Report, after 35 seconds. Their errors say what to do next; a
+// refusal by the server is an *Error.
 type Client struct {
 	socket string
 	http   http.Client

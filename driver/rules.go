@@ -19,8 +19,8 @@ func (d *Driver) FirewallRules(ctx context.Context, nw Network) ([]firewall.Rule
 	return rules, nil
 }
 
-// DroppingRules returns all rules of the host that drop or reject packets, whoever has made them. Those that can't be
-// read are left out, and are the error.
-func (d *Driver) DroppingRules(ctx context.Context) ([]firewall.Rule, error) {
-	return d.firewall.Drops(ctx)
+// SuspectRules returns all rules of the host that keep packets from arriving as they were sent, whoever has made them.
+// Those that can't be read are left out, and are the error.
+func (d *Driver) SuspectRules(ctx context.Context) ([]firewall.Suspect, error) {
+	return d.firewall.Suspects(ctx)
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,64 +21,136 @@ type Checker interface {
 	Check(context.Context, check.Question) check.Result
 }
 
+var errNoChecker = errorf(http.StatusNotFound, "nothing can be checked here")
+
 // check answers with what is found on the way between two containers.
 func (s *Server) check(ctx context.Context, r *http.Request) (any, error) {
 	parameters, err := parseParameters(r.URL.RawQuery, api.ParamFrom, api.ParamTo, api.ParamPort)
 	if err != nil {
 		return nil, badRequest(err)
 	}
-	var port uint64
-	if text, ok := parameters[api.ParamPort]; ok {
-		if port, err = strconv.ParseUint(text[0], 10, 16); err != nil || port == 0 || len(text) > 1 {
-			return nil, errorf(http.StatusBadRequest, "parameter %s: %.80q: want 1..65535", api.ParamPort, text)
+	for _, name := range []string{api.ParamFrom, api.ParamTo} {
+		if n := len(parameters[name]); n != 1 {
+			return nil, errorf(http.StatusBadRequest, "parameter %s: given %d times; want one", name, n)
 		}
+	}
+	port, err := parsePort(parameters)
+	if err != nil {
+		return nil, badRequest(err)
 	}
 	if s.options.Checker == nil {
-		return nil, errorf(http.StatusNotFound, "nothing can be checked here")
+		return nil, errNoChecker
 	}
-	from, err := s.allEndpoints(ctx, api.ParamFrom, parameters.Get(api.ParamFrom))
+	q, err := s.question(ctx, parameters.Get(api.ParamFrom), parameters.Get(api.ParamTo))
 	if err != nil {
 		return nil, err
 	}
-	q := check.Question{Port: uint16(port)}
-	to := parameters.Get(api.ParamTo)
-	if address, err := netip.ParseAddr(to); err == nil {
-		q.Address = address.Unmap()
-		q.From, err = s.senderTo(from, q.Address)
-		if err != nil {
-			return nil, err
-		}
-	} else if err := s.pair(ctx, &q, from, to); err != nil {
-		return nil, err
-	}
-	result := s.options.Checker.Check(ctx, q)
-	return api.Check{Question: q.String(), Failed: result.Failed, Layers: result.Layers}, nil
+	q.Port = port
+	return answerTo(q, s.options.Checker.Check(ctx, q)), nil
 }
 
-// pair has a question be about two endpoints of one network.
-func (s *Server) pair(ctx context.Context, q *check.Question, from []api.Endpoint, name string) error {
-	to, err := s.allEndpoints(ctx, api.ParamTo, name)
-	if err != nil {
-		return err
+func answerTo(q check.Question, r check.Result) api.Check {
+	return api.Check{Question: q.String(), Failed: r.Failed, Layers: r.Layers}
+}
+
+// parsePort parses a port of TCP; 0: there is none.
+func parsePort(parameters url.Values) (uint16, error) {
+	given, ok := parameters[api.ParamPort]
+	if !ok {
+		return 0, nil
 	}
-	for _, a := range from {
-		for _, b := range to {
-			address := common(a, b)
-			if a.NetworkID != b.NetworkID || !address.IsValid() {
-				continue
+	port, err := strconv.ParseUint(given[0], 10, 16)
+	if err != nil || port == 0 || len(given) > 1 {
+		return 0, fmt.Errorf("parameter %s: %.80q: want 1..65535", api.ParamPort, given)
+	}
+	return uint16(port), nil
+}
+
+// question returns what is asked: whether a container reaches another one, on whichever host, or an address.
+func (s *Server) question(ctx context.Context, from, to string) (q check.Question, err error) {
+	senders, err := s.allEndpoints(ctx, api.ParamFrom, from)
+	if err != nil {
+		return q, err
+	}
+	if address, err := netip.ParseAddr(to); err == nil {
+		q.Address = address.Unmap()
+		q.From, err = s.senderTo(senders, q.Address)
+		return q, err
+	}
+	receivers, named, err := s.receivers(ctx, to)
+	if err != nil {
+		return q, err
+	}
+	for _, a := range senders {
+		for _, b := range receivers {
+			if found, ok := s.pair(a, b); ok {
+				if found.Own = addressesOf(receivers); named {
+					found.Name = b.ContainerName
+				}
+				return found, nil
 			}
-			sender, okA := s.end(a)
-			receiver, okB := s.end(b)
-			if !okA || !okB {
-				continue
-			}
-			q.From, q.To, q.Address = sender, &receiver, address
-			return nil
 		}
 	}
-	return errorf(http.StatusConflict, "%s and %s are on no network together (%s and %s): "+
-		"docker network connect %s %s", nameOf(from[0]), nameOf(to[0]), networksOf(from), networksOf(to),
-		from[0].NetworkName, nameOf(to[0]))
+	return q, errorf(http.StatusConflict, "%s and %s are on no network together (%s and %s): "+
+		"docker network connect %s %s", nameOf(senders[0]), nameOf(receivers[0]), networksOf(senders),
+		networksOf(receivers), senders[0].NetworkName, nameOf(receivers[0]))
+}
+
+// receivers returns the endpoints that a name or an id means: those on this host, or else those on others. It is named
+// if it is the name of a container, which goes before the beginning of another one's id.
+func (s *Server) receivers(ctx context.Context, to string) (found []api.Endpoint, named bool, err error) {
+	isNamed := func(e api.Endpoint) bool { return e.ContainerName == strings.TrimPrefix(to, "/") }
+	local, err := s.allEndpoints(ctx, api.ParamTo, to)
+	if slices.ContainsFunc(local, isNamed) {
+		return local, true, nil
+	}
+	remote := s.remoteEndpoints(to)
+	if named = slices.ContainsFunc(remote, isNamed); named || len(local) == 0 && len(remote) > 0 {
+		return remote, named, nil
+	}
+	return local, false, err
+}
+
+// pair returns the question whether an endpoint of this host reaches another one; it is not ok if they are on no
+// network together.
+func (s *Server) pair(a, b api.Endpoint) (q check.Question, ok bool) {
+	q.Address = common(a, b)
+	if a.NetworkID != b.NetworkID || !q.Address.IsValid() {
+		return q, false
+	}
+	if q.From, ok = s.end(a); !ok {
+		return q, false
+	}
+	if b.Remote {
+		q.Host = b.Host
+		return q, true
+	}
+	receiver, ok := s.end(b)
+	q.To = &receiver
+	return q, ok
+}
+
+// remoteEndpoints returns the endpoints of other hosts, on networks that this host is on, that a container's name or id
+// means.
+func (s *Server) remoteEndpoints(name string) (found []api.Endpoint) {
+	l, err := s.selectEndpoints(api.Query{Containers: []string{name}})
+	if err != nil {
+		return nil // it has no filters that could be wrong
+	}
+	for _, e := range l.entries {
+		if e.Remote {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// addressesOf returns the addresses of all of the endpoints.
+func addressesOf(endpoints []api.Endpoint) (all []netip.Addr) {
+	for _, e := range endpoints {
+		all = append(all, addrsOf(e)...)
+	}
+	return all
 }
 
 // common returns an address of b's of a family that a has an address of, too.

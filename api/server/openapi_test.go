@@ -91,7 +91,7 @@ var described = []any{
 	api.Tunnel{}, api.Status{}, api.EndpointCounts{}, api.Docker{}, api.Cluster{}, api.Reconcile{}, api.Repair{},
 	api.Error{}, api.Event{}, api.Cause{}, api.Inspection{}, api.HostEnd{}, api.Station{}, api.FirewallRule{},
 	api.DNS{}, api.NsprocRun{}, api.Sandbox{}, api.Link{}, api.Counters{}, api.Route{}, api.Neighbour{}, api.Rule{},
-	api.Socket{}, api.Check{}, api.Checked{}, api.Traffic{},
+	api.Socket{}, api.Check{}, api.Checked{}, api.CheckLine{}, api.PairCheck{}, api.CheckSummary{}, api.Traffic{},
 }
 
 // TestDescribedTypes: each object that is described has the members of its Go type, of the same types, and those are

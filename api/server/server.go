@@ -82,6 +82,7 @@ type Server struct {
 	readers  readers             // of events
 	public   public              // what Public takes its turns with
 	captures *semaphore.Weighted // that are under way
+	matrices *semaphore.Weighted // checks of all pairs, likewise
 
 	running context.Context // ends with Stop
 	stop    context.CancelFunc
@@ -103,7 +104,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		options: o, mux: http.NewServeMux(), readers: newReaders(), public: newPublic(),
-		captures: semaphore.NewWeighted(maxCaptures),
+		captures: semaphore.NewWeighted(maxCaptures), matrices: semaphore.NewWeighted(1),
 	}
 	s.running, s.stop = context.WithCancel(context.Background())
 	for _, route := range s.routes() {
@@ -132,6 +133,7 @@ func (s *Server) routes() []route {
 		{api.PathEndpoints + "/{endpoint}/nsproc", post, forRoot(s.answer(s.runNsproc))},
 		{api.PathCapture, post, forRoot(http.HandlerFunc(s.capture))},
 		{api.PathCheck, post, forRoot(s.answer(s.check))},
+		{api.PathCheckAll, post, forRoot(http.HandlerFunc(s.checkAll))},
 		{api.PathReport, post, forRoot(http.HandlerFunc(s.report))},
 		{api.PathTraffic, read, s.answer(s.traffic)},
 		{api.PathPools, read, s.answer(s.pools)},
@@ -165,8 +167,8 @@ func (s *Server) openAPI(_ context.Context, r *http.Request) (any, error) {
 	return json.RawMessage(api.OpenAPI), nil
 }
 
-// Stop ends the captures that are under way, and each that is requested later: they would go on for an hour when weave
-// is to stop. All other requests are answered as before.
+// Stop ends the captures and the checks of all pairs that are under way, and each that is requested later: they would
+// go on for long when weave is to stop. All other requests are answered as before.
 func (s *Server) Stop() { s.stop() }
 
 // metrics answers with metrics for Prometheus.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -29,12 +28,15 @@ func judge(f facts) Result {
 		layer api.CheckLayer
 		look  func(facts) api.Checked
 	}{
+		{api.LayerName, ofName},
 		{api.LayerFrom, func(f facts) api.Checked { return ofEnd(f.From, f.from) }},
 		{api.LayerRoute, ofRoute},
 		{api.LayerTo, ofTo},
 		{api.LayerNeighbour, ofNeighbour},
+		{api.LayerBridge, ofBridge},
 		{api.LayerFirewall, ofFirewall},
 		{api.LayerListener, ofListener},
+		{api.LayerBack, ofBack},
 		{api.LayerConnection, ofConnection},
 		{api.LayerSize, ofSize},
 	} {
@@ -60,6 +62,61 @@ func failed(advice, format string, args ...any) api.Checked {
 	return api.Checked{Result: api.CheckFailed, Evidence: fmt.Sprintf(format, args...), Advice: advice}
 }
 
+// answered reports whether the probe that was asked for has had an answer: then the way there and back is there.
+func (f facts) answered() bool {
+	switch {
+	case f.probes == nil:
+		return false
+	case f.Port == 0:
+		return f.probes.Small == nil
+	}
+	return f.probes.TCP == nil || refused(f.probes.TCP) && !f.rejected()
+}
+
+// rejected reports whether somebody on the way has refused the connection in the receiver's place.
+func (f facts) rejected() bool {
+	on, _ := f.probes.trails[kindConnect].lost()
+	return on == senderLink || on == inHost || on == beyond || on == receiverLink
+}
+
+func refused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) }
+
+// lost returns where the probe that was asked for, or with back its answer, got lost.
+func (f facts) lost() (on stretch, back bool) {
+	switch {
+	case f.probes == nil || f.answered():
+		return unseen, false
+	case f.Port > 0:
+		return f.probes.trails[kindConnect].lost()
+	}
+	return f.probes.trails[kindSmall].lost()
+}
+
+// ofName judges what the sender's resolver says of the receiver's name.
+func ofName(f facts) api.Checked {
+	foreign := slices.DeleteFunc(slices.Clone(f.resolved.addresses), func(a netip.Addr) bool {
+		return slices.Contains(f.Own, a)
+	})
+	switch {
+	case f.Name == "":
+		return unknown("no name was asked for")
+	case f.probes == nil:
+		return unknown("nothing could be asked: %v", f.unprobed)
+	case errors.Is(f.resolved.err, errNoName):
+		return failed("Docker knows a container by its name and its aliases, on networks that both are on: "+
+			"see docker network inspect, and --network-alias",
+			"%s finds no address of the name %s", f.From.Name, f.Name)
+	case f.resolved.err != nil:
+		return failed("Docker's resolver in the container does not work, or its rules there (iptables -t nat) are "+
+			"gone: restart the container",
+			"%s can't ask %s for the name %s: %v", f.From.Name, resolver, f.Name, f.resolved.err)
+	case len(foreign) > 0:
+		return failed("another container has that name or alias: look for the address with weave ps",
+			"%s finds %s at %s, which %s has not", f.From.Name, f.Name, foreign[0], f.Name)
+	}
+	return ok("%s is %s for %s", f.Name, f.resolved.addresses[0], f.From.Name)
+}
+
 // ofEnd judges the ends of a veth pair: whether they are as they should be.
 func ofEnd(e End, x inspect.Examination) api.Checked {
 	if e.Endpoint.Sandbox == "" {
@@ -74,33 +131,63 @@ func ofEnd(e End, x inspect.Examination) api.Checked {
 }
 
 func ofTo(f facts) api.Checked {
-	if f.To == nil {
-		return unknown("%s is of nobody that weave knows on this host", f.Address)
+	switch {
+	case f.To != nil:
+		return ofEnd(*f.To, f.to)
+	case f.Host != "":
+		return unknown("%s is on host %s: what is wrong there a weave check on that host finds", f.Address, f.Host)
 	}
-	return ofEnd(*f.To, f.to)
+	return unknown("%s is of nobody that weave knows on this host", f.Address)
 }
 
-// ofRoute judges where the sandbox sends packets for the address.
-func ofRoute(f facts) api.Checked {
-	if f.from.Sandbox == nil || f.from.Inside == nil {
-		return unknown("the routes of %s are not known", f.From.Name)
+// side is one of the ends, as it sees the other one.
+type side struct {
+	End
+	x     inspect.Examination
+	other *End // nil: it is not known
+	to    netip.Addr
+}
+
+// there is the sender, which sends to the address.
+func (f facts) there() side { return side{f.From, f.from, f.To, f.Address} }
+
+// back is the receiver, which sends to the sender's address. It is for questions that have a receiver.
+func (f facts) back() side {
+	s := side{End: *f.To, x: f.to, other: &f.From}
+	for _, a := range f.From.Endpoint.Addresses {
+		if a.Addr().Is4() == f.Address.Is4() {
+			s.to = a.Addr()
+		}
 	}
-	route, found := routeTo(f.from.Sandbox.Routes, f.Address)
-	link := nameOfLink(f.from.Sandbox.Links, route.Link)
+	return s
+}
+
+func ofRoute(f facts) api.Checked { return f.there().route() }
+
+// route judges where a sandbox sends packets for the other end.
+func (s side) route() api.Checked {
+	if s.x.Sandbox == nil || s.x.Inside == nil {
+		return unknown("the routes of %s are not known", s.Name)
+	}
+	route, found := routeTo(s.x.Sandbox.Routes, s.to)
+	link := nameOfLink(s.x.Sandbox.Links, route.Link)
 	switch {
+	case !found && s.other == nil && s.Network.Internal:
+		return failed("the network is internal: it has no way out. Connect the container to another one, too",
+			"%s has no route to %s", s.Name, s.to)
 	case !found:
 		return failed("a program in the container has removed the route: restart the container",
-			"%s has no route to %s", f.From.Name, f.Address)
-	case f.To == nil:
-		return ok("%s leaves by %s", f.Address, link)
-	case route.Link != f.from.Inside.Index:
+			"%s has no route to %s", s.Name, s.to)
+	case s.other == nil:
+		return ok("%s leaves by %s", s.to, link)
+	case route.Link != s.x.Inside.Index:
 		return failed("see ip route in the container: another network, or a program, has a route to that address",
-			"%s sends to %s out of %s, not of %s", f.From.Name, f.Address, link, f.from.Inside.Name)
+			"%s sends to %s out of %s, not of %s", s.Name, s.to, link, s.x.Inside.Name)
 	case route.Gateway.IsValid():
 		return failed("the container's own address or prefix has been changed: restart the container",
-			"%s sends to %s by the gateway %s, though both are on one network", f.From.Name, f.Address, route.Gateway)
+			"%s sends to %s by the gateway %s, though both are on one network", s.Name, s.to, route.Gateway)
 	}
-	return ok("%s sends to %s out of %s", f.From.Name, f.Address, link)
+	return ok("%s sends to %s out of %s", s.Name, s.to, link)
 }
 
 // routeTo returns the route with the longest prefix, and of these the one with the lowest metric.
@@ -127,124 +214,41 @@ func nameOfLink(links []netstate.Link, index int) string {
 	return fmt.Sprintf("link %d", index)
 }
 
-// answered reports whether the probe that was asked for has had an answer: then the way there and back is there.
-func (f facts) answered() bool {
-	switch {
-	case f.probes == nil:
-		return false
-	case f.Port == 0:
-		return f.probes.Small == nil
-	}
-	return f.probes.TCP == nil || refused(f.probes.TCP)
-}
+func ofNeighbour(f facts) api.Checked { return f.there().neighbour() }
 
-func refused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) }
-
-// ofNeighbour judges whether the address was answered for, and by whom.
-func ofNeighbour(f facts) api.Checked {
-	if f.from.Sandbox == nil {
-		return unknown("the neighbours of %s are not known", f.From.Name)
+// neighbour judges whether the other end's address was answered for, and by whom.
+func (s side) neighbour() api.Checked {
+	if s.x.Sandbox == nil {
+		return unknown("the neighbours of %s are not known", s.Name)
 	}
-	i := slices.IndexFunc(f.from.Sandbox.Neighbours, func(n netstate.Neighbour) bool { return n.Address == f.Address })
-	switch {
-	case i < 0:
-		return unknown("%s has not asked for %s", f.From.Name, f.Address)
-	case f.from.Sandbox.Neighbours[i].MAC.IsZero():
-		return failed("look where the question gets lost: weave capture "+f.From.Name+" --filter arp",
-			"%s asks who has %s, and nobody answers", f.From.Name, f.Address)
-	case f.To != nil && f.from.Sandbox.Neighbours[i].MAC != f.To.Endpoint.MAC:
+	i := slices.IndexFunc(s.x.Sandbox.Neighbours, func(n netstate.Neighbour) bool { return n.Address == s.to })
+	if i < 0 {
+		return unknown("%s has not asked for %s", s.Name, s.to)
+	}
+	switch found := s.x.Sandbox.Neighbours[i].MAC; {
+	case found.IsZero():
+		return failed("look where the question gets lost: weave capture "+s.Name+" --filter arp",
+			"%s asks who has %s, and nobody answers", s.Name, s.to)
+	case s.other != nil && found != s.other.Endpoint.MAC:
 		return failed("somebody else has the address, or has had it: "+
 			"look for its MAC with weave ps, and for the host's with ip neighbour",
-			"%s is at %s for %s, but %s has %s", f.Address, f.from.Sandbox.Neighbours[i].MAC, f.From.Name, f.To.Name,
-			f.To.Endpoint.MAC)
+			"%s is at %s for %s, but %s has %s", s.to, found, s.Name, s.other.Name, s.other.Endpoint.MAC)
+	default:
+		return ok("%s is at %s", s.to, found)
 	}
-	return ok("%s is at %s", f.Address, f.from.Sandbox.Neighbours[i].MAC)
 }
 
-// ofFirewall judges by the counters of the host's rules that drop.
-func ofFirewall(f facts) api.Checked {
+// ofBack judges the way of the answers: what the receiver knows of the sender.
+func ofBack(f facts) api.Checked {
 	switch {
 	case f.answered():
-		return ok("no rule of the host drops the packets")
-	case f.probes == nil:
-		return unknown("nothing was sent that a rule could drop")
-	case f.rulesError != nil && len(f.dropped) == 0:
-		return unknown("the host's rules can't be read: %v", f.rulesError)
-	case len(f.dropped) == 0:
-		return unknown("no rule of the host that counts has dropped a packet meanwhile")
+		return ok("answers come back")
+	case f.To == nil:
+		return unknown("what answers take is not known here")
 	}
-	var rules []string
-	for _, r := range f.dropped {
-		rules = append(rules, r.Table+": "+r.Text)
+	back := f.back()
+	if c := back.route(); c.Result == api.CheckFailed {
+		return c
 	}
-	return failed("a rule of the host drops packets: remove it, or let the network's pass before it",
-		"dropped packets while the probes were sent: %s", strings.Join(rules, "; "))
-}
-
-// ofListener judges whether somebody takes connections to the port.
-func ofListener(f facts) api.Checked {
-	if f.Port == 0 {
-		return unknown("no port was named")
-	}
-	if f.probes != nil && f.probes.TCP == nil {
-		return ok("port %d is open", f.Port)
-	}
-	if f.To == nil || f.to.Sandbox == nil || !f.to.Sandbox.HasSockets {
-		return unknown("who listens at %s is not known", f.Address)
-	}
-	var elsewhere []string
-	for _, s := range f.to.Sandbox.Sockets {
-		if s.Protocol != "tcp" || s.Local.Port() != f.Port {
-			continue
-		}
-		if local := s.Local.Addr(); local.IsUnspecified() || local.Unmap() == f.Address {
-			if s.Queued > 0 && f.probes != nil && errors.Is(f.probes.TCP, errNoAnswer) {
-				return failed("the program is stuck: "+f.To.Name+" has to be looked at",
-					"%s listens at %s, but %d connections wait for the program", f.To.Name, s.Local, s.Queued)
-			}
-			return ok("%s listens at %s", f.To.Name, s.Local)
-		}
-		elsewhere = append(elsewhere, s.Local.Addr().String())
-	}
-	if len(elsewhere) > 0 {
-		return failed("have the program listen at 0.0.0.0 or ::", "%s listens at port %d of %s only, not of %s",
-			f.To.Name, f.Port, strings.Join(elsewhere, ", "), f.Address)
-	}
-	return failed("start the program, or see which port it listens at: weave inspect "+f.To.Name,
-		"nobody listens at port %d in %s", f.Port, f.To.Name)
-}
-
-// ofConnection judges the answers to the probes.
-func ofConnection(f facts) api.Checked {
-	capture := "look where packets get lost: weave capture " + f.From.Name
-	switch {
-	case f.probes == nil:
-		return unknown("no probe was sent: %v", f.unprobed)
-	case f.Port > 0 && f.probes.TCP == nil:
-		return ok("port %d of %s takes a connection", f.Port, f.Address)
-	case f.Port > 0 && refused(f.probes.TCP):
-		return failed("a firewall in the container, or another program with that address, refuses",
-			"port %d of %s refuses the connection", f.Port, f.Address)
-	case f.Port > 0:
-		return failed(capture, "a connection to port %d of %s: %v", f.Port, f.Address, f.probes.TCP)
-	case f.probes.Small != nil:
-		return failed(capture, "a ping to %s: %v", f.Address, f.probes.Small)
-	}
-	return ok("%s answers a ping", f.Address)
-}
-
-// ofSize judges whether full-size packets pass, where small ones do.
-func ofSize(f facts) api.Checked {
-	switch {
-	case f.probes == nil || f.probes.Small != nil:
-		return unknown("%s answers no ping, so it is not known whether large packets pass", f.Address)
-	case f.probes.Full != nil:
-		advice := "see the MTU of both ends: ip link; between hosts: weave hosts"
-		if f.to.Inside != nil && f.from.Inside != nil && f.to.Inside.MTU != f.from.Inside.MTU {
-			advice = fmt.Sprintf("%s has an MTU of %d, %s of %d: set both to the network's, %d", f.From.Name,
-				f.from.Inside.MTU, f.To.Name, f.to.Inside.MTU, f.From.Network.MTU)
-		}
-		return failed(advice, "packets of %d bytes get no answer, small ones do: %v", f.probes.Size, f.probes.Full)
-	}
-	return ok("packets of %d bytes pass", f.probes.Size)
+	return back.neighbour()
 }

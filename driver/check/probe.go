@@ -23,38 +23,89 @@ import (
 // probeTime is how long the answer to one probe may take.
 const probeTime = time.Second
 
+// kind is one of probe.
+type kind int
+
+// The kinds of probes. Those of echo requests are their sequence numbers, too.
+const (
+	kindConnect kind = iota // a TCP connection
+	kindSmall               // a small echo request
+	kindFull                // one as large as the MTU, which must not be fragmented
+	kinds
+)
+
 // Probes are what probes from inside a sandbox have found out. A nil error is an answer.
 type Probes struct {
-	Small error // a small echo request
-	Full  error // one as large as the MTU, which must not be fragmented
-	Size  int   // of that, in bytes
-	TCP   error // a connection; nil too if none was tried
+	Small  error
+	Full   error
+	Size   int   // of that, in bytes
+	TCP    error // nil too if none was tried
+	trails [kinds]trail
 }
 
-var errNoAnswer = errors.New("no answer within a second")
+var errNoAnswer = errors.New("no answer in time")
 
-// probe probes an address from inside a sandbox, and a port of it if that is not 0. The sockets are its.
-func probe(ctx context.Context, sockets [protocol.ProbeSockets]int, to netip.Addr, port uint16, mtu int) Probes {
-	for _, fd := range sockets {
-		defer unix.Close(fd)
-	}
-	header := ipv4.HeaderLen
-	if to.Is6() {
-		header = ipv6.HeaderLen
-	}
-	const icmpHeader = 8
-	p := Probes{Size: mtu}
-	p.Small = echo(ctx, sockets[protocol.SocketICMP], to, 1, 56)
-	p.Full = echo(ctx, sockets[protocol.SocketICMP], to, 2, mtu-header-icmpHeader)
+// prober probes an address from inside a sandbox.
+type prober struct {
+	sockets [protocol.ProbeSockets]int
+	to      netip.AddrPort // port 0: no connection is tried
+	mtu     int            // bytes
+	id      uint16         // of the echo requests
+	local   uint16         // the port that the connection is from; 0: it is not known
+}
+
+// newProber returns a prober, to which the sockets belong.
+func newProber(sockets [protocol.ProbeSockets]int, to netip.Addr, port uint16, mtu int) *prober {
+	p := &prober{sockets: sockets, to: netip.AddrPortFrom(to, port), mtu: mtu, id: uint16(rand.Uint32())}
 	if port > 0 {
-		p.TCP = connect(ctx, sockets[protocol.SocketConnect], netip.AddrPortFrom(to, port))
+		p.local = bind(sockets[protocol.SocketConnect], to.Is6())
 	}
 	return p
 }
 
+// bind gives a socket a port, so that it is known before a packet is sent. Without one it gets one later.
+func bind(fd int, ipv6 bool) uint16 {
+	anywhere := netip.IPv4Unspecified()
+	if ipv6 {
+		anywhere = netip.IPv6Unspecified()
+	}
+	if unix.Bind(fd, sockaddr(netip.AddrPortFrom(anywhere, 0))) != nil {
+		return 0
+	}
+	switch a, _ := unix.Getsockname(fd); a := a.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(a.Port)
+	case *unix.SockaddrInet6:
+		return uint16(a.Port)
+	}
+	return 0
+}
+
+func (p *prober) close() {
+	for _, fd := range p.sockets {
+		unix.Close(fd)
+	}
+}
+
+// probe sends the probes and waits for the answers.
+func (p *prober) probe(ctx context.Context) Probes {
+	header := ipv4.HeaderLen
+	if p.to.Addr().Is6() {
+		header = ipv6.HeaderLen
+	}
+	const icmpHeader = 8
+	found := Probes{Size: p.mtu}
+	found.Small = p.echo(ctx, kindSmall, 56)
+	found.Full = p.echo(ctx, kindFull, p.mtu-header-icmpHeader)
+	if p.to.Port() > 0 {
+		found.TCP = connect(ctx, p.sockets[protocol.SocketConnect], p.to)
+	}
+	return found
+}
+
 // echo sends an echo request with so many bytes of data, which is not fragmented, and waits for the answer.
-func echo(ctx context.Context, fd int, to netip.Addr, seq, size int) error {
-	id := int(rand.Uint32N(1 << 16))
+func (p *prober) echo(ctx context.Context, k kind, size int) error {
+	fd, to, id, seq := p.sockets[protocol.SocketICMP], p.to.Addr(), int(p.id), int(k)
 	body := &icmp.Echo{ID: id, Seq: seq, Data: make([]byte, max(size, 0))}
 	message := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: body}
 	level, option, dont := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE

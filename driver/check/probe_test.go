@@ -67,7 +67,9 @@ func (p pair) probe(t *testing.T, ctx context.Context, to string, port uint16, m
 	if err != nil {
 		t.Fatal(err)
 	}
-	return probe(ctx, sockets, address, port, mtu)
+	prober := newProber(sockets, address, port, mtu)
+	defer prober.close()
+	return prober.probe(ctx)
 }
 
 func TestProbe(t *testing.T) {

@@ -4,6 +4,7 @@ package firewall
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -20,21 +21,37 @@ const unclear = "?"
 // listing writes a rule of nftables as iptables -S would list it, with a comment of nft's last before the target.
 func listing(r *nftables.Rule) []string {
 	var args []string
-	loaded := "" // the option for what the next comparison compares
+	var next field                   // what the next comparison compares
+	constants := map[uint32][]byte{} // by register
 	for _, e := range r.Exprs {
 		switch e := e.(type) {
 		case *expr.Counter:
 		case *expr.Meta:
-			loaded = map[expr.MetaKey]string{expr.MetaKeyIIFNAME: "-i", expr.MetaKeyOIFNAME: "-o"}[e.Key]
+			next = metaFields[e.Key]
 			if e.SourceRegister {
 				args = append(args, unclear) // it sets something
 			}
+		case *expr.Payload:
+			if next = headerField(e); next.option == "" {
+				args = append(args, unclear)
+			}
+		case *expr.Bitwise:
+			if next.mask = e.Mask; next.option == "" || !isZero(e.Xor) {
+				next = field{}
+				args = append(args, unclear)
+			}
 		case *expr.Cmp:
-			args = append(args, comparison(loaded, e.Op == expr.CmpOpNeq, linkName(e.Data))...)
-			loaded = ""
+			args = append(args, next.compare(e)...)
+			next = field{}
 		case *expr.Lookup:
-			args = append(args, comparison(loaded, e.Invert, unclear)...)
-			loaded = ""
+			args = append(args, comparison(next.option, e.Invert, unclear)...)
+			next = field{}
+		case *expr.NAT:
+			args = append(args, translation(e, constants)...)
+		case *expr.Masq:
+			args = append(args, "-j", "MASQUERADE")
+		case *expr.Redir:
+			args = append(args, "-j", "REDIRECT")
 		case *expr.Match:
 			args = append(args, matchArgs(e)...)
 		case *expr.Verdict:
@@ -43,17 +60,45 @@ func listing(r *nftables.Rule) []string {
 			args = append(args, "-j", e.Name)
 		case *expr.Reject:
 			args = append(args, "-j", "REJECT")
+		case *expr.Immediate:
+			constants[e.Register] = e.Data // which does nothing by itself
 		default:
-			loaded = ""
+			next = field{}
 			args = append(args, unclear)
 		}
 	}
 	if comment, ok := userdata.GetString(r.UserData, userdata.TypeComment); ok {
-		const target = 2 // -j NAME
-		args = slices.Insert(args, max(len(args)-target, 0), "-m", "comment", "--comment", comment)
+		target := len(args)
+		for i, a := range args {
+			if a == "-j" || a == "-g" {
+				target = i
+			}
+		}
+		args = slices.Insert(args, target, "-m", "comment", "--comment", comment)
 	}
 	return args
 }
+
+// translation returns the target of a rule that translates addresses, and to what if that is an address of its own.
+func translation(e *expr.NAT, constants map[uint32][]byte) []string {
+	target, option := "DNAT", "--to-destination"
+	if e.Type == expr.NATTypeSourceNAT {
+		target, option = "SNAT", "--to-source"
+	}
+	to := ""
+	if address, ok := netip.AddrFromSlice(constants[e.RegAddrMin]); ok {
+		to = address.String()
+	}
+	if port := constants[e.RegProtoMin]; len(port) == 2 {
+		to += ":" + portNumber(port)
+	}
+	if to == "" {
+		return []string{"-j", target}
+	}
+	return []string{"-j", target, option, to}
+}
+
+func isZero(b []byte) bool { return !slices.ContainsFunc(b, func(b byte) bool { return b != 0 }) }
 
 func comparison(loaded string, negated bool, value string) []string {
 	switch {

@@ -55,13 +55,14 @@ func TestListing(t *testing.T) {
 		{"-j DOCKER-USER", "-j DOCKER-USER"},
 		{"-g DOCKER-USER", "-g DOCKER-USER"},
 		{"-i eth0 -j DOCKER-USER", "-i eth0 -j DOCKER-USER"},
-		{"! -i br-1 -d 172.18.0.2 -j DROP", "! -i br-1 ? ? -j DROP"},
+		{"! -i br-1 -d 172.18.0.2 -j DROP", "! -i br-1 -d 172.18.0.2/32 -j DROP"},
 		{"-o wv-+ -j ACCEPT", "-o wv-+ -j ACCEPT"},
 		{"-m comment --comment last -j REJECT", "-m comment --comment last -j REJECT"},
 		{"-m conntrack --ctstate NEW -j LOG", "-m conntrack ? -j LOG"},
 		{"-m physdev --physdev-is-bridged -j ACCEPT", "-m physdev --physdev-is-bridged -j ACCEPT"},
 		{"-m physdev ! --physdev-is-bridged -j ACCEPT", "-m physdev ? -j ACCEPT"},
 		{"-m mark --mark 1 -j RETURN", "? -j ?"},
+		{"-s 10.0.0.0/12 ! -d 10.1.0.0/16 -p 132 -j DROP", "-p 132 -s 10.0.0.0/12 ! -d 10.1.0.0/16 -j DROP"},
 	} {
 		run(t, "*filter\n:FORWARD -\n:DOCKER-USER -\n-A FORWARD "+tt.rule+"\nCOMMIT\n", "iptables-nft-restore")
 		if got := onlyListing(t); !slices.Equal(got, strings.Fields(tt.want)) {
@@ -71,8 +72,12 @@ func TestListing(t *testing.T) {
 	for _, tt := range []struct{ rule, want string }{
 		{`iifname != { "a", "b" } drop comment "NO ACCESS"`, "! -i ? -m comment --comment NO_ACCESS -j DROP"},
 		{`iifname "a" counter accept`, "-i a -j ACCEPT"},
-		{`ip saddr 10.0.0.1 reject`, "? ? -j REJECT"},
-		{`meta mark set 1`, "? ?"},
+		{`ip saddr 10.0.0.1 reject`, "-s 10.0.0.1/32 -j REJECT"},
+		{`ip daddr & 255.0.255.0 == 10.0.1.0 tcp dport 80 drop`, "-d ? -p tcp --dport 80 -j DROP"},
+		{`udp sport != 53 drop`, "-p udp ! --sport 53 -j DROP"},
+		{`tcp dport > 53 drop`, "-p tcp ? -j DROP"},
+		{`tcp flags syn ip ttl 5 drop`, "-p tcp ? ? ? ? ? -j DROP"},
+		{`meta mark set 1`, "?"},
 	} {
 		shell(t, "nft flush chain ip filter FORWARD\nnft 'add rule ip filter FORWARD "+tt.rule+"'")
 		got := onlyListing(t)

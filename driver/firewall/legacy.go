@@ -34,13 +34,18 @@ var legacyNames = map[family]string{
 	ipv6: "/proc/thread-self/net/ip6_tables_names",
 }
 
-// legacyLives reports whether the kernel has a legacy table that weave's rules belong in.
-func legacyLives(v family) bool {
+// legacyTables returns the names of the legacy tables that the kernel has.
+func legacyTables(v family) []string {
 	names, err := os.ReadFile(legacyNames[v])
 	if err != nil {
-		return false // without the kernel's module there is no such file
+		return nil // without the kernel's module there is no such file
 	}
-	tables := strings.Fields(string(names))
+	return strings.Fields(string(names))
+}
+
+// legacyLives reports whether the kernel has a legacy table that weave's rules belong in.
+func legacyLives(v family) bool {
+	tables := legacyTables(v)
 	for where := range legacyKinds {
 		if slices.Contains(tables, where[0]) {
 			return true
@@ -74,52 +79,98 @@ func isLegacy(command string) bool {
 	return err == nil && !strings.Contains(out, "nf_tables")
 }
 
-// look lists the chains if the kernel has them: a command would make it create its tables.
+// look lists the chains that weave's rules belong in.
 func (l *legacy) look(ctx context.Context) ([]chain, error) {
+	if !legacyLives(l.family) {
+		return nil, nil
+	}
+	all, err := l.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return legacyChains(all), nil
+}
+
+// list lists all chains if the kernel has any: a command would make it create its tables.
+func (l *legacy) list(ctx context.Context) ([]chain, error) {
 	switch {
-	case !legacyLives(l.family):
+	case len(legacyTables(l.family)) == 0:
 		return nil, nil
 	case l.save == "":
 		return nil, fmt.Errorf("the legacy %s tables of iptables, which this kernel has, %w without the command "+
 			"iptables-legacy: install iptables, or make sure that they let frames pass", l.family, errUnusable)
 	}
-	out, err := execute(ctx, "", l.save)
+	out, err := execute(ctx, "", l.save, "-c")
 	if err != nil {
 		return nil, fmt.Errorf("list the legacy %s tables of iptables: %w", l.family, err)
 	}
-	return legacyChains(l.family, out), nil
+	return parseSaved(l.family, out), nil
 }
 
-// legacyChains reads what iptables-save writes: for each table a line *TABLE, then a line :CHAIN for each chain and a
-// line -A CHAIN RULE for each rule.
-func legacyChains(v family, saved string) []chain {
+// parseSaved reads what iptables-save -c writes: for each table a line *TABLE, then a line :CHAIN POLICY [COUNT] for
+// each chain, POLICY being - for one that only other chains call, and a line [COUNT] -A CHAIN RULE for each rule.
+func parseSaved(v family, saved string) []chain {
 	var chains []chain
-	table, doors := "", map[string]string{} // doors: the tables that have dockersDoors
+	begin := 0 // of the table's chains
+	table := ""
 	for line := range strings.Lines(saved) {
 		line = strings.TrimSuffix(line, "\n")
-		if name, ok := strings.CutPrefix(line, "*"); ok {
-			table = name
-		}
-		if rest, ok := strings.CutPrefix(line, ":"); ok {
-			name, _, _ := strings.Cut(rest, " ")
-			doors[name] = table
-			if k, ok := legacyKinds[[2]string{table, name}]; ok {
-				chains = append(chains, chain{backend: "legacy", family: v, table: table, name: name, kind: k})
+		switch {
+		case strings.HasPrefix(line, "*"):
+			table, begin = line[1:], len(chains)
+		case strings.HasPrefix(line, ":"):
+			name, rest, _ := strings.Cut(line[1:], " ")
+			c := chain{backend: "legacy", family: v, table: table, name: name}
+			if target, n, _ := strings.Cut(rest, " "); target != "-" {
+				c.policy = &policy{drops: target == "DROP", count: parseCount(n)}
 			}
-		}
-		args := splitRule(line)
-		for i := range chains {
-			c := &chains[i]
-			if len(args) > 2 && args[0] == "-A" && args[1] == c.name && table == c.table {
-				c.rules = append(c.rules, args[2:])
-				c.lines = append(c.lines, line)
+			chains = append(chains, c)
+		case strings.HasPrefix(line, "["):
+			n, rule, _ := strings.Cut(line, " ")
+			args := splitRule(rule)
+			if len(args) < 3 || args[0] != "-A" {
+				continue
 			}
+			i := slices.IndexFunc(chains[begin:], func(c chain) bool { return c.name == args[1] })
+			if i < 0 {
+				continue
+			}
+			c := &chains[begin+i]
+			c.rules, c.lines = append(c.rules, args[2:]), append(c.lines, rule)
+			c.counts = append(c.counts, parseCount(n))
 		}
 	}
-	for i := range chains {
-		c := &chains[i]
-		elsewhere := func(door string) bool { return doors[door] != c.table }
-		c.doors = slices.DeleteFunc(slices.Clone(dockersDoors), elsewhere)
+	return chains
+}
+
+// parseCount reads [PACKETS:BYTES]; nil: it is something else.
+func parseCount(text string) *count {
+	inner, open := strings.CutPrefix(text, "[")
+	inner, closed := strings.CutSuffix(inner, "]")
+	packets, bytes, _ := strings.Cut(inner, ":")
+	p, err := strconv.ParseUint(packets, 10, 64)
+	b, err2 := strconv.ParseUint(bytes, 10, 64)
+	if !open || !closed || err != nil || err2 != nil {
+		return nil
+	}
+	return &count{p, b}
+}
+
+// legacyChains returns those of the chains that weave's rules belong in.
+func legacyChains(all []chain) (chains []chain) {
+	for _, c := range all {
+		k, ok := legacyKinds[[2]string{c.table, c.name}]
+		if !ok {
+			continue
+		}
+		c.kind = k
+		for _, door := range dockersDoors {
+			isDoor := func(other chain) bool { return other.table == c.table && other.name == door }
+			if slices.ContainsFunc(all, isDoor) {
+				c.doors = append(c.doors, door)
+			}
+		}
+		chains = append(chains, c)
 	}
 	return chains
 }

@@ -24,16 +24,16 @@ type Rule struct {
 	Bytes   uint64
 }
 
-// count is what a rule has counted.
+// count is what a rule has counted; nil: it does not count.
 type count struct{ packets, bytes uint64 }
 
-func countOf(r *nftables.Rule) (c count) {
+func countOf(r *nftables.Rule) *count {
 	for _, e := range r.Exprs {
 		if counter, ok := e.(*expr.Counter); ok {
-			return count{counter.Packets, counter.Bytes}
+			return &count{counter.Packets, counter.Bytes}
 		}
 	}
-	return count{}
+	return nil
 }
 
 // List returns the rules that are about a link, by its name or by how its name begins, in the chains that weave's rules
@@ -64,13 +64,18 @@ func (c chain) selected(wanted func(args []string) bool) []Rule {
 		if !wanted(args) {
 			continue
 		}
-		r := Rule{Table: c.String(), Text: quoted(args)}
-		if i < len(c.counts) {
-			r.Counted, r.Packets, r.Bytes = true, c.counts[i].packets, c.counts[i].bytes
-		}
-		rules = append(rules, r)
+		rules = append(rules, c.rule(quoted(args), c.counts[i]))
 	}
 	return rules
+}
+
+// rule returns a rule of the chain for people to read.
+func (c chain) rule(text string, n *count) Rule {
+	r := Rule{Table: c.String(), Text: text}
+	if n != nil {
+		r.Counted, r.Packets, r.Bytes = true, n.packets, n.bytes
+	}
+	return r
 }
 
 // isAbout returns what reports whether a rule has a condition on the link's name.

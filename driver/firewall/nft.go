@@ -42,7 +42,9 @@ type chain struct {
 	name    string
 	kind    kind
 	rules   [][]string // their arguments, as iptables -S lists them
-	counts  []count    // nft: of the rules; those without a counter have the zero count
+	counts  []*count   // of the rules; nil: a rule that does not count
+
+	policy *policy // of a chain that the kernel calls by itself
 
 	doors []string // those of dockersDoors that are in the same table
 
@@ -53,6 +55,12 @@ type chain struct {
 
 func (c chain) String() string {
 	return fmt.Sprintf("%s %s %s %s", c.backend, c.family, c.table, c.name)
+}
+
+// policy is what becomes of packets that no rule of a chain has decided about.
+type policy struct {
+	drops bool
+	count *count
 }
 
 // commandLimit is how long a look or a change may take.

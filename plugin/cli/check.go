@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,7 +21,8 @@ import (
 // layerStatus are the exit statuses for the layers that can fail; 1 is that of a check that could not be made.
 var layerStatus = map[api.CheckLayer]int{
 	api.LayerFrom: 10, api.LayerRoute: 11, api.LayerTo: 12, api.LayerNeighbour: 13, api.LayerFirewall: 14,
-	api.LayerListener: 15, api.LayerConnection: 16, api.LayerSize: 17,
+	api.LayerListener: 15, api.LayerConnection: 16, api.LayerSize: 17, api.LayerName: 18, api.LayerBack: 19,
+	api.LayerBridge: 20,
 }
 
 // failedLayer is the error of a check that has found something.
@@ -41,24 +43,41 @@ const watchPause = 2 * time.Second
 func newCheckCommand() *cobra.Command {
 	var port uint16
 	var format string
-	var watch bool
+	var watch, all bool
+	var networks []string
 	cmd := &cobra.Command{
-		Use:   "check FROM TO",
+		Use:   "check FROM TO|--all",
 		Short: "Find out why a container does not reach another one",
-		Long: "Walk the way from a container to another one, or to an address, and name the first layer that\n" +
-			"fails, with the evidence and what to do. Probes are sent from inside the first container: a small\n" +
-			"ping, one as large as the MTU, and with --port a TCP connection. Nothing is needed in the containers.\n" +
-			"Only root can do that. Of a container on another host give the address.\n\n" +
-			"The exit status is 0 if no layer fails, 1 if it could not be checked, and otherwise that of the layer:\n" +
-			"10 from, 11 route, 12 to, 13 neighbour, 14 firewall, 15 listener, 16 connection, 17 size.",
+		Long: "Walk the way from a container to another one, or to an address, and back, and name the first layer\n" +
+			"that fails, with the evidence and what to do. Probes are sent from inside the first container: a\n" +
+			"question for the other one's name, a small ping, one as large as the MTU, and with --port a TCP\n" +
+			"connection. Nothing is needed in the containers. Only root can do that.\n\n" +
+			"With --all each two running containers of this host that share a network are checked, in both\n" +
+			"directions, and those that fail are listed.\n\n" +
+			"The exit status is 0 if no layer fails, 1 if it could not be checked, and otherwise that of the layer,\n" +
+			"with --all of the first pair that is listed: 10 from, 11 route, 12 to, 13 neighbour, 14 firewall,\n" +
+			"15 listener, 16 connection, 17 size, 18 name, 19 back, 20 bridge.",
 		Example: "  weave check web db --port 5432\n" +
 			"  weave check web 192.0.2.1\n" +
-			"  weave check web db --format json | jq .failed",
-		Args: cobra.ExactArgs(2),
+			"  weave check web db --format json | jq .failed\n" +
+			"  weave check --all --network app",
 	}
 	cmd.Flags().Uint16VarP(&port, "port", "p", 0, "TCP `port` that a program listens at")
 	cmd.Flags().StringVar(&format, "format", formatTable, "`format` of the output: table or json")
 	cmd.Flags().BoolVar(&watch, "watch", false, "check again and again, until no layer fails or Ctrl-C")
+	cmd.Flags().BoolVar(&all, "all", false, "check each two containers of this host that share a network")
+	cmd.Flags().StringSliceVar(&networks, "network", nil, "with --all: `network` by name or id; may be repeated")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case all && watch:
+			return errors.New("--all and --watch don't go together: name two containers to watch")
+		case all:
+			return cobra.NoArgs(cmd, args)
+		case len(networks) > 0:
+			return errors.New("--network goes with --all")
+		}
+		return cobra.ExactArgs(2)(cmd, args)
+	}
 	cmd.ValidArgsFunction = completeContainers
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if format != formatTable && format != formatJSON {
@@ -66,6 +85,9 @@ func newCheckCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, unix.SIGTERM)
 		defer stop()
+		if all {
+			return checkAll(ctx, cmd, networks, port, format)
+		}
 		for {
 			err := checkOnce(ctx, cmd, args[0], args[1], port, format)
 			if _, found := err.(failedLayer); !watch || !found || !wait.For(ctx, watchPause) {
@@ -84,10 +106,8 @@ func checkOnce(ctx context.Context, cmd *cobra.Command, from, to string, port ui
 	if err := printCheck(cmd.OutOrStdout(), c, format); err != nil {
 		return err
 	}
-	for _, l := range c.Layers {
-		if l.Layer == c.Failed {
-			return failedLayer{l}
-		}
+	if l, ok := failedIn(c); ok {
+		return failedLayer{l}
 	}
 	return nil
 }
