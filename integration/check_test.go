@@ -17,25 +17,29 @@ import (
 // statuses are the exit statuses of weave check for the layers that fail.
 var statuses = map[api.CheckLayer]int{
 	"": 0, api.LayerFrom: 10, api.LayerRoute: 11, api.LayerTo: 12, api.LayerNeighbour: 13, api.LayerFirewall: 14,
-	api.LayerListener: 15, api.LayerConnection: 16, api.LayerSize: 17,
+	api.LayerListener: 15, api.LayerConnection: 16, api.LayerSize: 17, api.LayerName: 18, api.LayerBack: 19,
+	api.LayerBridge: 20,
 }
 
-// fault is a way to bring a trouble about.
-type fault struct {
+// pairFault is a way to bring a trouble about.
+type pairFault struct {
 	check       string // the arguments of weave check
-	cause, mend func() // nil: it is there from the beginning
+	cause, mend script // nil: it is there from the beginning
 }
+
+// script runs commands. It fails t if one of them fails.
+type script func(t *testing.T)
 
 // checkHost is a host with containers for weave check.
 type checkHost struct {
 	*lab.Host
-	ada, bob api.Endpoint // of the containers that ask and answer
+	at map[string]api.Endpoint // the containers' endpoints, by name
 }
 
 // TestCheck causes each trouble between containers for real, and has weave check name the layer.
 func TestCheck(t *testing.T) {
 	h := startChecked(t)
-	faults := h.faults(t)
+	faults := h.faults()
 	for _, trouble := range troubles.Containers.Troubles {
 		t.Run(trouble.Name, func(t *testing.T) {
 			f, ok := faults[trouble.Name]
@@ -44,8 +48,8 @@ func TestCheck(t *testing.T) {
 			}
 			delete(faults, trouble.Name)
 			if f.cause != nil {
-				f.cause()
-				defer f.mend()
+				f.cause(t)
+				defer f.mend(t)
 			}
 			h.expect(t, f.check, api.CheckLayer(trouble.Verdict), trouble.Evidence)
 		})
@@ -53,8 +57,10 @@ func TestCheck(t *testing.T) {
 	for name := range faults {
 		t.Errorf("%q is not in the list of troubles", name)
 	}
-	address := h.bob.Addresses[0].Addr().String()
-	for _, args := range []string{"ada bob", "ada bob --port 80", "ada " + address + " --port 80"} {
+	address := h.at["bob"].Addresses[0].Addr().String()
+	for _, args := range []string{
+		"ada bob", "ada bob --port 80", "ada " + address + " --port 80", "hal ham --port 80", "shy idle",
+	} {
 		h.expect(t, args, "", "")
 	}
 	_, err := h.WeaveErr("check", "ada", "eve")
@@ -63,28 +69,72 @@ func TestCheck(t *testing.T) {
 	}
 	want(t, err.Error(), "ada and eve are on no network together (checked and elsewhere)", "docker network connect")
 	want(t, h.Weave(t, "check", "ada", "bob"), "from ada to bob ("+address+")", "LAYER", "answers a ping")
+	h.checkAll(t)
+}
+
+// checkAll checks all pairs: those are listed that fail.
+func (h checkHost) checkAll(t *testing.T) {
+	want(t, h.Weave(t, "check", "--all"), "0 of 14 pairs fail")
+	want(t, h.Weave(t, "check", "--all", "--network", "ruled", "--network", "inner"), "0 of 2 pairs fail")
+	h.inside("idle", "ip link set eth0 down")(t)
+	defer h.inside("idle", "ip link set eth0 up")(t)
+	var m struct {
+		Pairs   []api.PairCheck
+		Summary api.CheckSummary
+	}
+	out, _ := h.Command(t.Context(), lab.Weave, "check", "--all", "--format", "json").Output()
+	if err := json.Unmarshal(out, &m); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if m.Summary != (api.CheckSummary{Checked: 14, Failed: 6}) || len(m.Pairs) != 14 {
+		t.Errorf("%d pairs, %+v, want 14, of which the 6 from and to idle fail", len(m.Pairs), m.Summary)
+	}
+	for _, p := range m.Pairs {
+		wanted := api.CheckLayer("")
+		switch "idle" {
+		case p.From:
+			wanted = api.LayerFrom
+		case p.To:
+			wanted = api.LayerTo
+		}
+		if p.Check.Failed != wanted {
+			t.Errorf("%s to %s: failed %q, want %q", p.From, p.To, p.Check.Failed, wanted)
+		}
+	}
+	_, err := h.WeaveErr("check", "--all", "--network", "checked")
+	if err == nil {
+		t.Fatal("no pair fails")
+	}
+	want(t, err.Error(), "6 of 12 pairs fail; ada to idle: to: idle: eth0 down in the container")
 }
 
 // startChecked starts the containers.
 func startChecked(t *testing.T) checkHost {
-	h := checkHost{Host: sharedHost(t)}
+	h := checkHost{sharedHost(t), map[string]api.Endpoint{}}
+	const filter = "net.bridge.bridge-nf-call-iptables"
+	was := h.Exec(t, "sysctl", "-n", filter)
+	h.Exec(t, "sysctl", "-qw", filter+"=1")
+	t.Cleanup(func() { h.Exec(t, "sysctl", "-qw", filter+"="+strings.TrimSpace(was)) })
 	weaveNetwork(t, h.Host, "checked")
 	weaveNetwork(t, h.Host, "elsewhere")
-	start := func(name, network string, command ...string) api.Endpoint {
+	weaveNetwork(t, h.Host, "inner", "--internal")
+	weaveNetwork(t, h.Host, "ruled", "-o", "works.weave.firewall=host")
+	start := func(name, network string, command ...string) {
 		h.RunCommand(t, []string{"--network", network, "--name", name}, command...)
-		for _, e := range endpoints(t, h.Host, api.Query{Containers: []string{name}}) {
-			return e
-		}
-		t.Fatalf("no endpoint of %s", name)
-		return api.Endpoint{}
 	}
 	idle := []string{"sleep", "3600"}
-	h.ada = start("ada", "checked", idle...)
-	h.bob = start("bob", "checked", "httpd", "-f", "-p", "80")
+	server := []string{"httpd", "-f", "-p", "80"}
+	start("ada", "checked", idle...)
+	start("bob", "checked", server...)
 	start("shy", "checked", "httpd", "-f", "-p", "127.0.0.1:80")
 	start("idle", "checked", idle...)
 	start("eve", "elsewhere", idle...)
-	awaitEndpoints(t, h.Host, 5)
+	start("ina", "inner", idle...)
+	start("hal", "ruled", idle...)
+	start("ham", "ruled", server...)
+	for _, e := range awaitEndpoints(t, h.Host, 8) {
+		h.at[e.ContainerName] = e
+	}
 	return h
 }
 
@@ -111,52 +161,23 @@ func (h checkHost) expect(t *testing.T, args string, failed api.CheckLayer, evid
 	}
 }
 
-// inside returns what runs commands, of which {ada} and {bob} are addresses, in the namespace of a container.
-func (h checkHost) inside(t *testing.T, e api.Endpoint, commands ...string) func() {
-	return func() {
+// inside returns what runs commands in the namespace of a container; of none: on the host. In them {ada} stands for the
+// address of a container, {ada.prefix} for that with the length of its subnet, {ada.mac} for its MAC, {ada.end} for its
+// host end and {ada.bridge} for its bridge.
+func (h checkHost) inside(name string, commands ...string) script {
+	return func(t *testing.T) {
 		t.Helper()
-		for _, c := range commands {
-			for name, e := range map[string]api.Endpoint{"{ada}": h.ada, "{bob}": h.bob} {
-				c = strings.ReplaceAll(c, name, e.Addresses[0].Addr().String())
-			}
-			h.Exec(t, "nsenter", "--net="+e.Sandbox, "sh", "-ec", c)
+		var pairs []string
+		for name, e := range h.at {
+			a := e.Addresses[0]
+			pairs = append(pairs, "{"+name+"}", a.Addr().String(), "{"+name+".prefix}", a.String(),
+				"{"+name+".mac}", e.MAC, "{"+name+".end}", e.HostEnd, "{"+name+".bridge}", e.Bridge)
 		}
-	}
-}
-
-// faults are the ways to bring the troubles about, by their names.
-func (h checkHost) faults(t *testing.T) map[string]fault {
-	ada := func(commands ...string) func() { return h.inside(t, h.ada, commands...) }
-	bob := func(commands ...string) func() { return h.inside(t, h.bob, commands...) }
-	return map[string]fault{
-		"nobody listens":          {check: "ada idle --port 80"},
-		"it listens at 127.0.0.1": {check: "ada shy --port 80"},
-		"the sender has lost its address": {
-			"ada bob", ada("ip address flush dev eth0"),
-			ada("ip address add " + h.ada.Addresses[0].String() + " dev eth0"),
-		},
-		"another route wins": {
-			"ada bob", ada("ip route add {bob}/32 dev lo"), ada("ip route del {bob}/32 dev lo"),
-		},
-		"the receiver is down": {
-			"ada bob --port 80", bob("ip link set eth0 down"), bob("ip link set eth0 up"),
-		},
-		"a stale neighbour": {
-			"ada bob --port 80",
-			ada("ip neighbour replace {bob} lladdr 02:00:00:00:00:99 dev eth0 nud permanent"),
-			ada("ip neighbour del {bob} dev eth0"),
-		},
-		"the receiver answers no ARP": {
-			"ada bob --port 80",
-			func() { bob("ip link set eth0 arp off")(); ada("ip neighbour flush dev eth0")() },
-			bob("ip link set eth0 arp on"),
-		},
-		"a small MTU": {
-			"ada bob --port 80", bob("ip link set eth0 mtu 1000"), bob("ip link set eth0 mtu 1500"),
-		},
-		"a firewall in the container refuses": {
-			"ada bob --port 80", bob("iptables -A INPUT -p tcp --dport 80 -j REJECT --reject-with tcp-reset"),
-			bob("iptables -F INPUT"),
-		},
+		script := strings.NewReplacer(pairs...).Replace(strings.Join(commands, "\n"))
+		args := []string{"sh", "-exc", script}
+		if name != "" {
+			args = append([]string{"nsenter", "--net=" + h.at[name].Sandbox}, args...)
+		}
+		h.Exec(t, args[0], args[1:]...)
 	}
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package troubles is the table of what can be wrong with a network, as data: what a user sees, what weave check says of
-// it, and what to do. docs/troubleshooting.md is made of it, and the integration tests cause each of its rows for real.
+// Package troubles is the table of what can be wrong with a network, as data: what a user sees, what weave check says
+// of it, and what to do. docs/troubleshooting.md is made of it, and the integration tests cause each row for real. It
+// touches no network namespace.
 package troubles
 
 import (
@@ -36,8 +37,8 @@ func Document() string {
 		"# What can be wrong, and what to do\n\n" +
 		"Each row has a test that causes the fault for real and compares what weave says of it.\n")
 	for _, l := range Lists {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| what you see | weave check's verdict | why, and what to do |\n|---|---|---|\n",
-			l.Title, l.About)
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", l.Title, l.About)
+		b.WriteString("| what you see | weave check's verdict | why, and what to do |\n|---|---|---|\n")
 		for _, t := range l.Troubles {
 			fmt.Fprintf(&b, "| %s | `%s`: %s | %s: %s |\n",
 				cell(t.Sees), t.Verdict, cell("… "+t.Evidence+" …"), cell(t.Why), cell(t.Do))
