@@ -121,7 +121,7 @@ func (c *Client) CheckAll(
 		parameters.Set(ParamPort, strconv.Itoa(int(port)))
 	}
 	r, w := io.Pipe()
-	defer r.Close() // which ends the stream
+	defer func() { _ = r.Close() }() // which ends the stream, and never fails
 	go func() {
 		w.CloseWithError(c.stream(ctx, w, url.URL{Path: PathCheckAll, RawQuery: parameters.Encode()}, nil))
 	}()

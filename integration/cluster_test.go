@@ -95,6 +95,15 @@ func TestNetworkBetweenHosts(t *testing.T) {
 		}
 		return nil
 	})
+	lab.Eventually(t, 10*time.Second, "a check finds a container of another host by its name", func() error {
+		got, err := c.all[0].WeaveErr("check", "c0", "c2")
+		if err != nil {
+			return err
+		}
+		there := address(t, c.all[2], "c2", "app")
+		want(t, got, "from c0 to "+there+" on host host3", "c2 is "+there+" for c0", "answers a ping", "bytes pass")
+		return nil
+	})
 	if got := c.all[0].Weave(t, "ps", "--local", "--format", "{{.ContainerName}}"); got != "c0" {
 		t.Errorf("its own are %q, want c0", got)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/driver"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/nsproc/netstate"
 )
@@ -92,11 +93,19 @@ func (f facts) lost() (on stretch, back bool) {
 	return f.probes.trails[kindSmall].lost()
 }
 
-// ofName judges what the sender's resolver says of the receiver's name.
+// ofName judges what the sender's resolver says of the receiver's name. Addresses outside of the network may be the
+// receiver's on a network that is not weave's.
 func ofName(f facts) api.Checked {
-	foreign := slices.DeleteFunc(slices.Clone(f.resolved.addresses), func(a netip.Addr) bool {
-		return slices.Contains(f.Own, a)
-	})
+	var own, foreign []netip.Addr
+	for _, a := range f.resolved.addresses {
+		inside := func(p driver.Pool) bool { return p.Subnet.Contains(a) }
+		switch {
+		case slices.Contains(f.Own, a):
+			own = append(own, a)
+		case slices.ContainsFunc(f.From.Network.Pools, inside):
+			foreign = append(foreign, a)
+		}
+	}
 	switch {
 	case f.Name == "":
 		return unknown("no name was asked for")
@@ -113,8 +122,11 @@ func ofName(f facts) api.Checked {
 	case len(foreign) > 0:
 		return failed("another container has that name or alias: look for the address with weave ps",
 			"%s finds %s at %s, which %s has not", f.From.Name, f.Name, foreign[0], f.Name)
+	case len(own) == 0:
+		return unknown("%s is %s for %s, on a network that is not weave's",
+			f.Name, f.resolved.addresses[0], f.From.Name)
 	}
-	return ok("%s is %s for %s", f.Name, f.resolved.addresses[0], f.From.Name)
+	return ok("%s is %s for %s", f.Name, own[0], f.From.Name)
 }
 
 // ofEnd judges the ends of a veth pair: whether they are as they should be.

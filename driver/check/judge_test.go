@@ -144,6 +144,9 @@ func TestJudge(t *testing.T) {
 		"the name is somebody else's, too": {func(f *facts) {
 			f.resolved.addresses = append(f.resolved.addresses, netip.MustParseAddr("10.32.0.9"))
 		}, api.LayerName, "web finds db at 10.32.0.9, which db has not"},
+		"the name stands for an address on a network that is not weave's": {func(f *facts) {
+			f.resolved.addresses = []netip.Addr{netip.MustParseAddr("172.18.0.9")}
+		}, "", ""},
 		"the name stands for an address on another network": {func(f *facts) {
 			other := netip.MustParseAddr("10.99.0.9")
 			f.resolved.addresses, f.Own = []netip.Addr{other}, append(f.Own, other)
@@ -262,6 +265,10 @@ func TestJudge(t *testing.T) {
 			api.LayerConnection, "a ping to 10.32.0.3: no answer"},
 		"large packets don't pass": {func(f *facts) { f.probes.Full = errNoAnswer; f.to.Inside.MTU = 1400 },
 			api.LayerSize, "packets of 1500 bytes get no answer, small ones do"},
+		"large packets get lost at the receiver": {func(f *facts) {
+			f.probes.Full = errNoAnswer
+			f.probes.trails[kindFull] = seen(3)
+		}, api.LayerSize, "small ones do: no answer in time: packets of web for db got lost between db's two ends"},
 		"a small MTU inside": {func(f *facts) { f.probes.Full = unix.EMSGSIZE }, api.LayerSize, "message too long"},
 	} {
 		t.Run(name, func(t *testing.T) {

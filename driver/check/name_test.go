@@ -81,7 +81,7 @@ func (p pair) resolve(t *testing.T) {
 	})
 	done := make(chan struct{})
 	t.Cleanup(func() {
-		conn.Close()
+		_ = conn.Close() // the reader below sees it
 		<-done
 	})
 	go func() {

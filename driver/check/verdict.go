@@ -190,10 +190,14 @@ func ofSize(f facts) api.Checked {
 	case f.probes.Full == nil:
 		return ok("packets of %d bytes pass", f.probes.Size)
 	}
+	what := fmt.Sprintf("packets of %d bytes get no answer, small ones do: %v", f.probes.Size, f.probes.Full)
+	if where, _ := f.where(f.probes.trails[kindFull].lost()); where != "" {
+		what += ": " + where
+	}
 	advice := "see the MTU of both ends: ip link; between hosts: weave hosts"
 	if f.to.Inside != nil && f.from.Inside != nil && f.to.Inside.MTU != f.from.Inside.MTU {
 		advice = fmt.Sprintf("%s has an MTU of %d, %s of %d: set both to the network's, %d", f.From.Name,
 			f.from.Inside.MTU, f.To.Name, f.to.Inside.MTU, f.From.Network.MTU)
 	}
-	return failed(advice, "packets of %d bytes get no answer, small ones do: %v", f.probes.Size, f.probes.Full)
+	return failed(advice, "%s", what)
 }
