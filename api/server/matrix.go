@@ -159,7 +159,7 @@ func (s *Server) checkPair(ctx context.Context, p namedPair, port uint16) api.Pa
 	}
 	ctx, cancel := context.WithTimeout(ctx, api.RequestTimeout)
 	defer cancel()
-	q.Port, q.Own, q.Name = port, p.own, p.to.ContainerName
+	q.Port, q.Own, q.Name, q.Quick = port, p.own, p.to.ContainerName, true
 	c.Check = answerTo(q, s.options.Checker.Check(ctx, q))
 	return c
 }

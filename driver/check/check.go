@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/check/drops"
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/nsproc/launch"
@@ -35,6 +36,8 @@ type Question struct {
 	Host string       // the other host that the address is on; empty: this one, or it is not known
 	Name string       // by which From asks for To, also on another host; empty: it knows the address
 	Own  []netip.Addr // all addresses that the name may stand for, on whichever network
+
+	Quick bool // the kernel is not asked what it drops, which takes 50 ms of a processor
 }
 
 // Rules lists the rules of the host that keep packets from arriving as they were sent. driver.Driver is one.
@@ -62,11 +65,14 @@ type facts struct {
 	risen      []firewall.Suspect // that have counted packets meanwhile
 	silent     []firewall.Suspect // that don't count
 	rulesError error
+	drops      []drops.Drop // what the kernel has dropped on the way meanwhile
+	dropsError error        // why that is not known
+	namespaces namespaces
 }
 
 // Check finds out whether From reaches the address, and which layer fails if not.
 func (c *Checker) Check(ctx context.Context, q Question) Result {
-	f := facts{Question: q}
+	f := facts{Question: q, namespaces: namespacesOf(c.launcher.Sandboxes(), q)}
 	before, err := c.rules.SuspectRules(ctx)
 	f.rulesError = err
 	c.probe(ctx, &f)
@@ -100,7 +106,9 @@ func (c *Checker) probe(ctx context.Context, f *facts) {
 	}
 	w := c.watchWay(ctx, f.Question, p)
 	defer w.close()
+	stop := f.watchDrops(ctx)
 	probes := p.probe(ctx)
+	stop()
 	probes.trails = w.trails()
 	f.probes = &probes
 }

@@ -22,6 +22,11 @@ type Result struct {
 	Layers []api.Checked  // in the order of the way
 }
 
+// lossy are the layers that fail when packets get lost, for which the kernel has a reason.
+var lossy = []api.CheckLayer{
+	api.LayerNeighbour, api.LayerBridge, api.LayerFirewall, api.LayerBack, api.LayerConnection, api.LayerSize,
+}
+
 // judge names the first layer that fails. It is a pure function of the facts.
 func judge(f facts) Result {
 	var r Result
@@ -45,6 +50,9 @@ func judge(f facts) Result {
 		c.Layer = l.layer
 		if c.Result == api.CheckFailed && r.Failed == "" {
 			r.Failed = l.layer
+			if slices.Contains(lossy, l.layer) {
+				c.Evidence += f.whyDropped()
+			}
 		}
 		r.Layers = append(r.Layers, c)
 	}

@@ -31,7 +31,7 @@ func ofBridge(f facts) api.Checked {
 		}
 	}
 	on, back := f.lost()
-	if on == inHost && len(f.risen)+len(f.silent) == 0 && f.rulesError == nil {
+	if on == inHost && len(f.risen)+len(f.silent) == 0 && f.rulesError == nil && !f.ruleDrops() {
 		return failed("see tc -s qdisc show and tc filter show for both host ends, bridge -d link, bridge vlan",
 			"%s come to %s and don't leave it, and the host has no rule that drops them",
 			f.packets(back), f.From.Network.Bridge)
@@ -68,6 +68,9 @@ func ofFirewall(f facts) api.Checked {
 		return failed(advice+"; with a counter in each it is known which one it is",
 			"%s come to the host and don't leave it; it has rules that don't count what they match: %s",
 			f.packets(back), list(f.silent))
+	case f.ruleDrops():
+		return failed("find it with nft list ruleset, iptables-save or ebtables-save, and remove it",
+			"a rule of the host drops packets, or refuses them, but none has counted that")
 	case f.rulesError != nil:
 		return unknown("the host's rules can't be read: %v", f.rulesError)
 	}

@@ -16,6 +16,7 @@ type Trouble struct {
 	Sees     string // what a user sees of it
 	Verdict  string // the layer, or the finding, that weave check names
 	Evidence string // a part of what it says of that
+	Kernel   string // the kernel's reason for dropping packets, where weave check has asked it and it has one
 	Why      string
 	Do       string // what to do
 }
@@ -35,16 +36,25 @@ func Document() string {
 	var b strings.Builder
 	b.WriteString("<!-- go test ./integration/troubles -update writes this file: change the lists there. -->\n\n" +
 		"# What can be wrong, and what to do\n\n" +
-		"Each row has a test that causes the fault for real and compares what weave says of it.\n")
+		"Each row has a test that causes the fault for real and compares what weave says of it. Names such as\n" +
+		"`NETFILTER_DROP` are the kernel's own reasons for dropping a packet, where weave can ask it.\n")
 	for _, l := range Lists {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", l.Title, l.About)
 		b.WriteString("| what you see | weave check's verdict | why, and what to do |\n|---|---|---|\n")
 		for _, t := range l.Troubles {
-			fmt.Fprintf(&b, "| %s | `%s`: %s | %s: %s |\n",
-				cell(t.Sees), t.Verdict, cell("… "+t.Evidence+" …"), cell(t.Why), cell(t.Do))
+			fmt.Fprintf(&b, "| %s | %s | %s: %s |\n", cell(t.Sees), cell(t.verdict()), cell(t.Why), cell(t.Do))
 		}
 	}
 	return b.String()
+}
+
+// verdict returns what weave check says.
+func (t Trouble) verdict() string {
+	text := fmt.Sprintf("`%s`: … %s …", t.Verdict, strings.TrimSpace(t.Evidence))
+	if t.Kernel != "" {
+		text += " `" + t.Kernel + "`"
+	}
+	return text
 }
 
 // cell returns a text as it stands in a cell of a table.

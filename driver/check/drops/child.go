@@ -112,10 +112,10 @@ func readDrops(reader *ringbuf.Reader, reasons map[uint32]string) ([]Drop, error
 // event is what the program writes; its fields are at the offsets that program.go names.
 type event struct {
 	Reason, NetNS uint32
-	EtherType         uint16 // in network byte order
-	_                 [6]byte
-	Link              [unix.IFNAMSIZ]byte
-	Header            [headerLen]byte
+	EtherType     uint16 // in network byte order
+	_             [6]byte
+	Link          [unix.IFNAMSIZ]byte
+	Header        [headerLen]byte
 }
 
 func (e event) drop(reasons map[uint32]string) Drop {

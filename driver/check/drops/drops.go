@@ -23,11 +23,11 @@ import (
 
 // Drop is a packet that the kernel has dropped.
 type Drop struct {
-	Reason    string `json:"reason"`              // the kernel's name of it, such as NETFILTER_DROP
-	Protocol  string `json:"protocol"`            // arp, icmp, tcp, udp, or a number of IANA's
-	Length    int    `json:"length"`              // in bytes, from its IP or ARP header on
-	Link      string `json:"link,omitempty"`      // the name of the device that it was at; empty where it was at none
-	NetNS uint64 `json:"netns,omitempty"` // the inode number of that device's network namespace; 0: not known
+	Reason   string `json:"reason"`          // the kernel's name of it, such as NETFILTER_DROP
+	Protocol string `json:"protocol"`        // arp, icmp, tcp, udp, or a number of IANA's
+	Length   int    `json:"length"`          // in bytes, from its IP or ARP header on
+	Link     string `json:"link,omitempty"`  // the name of the device that it was at; empty where it was at none
+	NetNS    uint64 `json:"netns,omitempty"` // the inode number of that device's network namespace; 0: not known
 }
 
 // String returns the drop in words, but for the namespace.
