@@ -78,10 +78,14 @@ func (l Link) Hear(e filter.Expr, size uint32) error {
 	return nil
 }
 
+// maxHeard is how many frames Heard returns at most: more than a socket keeps, so that somebody who sends frames faster
+// than they are read does not keep it reading.
+const maxHeard = 4096
+
 // Heard returns what the link's socket has kept since Hear, without waiting. VLAN tags are not in it.
 func (l Link) Heard() (frames [][]byte, err error) {
 	buf := make([]byte, SnapLength)
-	for {
+	for len(frames) < maxHeard {
 		n, _, err := unix.Recvfrom(l.Socket, buf, 0)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
@@ -93,6 +97,7 @@ func (l Link) Heard() (frames [][]byte, err error) {
 			frames = append(frames, append([]byte(nil), buf[:n]...))
 		}
 	}
+	return frames, nil
 }
 
 // read sends what the link's socket hears to frames, until ctx ends or the link is gone.
