@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package announce makes and sends the frames by which stations learn the MAC of an address. It sends in the network
-// namespace of whoever calls it: nsproc in a container's, overlay in the host's.
+// Package announce makes and sends the frames by which stations learn the MAC of an address, and reads the answers to
+// those that ask for it. It sends in the network namespace of whoever calls it: nsproc in a container's, overlay in the
+// host's.
 package announce
 
 import (
@@ -40,15 +41,19 @@ func neighbourAdvertisement(source mac.Address, a [16]byte) []byte {
 	icmp := []byte{136, 0, 0, 0, 0x20, 0, 0, 0} // type, code, checksum (2 bytes), flags (O) and reserved
 	icmp = append(icmp, a[:]...)
 	icmp = append(icmp, 2, 1) // option: target link-layer address, eight bytes
-	icmp = append(icmp, source[:]...)
-	binary.BigEndian.PutUint16(icmp[2:], checksum(a, allNodes, icmp))
+	return discovery(source, a, allNodes, append(icmp, source[:]...))
+}
 
-	b := ethernet(mac.Address{0x33, 0x33, 0, 0, 0, 1}, source, unix.ETH_P_IPV6)
+// discovery returns a frame with a message of neighbour discovery to a multicast group. The message has an even length,
+// and zero in place of its checksum.
+func discovery(source mac.Address, from, group [16]byte, icmp []byte) []byte {
+	binary.BigEndian.PutUint16(icmp[2:], checksum(from, group, icmp))
+	b := ethernet(mac.Address{0x33, 0x33, group[12], group[13], group[14], group[15]}, source, unix.ETH_P_IPV6)
 	b = append(b, 0x60, 0, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(icmp)))
 	b = append(b, unix.IPPROTO_ICMPV6, 255) // hop limit; receivers ignore others
-	b = append(b, a[:]...)
-	b = append(b, allNodes[:]...)
+	b = append(b, from[:]...)
+	b = append(b, group[:]...)
 	return append(b, icmp...)
 }
 
@@ -89,9 +94,12 @@ func NewSender() (*Sender, error) {
 }
 
 // Send sends Ethernet frames out of the link with that index.
-func (s *Sender) Send(link int, frames [][]byte) error {
+func (s *Sender) Send(link int, frames [][]byte) error { return SendBy(s.fd, link, frames) }
+
+// SendBy sends Ethernet frames by a packet socket out of the link with that index in the socket's namespace.
+func SendBy(fd, link int, frames [][]byte) error {
 	for _, f := range frames {
-		if err := unix.Sendto(s.fd, f, 0, &unix.SockaddrLinklayer{Ifindex: link, Halen: 6}); err != nil {
+		if err := unix.Sendto(fd, f, 0, &unix.SockaddrLinklayer{Ifindex: link, Halen: 6}); err != nil {
 			return fmt.Errorf("send: %w", err)
 		}
 	}
