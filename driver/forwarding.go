@@ -40,11 +40,9 @@ func (d *Driver) setForwarding(ctx context.Context) error {
 	}
 	for _, nw := range d.tracked.Networks() {
 		var gateways []firewall.Gateway
-		for _, gateway := range nw.gateways() {
-			if !nw.Foreign { // the bridge was weave's once
-				translated := nw.NAT.translates(gateway.Addr())
-				gateways = append(gateways, firewall.Gateway{Prefix: gateway, Masquerade: translated})
-			}
+		for _, gateway := range nw.OwnGateways() {
+			translated := nw.Translates(gateway.Addr())
+			gateways = append(gateways, firewall.Gateway{Prefix: gateway, Masquerade: translated})
 		}
 		if nw.Phase != Going && (!nw.Tagged || len(gateways) > 0) {
 			bridges = append(bridges, firewall.Bridge{
@@ -72,8 +70,8 @@ func (d *Driver) keepForwarding() error {
 	}
 	var gateways []netip.Prefix
 	for _, nw := range d.tracked.Networks() {
-		if nw.Phase == Made && !nw.Foreign {
-			gateways = append(gateways, nw.gateways()...)
+		if nw.Phase == Made {
+			gateways = append(gateways, nw.OwnGateways()...)
 		}
 	}
 	var errs []error

@@ -111,6 +111,18 @@ func (def Definition) gateways() []netip.Prefix {
 	return def.poolGateways()
 }
 
+// OwnGateways returns the addresses of the network's bridge by which packets leave it, with the lengths of their
+// subnets; none if they leave another way.
+func (nw Network) OwnGateways() []netip.Prefix {
+	if nw.Foreign { // the bridge was weave's once
+		return nil
+	}
+	return nw.gateways()
+}
+
+// Translates reports whether packets from this address leave by the network's own gateway with the host's.
+func (def Definition) Translates(addr netip.Addr) bool { return def.NAT.translates(addr) }
+
 // bridgeAddresses returns what the network's bridge has for the sake of its gateways: these, and with one of IPv6 a
 // link-local address. With that the kernel asks for containers to which it routes; without one it does not ask at all
 // (ndisc_send_ns of its net/ipv6/ndisc.c), and they are reached only as long as they have asked for the gateway lately.

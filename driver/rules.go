@@ -24,3 +24,12 @@ func (d *Driver) FirewallRules(ctx context.Context, nw Network) ([]firewall.Rule
 func (d *Driver) SuspectRules(ctx context.Context) ([]firewall.Suspect, error) {
 	return d.firewall.Suspects(ctx)
 }
+
+// HostChains returns the chains by which the host filters what it forwards and translates addresses, whoever has made
+// them. Those that can't be read are left out, and are the error.
+func (d *Driver) HostChains(ctx context.Context) ([]firewall.Chain, error) {
+	return d.firewall.Survey(ctx)
+}
+
+// Nftables returns why the kernel's nftables can't be used; nil if they can.
+func (d *Driver) Nftables(ctx context.Context) error { return d.firewall.Nftables(ctx) }

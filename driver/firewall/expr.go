@@ -35,6 +35,10 @@ func listing(r *nftables.Rule) []string {
 			if next = headerField(e); next.option == "" {
 				args = append(args, unclear)
 			}
+		case *expr.Ct:
+			if next = connectionField(e); next.option == "" {
+				args = append(args, unclear)
+			}
 		case *expr.Bitwise:
 			if next.mask = e.Mask; next.option == "" || !isZero(e.Xor) {
 				next = field{}
@@ -118,6 +122,8 @@ func verdict(v *expr.Verdict) []string {
 		return []string{"-j", "DROP"}
 	case expr.VerdictJump:
 		return []string{"-j", v.Chain}
+	case expr.VerdictReturn:
+		return []string{"-j", "RETURN"}
 	case expr.VerdictGoto:
 		return []string{"-g", v.Chain}
 	}

@@ -61,7 +61,7 @@ func TestListing(t *testing.T) {
 		{"-m conntrack --ctstate NEW -j LOG", "-m conntrack ? -j LOG"},
 		{"-m physdev --physdev-is-bridged -j ACCEPT", "-m physdev --physdev-is-bridged -j ACCEPT"},
 		{"-m physdev ! --physdev-is-bridged -j ACCEPT", "-m physdev ? -j ACCEPT"},
-		{"-m mark --mark 1 -j RETURN", "? -j ?"},
+		{"-m mark --mark 1 -j RETURN", "? -j RETURN"},
 		{"-s 10.0.0.0/12 ! -d 10.1.0.0/16 -p 132 -j DROP", "-p 132 -s 10.0.0.0/12 ! -d 10.1.0.0/16 -j DROP"},
 	} {
 		run(t, "*filter\n:FORWARD -\n:DOCKER-USER -\n-A FORWARD "+tt.rule+"\nCOMMIT\n", "iptables-nft-restore")
@@ -77,6 +77,9 @@ func TestListing(t *testing.T) {
 		{`udp sport != 53 drop`, "-p udp ! --sport 53 -j DROP"},
 		{`tcp dport > 53 drop`, "-p tcp ? -j DROP"},
 		{`tcp flags syn ip ttl 5 drop`, "-p tcp ? ? ? ? ? -j DROP"},
+		{`ct state established,related accept`, "-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"},
+		{`ct state & (invalid|new) == 0 accept`, "-m conntrack ! --ctstate INVALID,NEW -j ACCEPT"},
+		{`ct direction original accept`, "? ? -j ACCEPT"},
 		{`meta mark set 1`, "?"},
 	} {
 		shell(t, "nft flush chain ip filter FORWARD\nnft 'add rule ip filter FORWARD "+tt.rule+"'")

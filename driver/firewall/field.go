@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -53,10 +54,44 @@ func headerField(p *expr.Payload) field {
 	return field{}
 }
 
+// connectionState is iptables' option for the states of connections.
+const connectionState = "--ctstate"
+
+// connectionField returns the field of a packet's connection that a rule loads.
+func connectionField(c *expr.Ct) field {
+	if c.Key == expr.CtKeySTATE && !c.SourceRegister {
+		return field{option: connectionState, value: stateNames}
+	}
+	return field{}
+}
+
+// stateNames returns the names of the states in a mask, which are compared with none of them.
+func stateNames(data, mask []byte) string {
+	const size = 4
+	if len(mask) != size || !isZero(data) {
+		return unclear
+	}
+	left, names := binary.NativeEndian.Uint32(mask), []string(nil)
+	for bit, name := range []string{0: "INVALID", 1: "ESTABLISHED", 2: "RELATED", 3: "NEW", 6: "UNTRACKED"} {
+		if name != "" && left&(1<<bit) != 0 {
+			names = append(names, name)
+			left &^= 1 << bit
+		}
+	}
+	if left != 0 || names == nil {
+		return unclear
+	}
+	return strings.Join(names, ",")
+}
+
 // compare returns the condition as iptables has it.
 func (f field) compare(c *expr.Cmp) []string {
 	if f.option == "" || c.Op != expr.CmpOpEq && c.Op != expr.CmpOpNeq {
 		return []string{unclear}
+	}
+	if f.option == connectionState { // a packet is of a state if the comparison with none fails
+		state := comparison(f.option, c.Op == expr.CmpOpEq, f.value(c.Data, f.mask))
+		return append([]string{"-m", "conntrack"}, state...)
 	}
 	return comparison(f.option, c.Op == expr.CmpOpNeq, f.value(c.Data, f.mask))
 }

@@ -32,6 +32,17 @@ var tableFamilies = map[nftables.TableFamily]family{
 // has made them, in all tables of nftables and of iptables, with what they have counted. What can't be read is left
 // out, and is the error.
 func (f *Firewall) Suspects(ctx context.Context) ([]Suspect, error) {
+	chains, err := f.allChains(ctx)
+	var all []Suspect
+	for _, c := range chains {
+		all = append(all, c.suspects()...)
+	}
+	return all, err
+}
+
+// allChains lists the chains of all tables of nftables and of iptables. What can't be read is left out, and is the
+// error.
+func (f *Firewall) allChains(ctx context.Context) ([]chain, error) {
 	chains, err := f.nft.list(ctx)
 	errs := []error{err}
 	for _, b := range f.backends {
@@ -40,11 +51,7 @@ func (f *Firewall) Suspects(ctx context.Context) ([]Suspect, error) {
 			chains, errs = append(chains, more...), append(errs, err)
 		}
 	}
-	var all []Suspect
-	for _, c := range chains {
-		all = append(all, c.suspects()...)
-	}
-	return all, errors.Join(errs...)
+	return chains, errors.Join(errs...)
 }
 
 // list lists the chains of all tables.
