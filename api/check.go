@@ -49,13 +49,14 @@ const (
 	LayerSize       CheckLayer = "size"       // whether packets as large as the MTU pass
 )
 
-// CheckResult is what was found of a layer.
+// CheckResult is what was found of a layer, or of a part of the host.
 type CheckResult string
 
 // The results.
 const (
 	CheckOK      CheckResult = "ok"
 	CheckFailed  CheckResult = "failed"
+	CheckWarning CheckResult = "warning" // of the host: something works that may not for long, or not as one expects
 	CheckUnknown CheckResult = "unknown" // it could not be looked at, or does not matter
 )
 

@@ -92,6 +92,7 @@ var described = []any{
 	api.Error{}, api.Event{}, api.Cause{}, api.Inspection{}, api.HostEnd{}, api.Station{}, api.FirewallRule{},
 	api.DNS{}, api.NsprocRun{}, api.Sandbox{}, api.Link{}, api.Counters{}, api.Route{}, api.Neighbour{}, api.Rule{},
 	api.Socket{}, api.Check{}, api.Checked{}, api.CheckLine{}, api.PairCheck{}, api.CheckSummary{}, api.Traffic{},
+	api.HostCheck{}, api.HostFinding{},
 }
 
 // TestDescribedTypes: each object that is described has the members of its Go type, of the same types, and those are
@@ -204,7 +205,7 @@ func text(s *openapi3.SchemaRef) string {
 func constants(t *testing.T) map[string][]string {
 	t.Helper()
 	values := map[string][]string{}
-	for _, name := range []string{"types.go", "events.go", "check.go"} {
+	for _, name := range []string{"types.go", "events.go", "check.go", "hostcheck.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", name), nil, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -73,6 +73,9 @@ type Options struct {
 	Events    *events.Log                            // optional: without it nothing happens
 	Metrics   http.Handler                           // answers with metrics; optional: without it there are none
 	Log       *logrus.Entry                          // optional
+
+	// CheckHost looks at the host. Optional: without it nothing does.
+	CheckHost func(context.Context) []api.HostFinding
 }
 
 // Server answers the API's requests. It is an http.Handler.
@@ -134,6 +137,7 @@ func (s *Server) routes() []route {
 		{api.PathCapture, post, forRoot(http.HandlerFunc(s.capture))},
 		{api.PathCheck, post, forRoot(s.answer(s.check))},
 		{api.PathCheckAll, post, forRoot(http.HandlerFunc(s.checkAll))},
+		{api.PathCheckHost, post, forRoot(s.answer(s.checkHost))},
 		{api.PathReport, post, forRoot(http.HandlerFunc(s.report))},
 		{api.PathTraffic, read, s.answer(s.traffic)},
 		{api.PathPools, read, s.answer(s.pools)},
