@@ -98,6 +98,7 @@ func openCore(
 	listing.Status = func(ctx context.Context) api.Status {
 		return currentStatus(ctx, fixed, reconciled.Problems, p, sockets)
 	}
+	listing.CheckHost = p.hostChecker(cfg.State, sockets).Check
 	var answers *server.Server
 	listing.Report = func(ctx context.Context, w io.Writer) error {
 		return report.Write(ctx, w, reportSources(cfg, answers, p.inspector, recent, p.networks))

@@ -41,44 +41,67 @@ func currentStatus(
 	ctx context.Context, s api.Status, atStart []string, p parts, sockets daemon.Sockets,
 ) api.Status {
 	s.Uptime = time.Since(s.Started).Seconds()
-	s.Warnings = p.networks.Problems(ctx)
-	reconcile := *s.Reconcile
-	reconcile.Error = strings.Join(stillWrong(atStart, s.Warnings), "; ")
-	s.Reconcile = &reconcile
 	if p.docker != nil {
-		usable, warnings := p.docker.DriverNames()
+		usable, _ := p.docker.DriverNames()
 		s.Docker = api.Docker{Reachable: true, Drivers: usable}
 		if err := p.docker.Reachable(); err != nil {
 			s.Docker.Reachable, s.Docker.Error = false, err.Error()
 		}
-		s.Warnings = append(append(s.Warnings, warnings...), p.docker.Problems()...)
 	}
-	for _, warning := range []string{
-		diskWarning(s.Store),
-		wayOutWarning(p.docker != nil && p.docker.HasNetwork(driver.WayOut),
-			p.networks.Networks(), p.networks.Endpoints()),
-	} {
-		if warning != "" {
-			s.Warnings = append(s.Warnings, warning)
+	var ofNetworks []string
+	for _, w := range p.warnings(ctx, s.Store, sockets) {
+		s.Warnings = append(s.Warnings, w.text)
+		if w.part == api.HostLinks {
+			ofNetworks = append(ofNetworks, w.text)
 		}
 	}
-	s.Warnings = append(s.Warnings, strayPoolWarnings(p.pools.Pools(), p.networks.IsOnCluster, time.Now())...)
+	reconcile := *s.Reconcile
+	reconcile.Error = strings.Join(stillWrong(atStart, ofNetworks), "; ")
+	s.Reconcile = &reconcile
 	for _, r := range p.networks.Repairs() {
 		s.Repairs = append(s.Repairs, api.Repair{
 			Time: r.Time, NetworkID: string(r.Network), Subject: r.Subject, What: r.What, By: r.By,
 		})
 	}
-	if warning := unseenWarning(p.networks.Endpoints(), p.launcher.Sandboxes()); warning != "" {
-		s.Warnings = append(s.Warnings, warning)
-	}
 	if p.cluster != nil {
 		status := p.cluster.Status()
 		s.Cluster = &status
 	}
-	s.Warnings = append(s.Warnings, p.drift.Problem()...)
-	s.Warnings = append(s.Warnings, p.cluster.problems()...)
-	s.Warnings = append(s.Warnings, sockets.Warnings()...)
 	return s
+}
+
+// warning is something that is wrong now. The status has its text; a check of the host has it among what it finds of
+// that part.
+type warning struct {
+	part api.HostPart
+	text string
+}
+
+// warnings returns what weave itself knows to be wrong now. State is the path of its records.
+func (p parts) warnings(ctx context.Context, state string, sockets daemon.Sockets) (all []warning) {
+	add := func(part api.HostPart, texts ...string) {
+		for _, text := range texts {
+			if text != "" {
+				all = append(all, warning{part, text})
+			}
+		}
+	}
+	endpoints := p.networks.Endpoints()
+	add(api.HostLinks, p.networks.Problems(ctx)...)
+	if p.docker != nil {
+		_, names := p.docker.DriverNames()
+		add(api.HostDocker, names...)
+		add(api.HostDocker, p.docker.Problems()...)
+	}
+	add(api.HostState, diskWarning(state))
+	add(api.HostWayOut, wayOutWarning(p.docker != nil && p.docker.HasNetwork(driver.WayOut), p.networks.Networks(),
+		endpoints))
+	add(api.HostCluster, strayPoolWarnings(p.pools.Pools(), p.networks.IsOnCluster, time.Now())...)
+	add(api.HostSandboxes, unseenWarning(endpoints, p.launcher.Sandboxes()))
+	add(api.HostCapabilities, p.drift.Problem()...)
+	add(api.HostCluster, p.cluster.problems()...)
+	add(api.HostState, sockets.Warnings()...)
+	return all
 }
 
 // stillWrong returns those of the present problems that are about what was a problem at the start, too.

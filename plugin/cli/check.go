@@ -46,8 +46,8 @@ func newCheckCommand() *cobra.Command {
 	var watch, all bool
 	var networks []string
 	cmd := &cobra.Command{
-		Use:   "check FROM TO|--all",
-		Short: "Find out why a container does not reach another one",
+		Use:   "check [FROM TO|--all]",
+		Short: "Find out why a container does not reach another one, or look at the host",
 		Long: "Walk the way from a container to another one, or to an address, and back, and name the first layer\n" +
 			"that fails, with the evidence and what to do. Probes are sent from inside the first container: a\n" +
 			"question for the other one's name, a small ping, one as large as the MTU, and with --port a TCP\n" +
@@ -56,15 +56,17 @@ func newCheckCommand() *cobra.Command {
 			"directions, and those that fail are listed.\n\n" +
 			"The exit status is 0 if no layer fails, 1 if it could not be checked, and otherwise that of the layer,\n" +
 			"with --all of the first pair that is listed: 10 from, 11 route, 12 to, 13 neighbour, 14 firewall,\n" +
-			"15 listener, 16 connection, 17 size, 18 name, 19 back, 20 bridge.",
-		Example: "  weave check web db --port 5432\n" +
+			"15 listener, 16 connection, 17 size, 18 name, 19 back, 20 bridge.\n\n" +
+			hostHelp,
+		Example: "  weave check\n" +
+			"  weave check web db --port 5432\n" +
 			"  weave check web 192.0.2.1\n" +
 			"  weave check web db --format json | jq .failed\n" +
 			"  weave check --all --network app",
 	}
 	cmd.Flags().Uint16VarP(&port, "port", "p", 0, "TCP `port` that a program listens at")
 	cmd.Flags().StringVar(&format, "format", formatTable, "`format` of the output: table or json")
-	cmd.Flags().BoolVar(&watch, "watch", false, "check again and again, until no layer fails or Ctrl-C")
+	cmd.Flags().BoolVar(&watch, "watch", false, "check again and again, until nothing fails or Ctrl-C")
 	cmd.Flags().BoolVar(&all, "all", false, "check each two containers of this host that share a network")
 	cmd.Flags().StringSliceVar(&networks, "network", nil, "with --all: `network` by name or id; may be repeated")
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -75,6 +77,10 @@ func newCheckCommand() *cobra.Command {
 			return cobra.NoArgs(cmd, args)
 		case len(networks) > 0:
 			return errors.New("--network goes with --all")
+		case len(args) == 0 && port != 0:
+			return errors.New("--port goes with two containers, or with --all")
+		case len(args) == 0: // the host
+			return nil
 		}
 		return cobra.ExactArgs(2)(cmd, args)
 	}
@@ -89,8 +95,13 @@ func newCheckCommand() *cobra.Command {
 			return checkAll(ctx, cmd, networks, port, format)
 		}
 		for {
-			err := checkOnce(ctx, cmd, args[0], args[1], port, format)
-			if _, found := err.(failedLayer); !watch || !found || !wait.For(ctx, watchPause) {
+			var err error
+			if len(args) == 0 {
+				err = checkHost(ctx, cmd, format)
+			} else {
+				err = checkOnce(ctx, cmd, args[0], args[1], port, format)
+			}
+			if _, found := err.(interface{ Status() int }); !watch || !found || !wait.For(ctx, watchPause) {
 				return err
 			}
 		}

@@ -65,7 +65,7 @@ func serveTowns(env *testscript.Env) error {
 	env.Setenv("WEAVE_SOCKET", filepath.Join(env.WorkDir, "weave.sock"))
 	inCluster := apiserver.Options{
 		Tracker: clusterTown{}, Inspector: town{}, Names: townNames{}, Status: clusterStatus, Cluster: townCluster{},
-		Pools: townPools("shop"),
+		Pools: townPools("shop"), CheckHost: townFindings(api.CheckWarning),
 	}
 	away, dockers := inCluster, inCluster
 	away.Cluster, dockers.Pools = cutOff{}, nil
@@ -73,7 +73,7 @@ func serveTowns(env *testscript.Env) error {
 		serve(env, "weave.sock", apiserver.Options{
 			Tracker: town{}, Inspector: town{}, Names: townNames{}, Status: townStatus, Pools: townPools(""),
 			Nsproc: town{}, Rules: town{}, DNS: town{}, Checker: town{},
-			Events: townEvents(),
+			Events: townEvents(), CheckHost: townFindings(api.CheckFailed),
 		}),
 		serve(env, "cluster.sock", inCluster),
 		serve(env, "cutoff.sock", away),
@@ -276,6 +276,19 @@ func (town) Check(_ context.Context, q check.Question) check.Result {
 		Layer: api.LayerListener, Result: api.CheckFailed, Advice: "start it",
 		Evidence: fmt.Sprintf("nobody listens at port %d\x1b[2J", q.Port),
 	}}}
+}
+
+// townFindings returns what finds one thing that is in order, and one that is not.
+func townFindings(result api.CheckResult) func(context.Context) []api.HostFinding {
+	return func(context.Context) []api.HostFinding {
+		return []api.HostFinding{
+			{Part: api.HostKernel, Result: api.CheckOK, Evidence: "Linux 6.1.0"},
+			{
+				Part: api.HostPorts, Result: result, Evidence: "bridge wvg-1 has 1000\x1b[2J",
+				Advice: "use a second network",
+			},
+		}
+	}
 }
 
 // RunNsproc has the kernel say nothing, and refuse to configure.

@@ -135,6 +135,17 @@ func (w *Watcher) Aliases(endpoint string) []string {
 // Reachable returns nil if Docker's API could be read when it was last tried, else the reason: ErrNotRead at first.
 func (w *Watcher) Reachable() error { return *w.reach.Load() }
 
+// Version asks Docker for the version of its Engine.
+func (w *Watcher) Version(ctx context.Context) (string, error) {
+	s, err := w.client.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	var v struct{ Version string }
+	err = s.get(ctx, "/version", &v)
+	return v.Version, err
+}
+
 // Updated has a value when the names may be others than when it was taken. It is for one reader.
 func (w *Watcher) Updated() <-chan struct{} { return w.updated }
 
