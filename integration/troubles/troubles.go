@@ -29,7 +29,7 @@ type List struct {
 }
 
 // Lists are all that there are, in the order of the document.
-var Lists = []List{Containers}
+var Lists = []List{Containers, Host}
 
 // Document returns the text of docs/troubleshooting.md.
 func Document() string {
