@@ -55,7 +55,9 @@ func TestPage(t *testing.T) {
 	nsenterContainer(t, h, "ada", "ip addr del "+ada.Addresses[0].String()+" dev eth0")
 	tab.Await(cell("ada", "drift") + `.includes('address ` + ada.Addresses[0].String() + ` missing')`)
 	tab.Screenshot("real-drift")
+	tab.Await(cell("ada", "drift") + `.includes('default route missing')`) // it went with the address
 	nsenterContainer(t, h, "ada", "ip addr add "+ada.Addresses[0].String()+" dev eth0")
+	nsenterContainer(t, h, "ada", "ip route add default via "+ada.Gateway)
 	tab.Await(cell("ada", "drift") + ` === 'none'`)
 
 	// A check finds nothing, and then the fault, where it is.
@@ -91,7 +93,7 @@ func TestPage(t *testing.T) {
 	tab.Click("#tab-reach")
 	tab.Fill("#who", "ada")
 	tab.Await(`document.querySelector('#reached').innerText.includes('none of these networks') && ` +
-		`document.querySelectorAll('#reached tbody tr').length === 1`)
+		`document.querySelectorAll('#reached tbody tr').length === 2`) // bob, and outside
 	tab.Click("#tab-graph")
 	tab.Await(`document.querySelector('#canvas').ariaLabel?.includes('2 networks and 3 endpoints')`)
 

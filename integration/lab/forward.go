@@ -4,11 +4,13 @@ package lab
 
 import (
 	"context"
+	"io"
 	"net"
 	"os/exec"
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Forward has a port of this machine's loopback interface lead to a TCP address of the host's, as ssh -L does, until t
@@ -35,9 +37,10 @@ func (h *Host) Forward(t testing.TB, address string) string {
 				defer conn.Close()
 				cmd := exec.CommandContext(ctx, "nsenter", "-t", strconv.Itoa(h.PID()), "-n", "--",
 					"busybox", "nc", host, port)
-				cmd.Stdin, cmd.Stdout = conn, conn
-				// Otherwise the end of the command would not be noticed while the client is silent.
-				cmd.WaitDelay = 1
+				// Otherwise the end of the command would not be noticed while the client is silent. The kernel's
+				// splice(2), which a connection would be read by, would hold up the end, too.
+				cmd.Stdin, cmd.Stdout = struct{ io.Reader }{conn}, conn
+				cmd.WaitDelay = 100 * time.Millisecond
 				_ = cmd.Run() // how a connection ends is the client's business
 			})
 		}

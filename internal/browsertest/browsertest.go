@@ -212,6 +212,11 @@ func (tab *Tab) Screenshot(name string) {
 	}
 	ctx, cancel := context.WithTimeout(tab.ctx, deadline)
 	defer cancel()
+	// What depends on the size of the page is drawn in the frame after that is known.
+	const drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](drawn, chromedp.EvalAwaitPromise)); err != nil {
+		tab.t.Fatal(err)
+	}
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 	if err != nil {
 		tab.t.Fatal(err)

@@ -40,12 +40,16 @@ func show(tab *browsertest.Tab, name string) {
 
 // TestTable: it has all endpoints, is sorted and filtered, follows the keyboard, and shows what happens.
 func TestTable(t *testing.T) {
-	h := newHost(199)
+	h := newHost(197)
+	h.tell(api.Event{
+		Type: api.DriftEvent, Action: api.ActionFound, Drift: api.RouteMissing, Text: "default route missing",
+		Time: time.Now().Add(-time.Minute),
+	}, h.Endpoints()[3])
 	tab := browsertest.Open(t, h.serve(t, "").URL)
 	tab.Await(connected)
-	tab.Await(names + `.length === 199`)
-	tab.Await(cell("frontend-7", "drift") + `=== '⚠ address 10.32.0.8/16 missing' || ` +
-		cell("frontend-7", "drift") + ` === 'address 10.32.0.8/16 missing'`)
+	tab.Await(names + `.length === 197`)
+	tab.Await(cell("frontend-7", "drift") + ` === 'address 10.32.0.8/16 missing'`)
+	tab.Await(cell("frontend-4", "drift") + ` === 'default route missing'`) // which was told before
 	tab.Await(cell("frontend-1", "drift") + ` === 'none'`)
 	tab.Await(cell("frontend-1", "link") + ` === 'up'`)
 
@@ -65,7 +69,7 @@ func TestTable(t *testing.T) {
 	sort("name", "descending", "queue-9")
 	sort("addresses", "ascending", "frontend-1")
 	sort("mac", "ascending", "frontend-1")
-	sort("mac", "descending", "queue-49")
+	sort("mac", "descending", "queue-47")
 	tab.Await(cell("frontend-2", "sent") + ` !== '–'`)
 	tab.Click("#table thead .sent button")
 	tab.Await(`document.querySelector('#table tbody .sent').innerText.endsWith('kB/s')`)
@@ -76,13 +80,13 @@ func TestTable(t *testing.T) {
 	tab.Press("/")
 	tab.Press("metrics 102")
 	tab.Await(names + `.length < 12`)
-	if got := tab.Text(`document.querySelector('#count').innerText`); got != "1 of 199 endpoints" {
+	if got := tab.Text(`document.querySelector('#count').innerText`); got != "1 of 197 endpoints" {
 		t.Errorf("count: %q", got)
 	}
 	tab.Press(kb.Escape)
-	tab.Await(names + `.length === 199`)
+	tab.Await(names + `.length === 197`)
 	tab.Press("cache")
-	tab.Await(`document.querySelector('#count').innerText === '0 of 199 endpoints'`)
+	tab.Await(`document.querySelector('#count').innerText === '0 of 197 endpoints'`)
 	tab.Press(kb.Escape)
 	tab.Press("frontend-1")
 	tab.Await(names + `.length > 5`)
@@ -101,9 +105,14 @@ func TestTable(t *testing.T) {
 	tab.Fill("#filter", "")
 
 	// What happens is there at once, and what is gone is not.
-	h.start(199, "newcomer")
+	h.start(197, "newcomer")
 	tab.Await(cell("newcomer", "state") + ` === 'up'`)
-	e := h.Endpoints()[199]
+	e := h.Endpoints()[197]
+	h.start(198, "") // whose name Docker tells later
+	tab.Await(names + `.some(n => n.startsWith('cccc'))`)
+	h.name(198, "named later")
+	tab.Await(cell("named later", "state") + ` === 'up'`)
+	h.end()
 	drift := api.Event{Type: api.DriftEvent, Action: api.ActionFound, Drift: api.ContainerEndDown, Text: "eth0 down"}
 	h.tell(drift, e)
 	tab.Await(cell("newcomer", "drift") + `.includes('eth0 down')`)
@@ -115,7 +124,7 @@ func TestTable(t *testing.T) {
 	h.tell(api.Event{Type: api.ErrorEvent, Action: api.ActionFailed, Text: "no subnet is free"}, e)
 	show(tab, "table")
 	tab.Click("#tab-events")
-	tab.Await(`document.querySelectorAll('#events tbody tr').length === 5`)
+	tab.Await(`document.querySelectorAll('#events tbody tr').length === 7`)
 	tab.Await(connected) // though an event of the browser's is called error, too
 	show(tab, "events")
 }
@@ -162,9 +171,9 @@ func TestReach(t *testing.T) {
 	tab.Await(names + `.length === 60`)
 	tab.Click("#tab-reach")
 	tab.Fill("#who", "frontend-2")
-	tab.Await(`document.querySelectorAll('#reached tbody tr').length === 49 + 9`) // it is on both networks
+	tab.Await(`document.querySelectorAll('#reached tbody tr').length === 50 + 10`) // on both networks, and the ways out
 	row := `[...document.querySelectorAll('#reached tbody tr')].find(r => r.innerText.startsWith('frontend-7\t'))`
-	tab.Await(row + `.querySelector('.bad').innerText === 'address 10.32.0.8/16 missing'`)
+	tab.Await(row + `.querySelector('.bad').innerText === '✗ address 10.32.0.8/16 missing'`)
 	tab.Text(row + `.querySelector('button').click()`)
 	tab.Await(row + `.innerText.includes('✗ firewall fails')`)
 	show(tab, "reach")
@@ -172,10 +181,13 @@ func TestReach(t *testing.T) {
 
 // TestLost: the page says when weave is away, and since when; and goes on when it is back.
 func TestLost(t *testing.T) {
-	s := newHost(60).serve(t, "")
+	h := newHost(60)
+	s := h.serve(t, "")
 	tab := browsertest.Open(t, s.URL)
 	tab.Await(connected)
 	tab.Tolerate()
+	h.events.Close() // as weave does when it stops
+	tab.Await(`document.querySelector('#connection').innerText.startsWith('✗ Connection lost at')`)
 	address := s.Listener.Addr().String()
 	s.CloseClientConnections()
 	s.Listener.Close()
@@ -185,6 +197,40 @@ func TestLost(t *testing.T) {
 	newHost(70).serve(t, address)
 	tab.Await(connected)
 	tab.Await(names + `.length === 70`)
+}
+
+// TestLayout: nodes don't cover each other, and stay where they are when others come and go.
+func TestLayout(t *testing.T) {
+	tab := browsertest.Open(t, newHost(1).serve(t, "").URL)
+	tab.Text(`import('./layout.js').then(({ Layout }) => {
+		const leaves = (hub, n) => [hub, Array.from({ length: n }, (_, i) => hub + '-' + i)];
+		const layout = new Layout();
+		const before = layout.place([leaves('a', 30), leaves('b', 200), leaves('c', 3), ['d', []]], 2);
+		let nearest = Infinity;
+		for (const [x, p] of before) for (const [y, q] of before) {
+			if (x < y) nearest = Math.min(nearest, Math.hypot(p.x - q.x, 2.2 * (p.y - q.y)));
+		}
+		const moved = (after) => [...after].filter(([id, p]) =>
+			before.has(id) && (before.get(id).x !== p.x || before.get(id).y !== p.y)).map(([id]) => id);
+		const gone = leaves('a', 30);
+		gone[1].splice(5, 10);
+		gone[1].push('new-1', 'new-2');
+		const after = layout.place([gone, leaves('b', 200), leaves('c', 3), ['d', ['b-1']]], 2);
+		window.result = { nearest, moved: moved(after), seats: before.size + ' ' + after.size,
+			refilled: after.get('new-1').x === before.get('a-5').x,
+			network: moved(layout.place([leaves('b', 200)], 2)) };
+	})`)
+	tab.Await(`window.result`)
+	if got := tab.Text(`result.nearest > 60`); got != "true" {
+		t.Errorf("two nodes are %s apart", tab.Text(`result.nearest`))
+	}
+	for what, want := range map[string]string{
+		`result.moved`: "", `result.network`: "", `result.seats`: "237 229", `result.refilled`: "true",
+	} {
+		if got := tab.Text(what); got != want {
+			t.Errorf("%s is %s, want %s", what, got, want)
+		}
+	}
 }
 
 // TestThousand: a thousand endpoints are listed and drawn, and the page answers meanwhile.

@@ -95,6 +95,13 @@ func (h *fakeHost) start(i int, name string) {
 	h.tell(api.Event{Type: api.EndpointEvent, Action: api.ActionUp}, e)
 }
 
+// name has the container with number i have a name.
+func (h *fakeHost) name(i int, name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.names[string(h.endpoints[i].ID)] = name
+}
+
 // end has the last container that was started end.
 func (h *fakeHost) end() {
 	h.mu.Lock()

@@ -17,7 +17,7 @@ import (
 // is loaded from elsewhere or sent there. The hash is that of the style element that Cytoscape would insert, and which
 // therefore stands in the page.
 const policy = "default-src 'none'; script-src 'self'; " +
-	"style-src 'self' 'sha256-pgvDUBa4IjFA2yuSJ2cqcyxmNYJMborsd0ORcRv9vw8='; img-src 'self' data:; " +
+	"style-src 'self' 'sha256-pgvDUBa4IjFA2yuSJ2cqcyxmNYJMborsd0ORcRv9vw8='; img-src 'self'; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // headers are those of everything but metrics.

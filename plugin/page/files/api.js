@@ -9,13 +9,15 @@ const statusInterval = 60000;
 const againTime = 3000; // until the next attempt to connect
 const types = ['network', 'endpoint', 'drift', 'repair', 'error', 'weave', 'lost'];
 
-// ask returns the answer to a request, or throws the reason why there is none.
-async function ask(path, options = {}) {
+// send returns the answer to a request, or throws the reason why it is refused.
+async function send(path, options = {}) {
   const answer = await fetch(path, { cache: 'no-store', ...options });
+  if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(body.error || `status ${answer.status}`);
-  return body;
+  throw new Error(body.error || `status ${answer.status}`);
 }
+
+const ask = async (path, options) => (await send(path, options)).json();
 
 // check asks why one container does not reach another one.
 export function check(from, to, port) {
@@ -54,6 +56,35 @@ async function read() {
   }
 }
 
+// Docker tells a container's name some time after weave has made its endpoint, and there is no event for that. So the
+// endpoints of its network are read again then, a few times: some never get a name.
+const nameTries = new Map(); // by id of the endpoint
+
+function nameLater(endpoints) {
+  for (const e of endpoints) {
+    const tries = nameTries.get(e.id) || 0;
+    if (e.remote || (e.containerName && e.networkName) || tries === 6) continue;
+    nameTries.set(e.id, tries + 1);
+    setTimeout(() => {
+      if (model.endpoints.has(e.id)) readSoon(e.networkId);
+      else nameTries.delete(e.id);
+    }, 400 * 2 ** tries);
+  }
+}
+
+let wasRead = false;
+
+// readPast reads the drift that events have told of before the page was opened and no listing tells: missing routes.
+async function readPast() {
+  if (wasRead) return;
+  const now = new Date((await send('/v1/status', { method: 'HEAD' })).headers.get('Date'));
+  const query = new URLSearchParams({ type: 'drift', since: '0', until: now.toISOString() });
+  const lines = (await (await send(`/v1/events?${query}`)).text()).split('\n').filter(Boolean);
+  const past = lines.map((line) => JSON.parse(line)).filter((event) => event.drift === 'route-missing');
+  for (const event of past) model.applyDrift(event);
+  wasRead = true;
+}
+
 async function readAll() {
   model.beginDrift();
   const [networks, endpoints, hosts] = await Promise.all(
@@ -61,10 +92,12 @@ async function readAll() {
   model.hosts = hosts;
   model.setNetworks(networks);
   model.setEndpoints(endpoints);
+  nameLater(endpoints);
   readStatus();
   if (source.readyState === EventSource.OPEN) model.setConnection('live');
   readTraffic();
   model.setDrift(await ask('/v1/endpoints?live=kernel'));
+  await readPast();
 }
 
 async function readSome(ids) {
@@ -74,6 +107,7 @@ async function readSome(ids) {
   const endpoints = there.length ? await ask(`/v1/endpoints?${query}`) : [];
   model.setNetworks(networks);
   model.setEndpoints(endpoints, ids);
+  nameLater(endpoints);
 }
 
 async function readStatus() {
@@ -111,8 +145,10 @@ function follow() {
 function hear(event) {
   cursor = event.cursor;
   model.happened(event);
-  if (event.type === 'lost' || event.type === 'weave') readSoon();
-  else if (event.type === 'endpoint' || event.type === 'network') readSoon(event.networkId);
+  if (event.type === 'lost' || event.type === 'weave') {
+    model.forgetDrift();
+    readSoon();
+  } else if (event.type === 'endpoint' || event.type === 'network') readSoon(event.networkId);
 }
 
 export function start() {

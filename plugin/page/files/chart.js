@@ -2,6 +2,7 @@
 
 // The chart of an endpoint's rates, by uPlot, which is a script of its own: uPlot is global.
 
+import { model } from './model.js';
 import { rate } from './text.js';
 
 /* global uPlot */
@@ -28,8 +29,8 @@ export function chart(element) {
     ],
     series: [
       {},
-      { label: 'sent', stroke: colour('--sent'), width: 2 },
-      { label: 'received, dashed', stroke: colour('--received'), width: 2, dash: [5, 4] },
+      { label: 'sent', stroke: colour('--sent'), width: 2, points: { show: false } },
+      { label: 'received, dashed', stroke: colour('--received'), width: 2, dash: [5, 4], points: { show: false } },
     ],
   });
 
@@ -53,12 +54,16 @@ export function chart(element) {
     } else if (drawn !== rates.time.at(-1)) {
       plot.setData(data);
     }
-    if (plot.width !== element.clientWidth && element.clientWidth > 0) {
-      plot.setSize({ width: element.clientWidth, height: 150 });
-    }
     drawn = rates.time.at(-1);
   }
 
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', clear);
+  new ResizeObserver(() => {
+    const width = element.clientWidth;
+    if (plot && width > 0 && plot.width !== width) plot.setSize({ width, height: 150 });
+  }).observe(element);
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
+    clear();
+    model.changed(); // which draws it again
+  });
   return { draw };
 }

@@ -9,14 +9,8 @@ import { model } from './model.js';
 import { nameOf } from './text.js';
 
 const words = {
-  from: 'its link, address and port of the bridge',
-  route: 'its route',
-  to: 'its link, address and port of the bridge',
-  neighbour: 'who answers for the address',
-  firewall: 'the host’s rules',
-  listener: 'the program that listens',
-  connection: 'answers to probes',
-  size: 'full-size packets',
+  from: 'Link and address', route: 'Route', to: 'Link and address', neighbour: 'Neighbour', firewall: 'Firewall',
+  listener: 'Listener', connection: 'Answers to probes', size: 'Full-size packets',
 };
 
 const marks = { ok: '✓', failed: '✗', unknown: '?' };
@@ -52,8 +46,8 @@ function stations(from, to, port) {
 function badge(l, failed) {
   const first = l.layer === failed;
   return el('li', { className: `${l.result}${first ? ' first' : ''}`, title: l.evidence },
-    el('span', { 'aria-hidden': 'true' }, marks[l.result]), ` ${words[l.layer] || l.layer}`,
-    first ? el('strong', {}, ' fails here') : ` ${results[l.result]}`);
+    el('span', { 'aria-hidden': 'true' }, marks[l.result]), ` ${words[l.layer] || l.layer}: `,
+    first ? el('strong', {}, 'fails here') : results[l.result]);
 }
 
 function draw(answer, from, to, port) {

@@ -41,7 +41,11 @@ let of = ''; // id of the endpoint that the panel is of
 function build(actions) {
   title = el('h2');
   const close = el('button', { type: 'button', className: 'close', 'aria-label': 'Close' }, '×');
-  close.addEventListener('click', () => model.select(''));
+  close.addEventListener('click', () => {
+    const row = byId('table').querySelector('[aria-current=true]');
+    model.select('');
+    row?.focus();
+  });
   values = facts.map(() => el('dd'));
   const buttons = Object.entries(actions).map(([label, act]) => {
     const button = el('button', { type: 'button' }, label);
@@ -64,6 +68,8 @@ function update(drawing) {
   setText(title, nameOf(e));
   facts.forEach(([, text], i) => setText(values[i], text(e)));
   drawing.draw(e.remote ? undefined : model.rates.get(e.id), of !== e.id);
+  // Where the page is narrow the panel is above the table.
+  if (of !== e.id && matchMedia('(max-width: 1050px)').matches) panel.scrollIntoView();
   of = e.id;
 }
 

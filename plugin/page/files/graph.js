@@ -12,6 +12,8 @@ const canvas = byId('canvas');
 const layout = new Layout();
 let cy; // Cytoscape, once it is there
 let loading = false;
+let moved = false; // by the user, who then does not want all to be shown
+let nameSize = 16; // of networks
 
 const leafOf = (e) => `c ${e.containerId || e.id}`;
 const hubOf = (id) => `n ${id}`;
@@ -21,20 +23,20 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 function style() {
   const text = {
     label: 'data(label)', color: colour('--text'), 'font-size': 12, 'text-valign': 'bottom', 'text-margin-y': 3,
-    'text-max-width': 60, 'text-wrap': 'ellipsis', 'min-zoomed-font-size': 7, 'text-events': 'yes',
+    'text-max-width': 86, 'text-wrap': 'ellipsis', 'min-zoomed-font-size': 7, 'text-events': 'yes',
   };
   return [
-    { selector: 'node', style: { ...text, width: 18, height: 18, 'background-color': colour('--leaf') } },
+    { selector: 'node', style: { ...text, width: 14, height: 14, 'background-color': colour('--leaf') } },
     {
       selector: 'node.hub', style: {
-        shape: 'round-rectangle', width: 30, height: 30, 'background-color': colour('--accent'), 'font-size': 18,
-        'font-weight': 'bold', 'text-max-width': 150, 'min-zoomed-font-size': 0, 'text-background-color': colour('--page'),
+        shape: 'round-rectangle', width: 30, height: 30, 'background-color': colour('--accent'), 'font-size': 'data(size)',
+        'font-weight': 'bold', 'text-max-width': 400, 'min-zoomed-font-size': 0, 'text-background-color': colour('--page'),
         'text-background-opacity': 0.8, 'z-index': 10,
       },
     },
     { selector: 'node.internal', style: { 'border-width': 4, 'border-style': 'double', 'border-color': colour('--text') } },
     { selector: 'node.remote', style: { 'background-opacity': 0.3, 'border-width': 1, 'border-color': colour('--leaf') } },
-    { selector: 'node.drift', style: { shape: 'diamond', width: 28, height: 28, 'background-color': colour('--bad') } },
+    { selector: 'node.drift', style: { shape: 'diamond', width: 24, height: 24, 'background-color': colour('--bad') } },
     { selector: 'edge', style: { width: 1, 'line-color': colour('--line'), 'curve-style': 'haystack' } },
     { selector: '.far', style: { opacity: 0.2 } },
     { selector: 'node.chosen', style: { 'border-width': 4, 'border-color': colour('--text'), 'border-opacity': 1 } },
@@ -64,14 +66,14 @@ function wanted() {
 // update brings the graph in line with the model.
 function update() {
   const { hubs, elements } = wanted();
-  const positions = layout.place(hubs);
+  const positions = layout.place(hubs, canvas.clientWidth / Math.max(canvas.clientHeight, 1));
   const wasEmpty = cy.elements().empty();
   cy.batch(() => {
     cy.elements().filter((x) => !elements.has(x.id())).remove();
     for (const [id, { data, classes }] of elements) {
       const x = cy.getElementById(id);
       if (x.empty()) {
-        cy.add({ data: { id, ...data }, classes, position: { ...positions.get(id) }, grabbable: false });
+        cy.add({ data: { id, size: nameSize, ...data }, classes, position: { ...positions.get(id) }, grabbable: false });
         continue;
       }
       if (!x.isNode()) continue;
@@ -111,7 +113,16 @@ function mark() {
     `${others === 1 ? 'container' : 'containers'}${e.drift?.length ? `. Drift: ${e.drift.map((d) => d.text).join('; ')}` : ''}.`);
 }
 
+// nameHubs has the names of networks be readable however small all else is.
+const nameHubs = once(() => {
+  const size = Math.max(16, Math.min(Math.round(13 / cy.zoom()), 60));
+  if (size === nameSize) return;
+  nameSize = size;
+  cy.nodes('.hub').data('size', size);
+});
+
 function fit() {
+  moved = false;
   cy.resize();
   cy.fit(undefined, 30);
   if (cy.zoom() > 1.4) cy.zoom({ level: 1.4, renderedPosition: { x: cy.width() / 2, y: cy.height() / 2 } });
@@ -131,6 +142,12 @@ async function load() {
     }
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => cy.style(style()));
+  cy.on('zoom', nameHubs);
+  cy.on('dragpan pinchzoom scrollzoom', () => { moved = true; });
+  new ResizeObserver(() => {
+    cy.resize();
+    if (!moved && canvas.clientWidth > 0) fit();
+  }).observe(canvas);
   byId('fit').addEventListener('click', fit);
 }
 

@@ -53,6 +53,11 @@ class Model extends EventTarget {
     this.changed();
   }
 
+  // forgetDrift is for when events were missed.
+  forgetDrift() {
+    for (const e of this.endpoints.values()) e.drift = undefined;
+  }
+
   // beginDrift says that a live listing is asked for: events from now on are newer than what it will tell.
   beginDrift() {
     this.#heard = [];
@@ -62,7 +67,8 @@ class Model extends EventTarget {
     this.#looked = true;
     for (const { id, drift } of live) {
       const e = this.endpoints.get(id);
-      if (e) e.drift = drift;
+      const routes = e?.drift?.filter((d) => d.kind === 'route-missing') || []; // which events alone tell
+      if (e) e.drift = [...drift, ...routes];
     }
     const heard = this.#heard || [];
     this.#heard = undefined;

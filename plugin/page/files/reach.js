@@ -23,39 +23,51 @@ function hindrance(e) {
   return ['none', '…'].includes(drift) ? '' : drift;
 }
 
-function row(from, to) {
-  const key = `${from.id} ${to.id}`;
+// checker returns a button that checks the way from an endpoint to an endpoint's id or an address, and what it found.
+function checker(from, to, name) {
+  const key = `${from.id} ${to}`;
   const said = el('span', { role: 'status' }, found.get(key) || '');
-  const button = el('button', { type: 'button', 'aria-label': `Check the way to ${nameOf(to)}` }, 'Check');
+  const button = el('button', { type: 'button', 'aria-label': `Check the way to ${name}` }, 'Check');
   button.addEventListener('click', async () => {
     button.disabled = true;
     said.textContent = 'checking …';
-    found.set(key, await check(from.id, to.id).then(summary, (err) => `✗ ${err.message}`));
+    found.set(key, await check(from.id, to).then(summary, (err) => `✗ ${err.message}`));
     said.textContent = found.get(key);
     button.disabled = false;
   });
+  return [button, ' ', said];
+}
+
+// outside is the row of the way out of a network. What can be checked of it is the way to the gateway.
+function outside(e, n) {
+  const gateway = (e.gateway || '').split(/[ ,]/).find((text) => /^[0-9a-f.:]+$/.test(text));
+  return el('tr', {}, el('th', { scope: 'row' }, 'Outside'), el('td', {}, gateway || ''),
+    el('td', {}, outOf(e, n)), el('td', {}, ...(gateway && !e.remote ? checker(e, gateway, 'the gateway') : [])));
+}
+
+function row(from, to) {
   const why = hindrance(to);
   return el('tr', {},
     el('th', { scope: 'row' }, nameOf(to)),
     el('td', {}, to.addresses.join(' ')),
-    el('td', { className: why ? 'bad' : '' }, why || (to.remote ? `on host ${to.host}` : 'nothing known against it')),
-    el('td', {}, to.remote || from.remote ? '' : button, ' ', said));
+    el('td', { className: why ? 'bad' : '' }, why ? `✗ ${why}` : to.remote ? `on host ${to.host}` : 'no fault is known'),
+    el('td', {}, ...(to.remote || from.remote ? [] : checker(from, to.id, nameOf(to)))));
 }
 
 function network(e) {
   const n = model.networks.get(e.networkId);
   const others = [...model.endpoints.values()].filter((o) => o.networkId === e.networkId && o.id !== e.id);
-  const notes = [`way out: ${outOf(e, n)}`];
-  if (n?.internal) notes.push('nobody outside is reached by it');
+  const notes = [];
+  if (n?.internal) notes.push('internal: nobody outside is reached by it');
   if (n?.hostApart) notes.push('the host itself is not reached by it');
   if (n?.cluster) notes.push('it spans the hosts of the cluster');
   return el('section', {},
     el('h3', {}, `${networkOf(e)} (${others.length} ${others.length === 1 ? 'other' : 'others'})`),
     el('p', {}, notes.join('; ')),
-    others.length === 0 ? el('p', {}, 'No other container is on it.') : el('table', {},
+    el('table', {},
       el('thead', {}, el('tr', {}, ...['Container', 'Addresses', 'What is known', 'Check'].map((t) =>
         el('th', { scope: 'col' }, t)))),
-      el('tbody', {}, ...others.map((o) => row(e, o)))));
+      el('tbody', {}, outside(e, n), ...others.map((o) => row(e, o)))));
 }
 
 let drawn = '';

@@ -47,8 +47,7 @@ export function driftOf(e) {
 export function outOf(e, network) {
   if (network && network.internal) return 'none: the network is internal';
   if (!e.gateway) return e.remote ? 'not known here' : 'none by this network';
-  if (e.gateway.startsWith('docker')) return `by ${e.gateway}’s network for the way out`;
-  return `by ${e.gateway}`;
+  return `by ${e.gateway.replace('docker', 'Docker’s own network for that, docker_gwbridge')}`;
 }
 
 const causes = {
