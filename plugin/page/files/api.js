@@ -63,7 +63,7 @@ const nameTries = new Map(); // by id of the endpoint
 function nameLater(endpoints) {
   for (const e of endpoints) {
     const tries = nameTries.get(e.id) || 0;
-    if (e.remote || (e.containerName && e.networkName) || tries === 6) continue;
+    if (e.remote || (e.containerName && e.networkName) || tries === 5) continue;
     nameTries.set(e.id, tries + 1);
     setTimeout(() => {
       if (model.endpoints.has(e.id)) readSoon(e.networkId);
