@@ -116,6 +116,10 @@ func TestTable(t *testing.T) {
 	drift := api.Event{Type: api.DriftEvent, Action: api.ActionFound, Drift: api.ContainerEndDown, Text: "eth0 down"}
 	h.tell(drift, e)
 	tab.Await(cell("newcomer", "drift") + `.includes('eth0 down')`)
+	const news = "newcomer on queue: drift found: eth0 down"
+	if got := tab.Text(`document.querySelector('#news').textContent`); got != news {
+		t.Errorf("read out is %q, want %q", got, news)
+	}
 	drift.Action = api.ActionGone
 	h.tell(drift, e)
 	tab.Await(cell("newcomer", "drift") + ` === 'none'`)

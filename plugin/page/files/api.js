@@ -115,15 +115,20 @@ async function readStatus() {
   model.changed();
 }
 
-let measured = Promise.resolve();
+let measuring = false;
 
 // readTraffic measures what is sent, while somebody looks at the page.
-function readTraffic() {
-  if (document.hidden || model.connection.state !== 'live') return;
-  measured = measured.then(async () => {
+async function readTraffic() {
+  if (measuring || document.hidden || model.connection.state !== 'live') return;
+  measuring = true;
+  try {
     model.setTraffic(await ask('/v1/traffic'), Date.now());
     model.dataTime = Date.now();
-  }).catch(() => {}); // the stream of events tells when weave is away
+  } catch {
+    // The stream of events tells when weave is away.
+  } finally {
+    measuring = false;
+  }
 }
 
 let source;

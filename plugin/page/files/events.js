@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The list of what has happened.
+// The list of what has happened, and what of that is read out.
 
-import { byId, el } from './dom.js';
+import { byId, el, setText } from './dom.js';
 import { model } from './model.js';
 import { causeOf, short, time } from './text.js';
 
@@ -17,6 +17,7 @@ export function start() {
     body.prepend(el('tr', {},
       el('td', {}, time(e.time)), el('th', { scope: 'row' }, `${e.type} ${e.action}`),
       el('td', {}, where), el('td', {}, how), el('td', {}, causeOf(e.cause))));
+    if (['drift', 'repair', 'error'].includes(e.type)) setText(byId('news'), `${where}: ${e.type} ${e.action}: ${how}`);
     if (body.rows.length > most) body.lastChild.remove();
   });
 }

@@ -87,6 +87,7 @@ function showStatus() {
     list.replaceChildren(...warnings.map((w) => el('li', {}, `⚠ ${w}`)));
   }
   const s = model.status;
+  document.title = `weave on ${model.hosts.find((h) => h.self)?.name || location.host}`;
   if (s) setText(byId('about'), `weave ${s.version}, ${model.networks.size} networks`);
 }
 
