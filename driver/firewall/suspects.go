@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -68,30 +67,34 @@ func (n *nft) list(ctx context.Context) ([]chain, error) {
 		return nil, fmt.Errorf("list the chains of nftables: %w", err)
 	}
 	n.works.Store(true)
-	var chains []chain
+	return readChains(listed, c.GetRules)
+}
+
+// readChains returns the chains with their rules. One whose rules can't be read is left out, and is the error.
+func readChains(
+	listed []*nftables.Chain, rulesOf func(*nftables.Table, *nftables.Chain) ([]*nftables.Rule, error),
+) (chains []chain, err error) {
 	var errs []error
 	for _, of := range listed {
 		ch := chain{backend: "nft", family: tableFamilies[of.Table.Family], table: of.Table.Name, name: of.Name, of: of}
 		if of.Policy != nil {
 			ch.policy = &policy{drops: *of.Policy == nftables.ChainPolicyDrop} // the library does not tell the counter
 		}
-		rules, err := c.GetRules(of.Table, of)
+		rules, err := rulesOf(of.Table, of)
 		switch {
-		case errors.Is(err, unix.ENOENT):
-			continue // somebody has removed it meanwhile
-		case err != nil:
+		case err == nil:
+			ch.read(rules)
+			chains = append(chains, ch)
+		case !errors.Is(err, unix.ENOENT): // otherwise somebody has removed it meanwhile
 			errs = append(errs, fmt.Errorf("list rules of %s: %w", ch, err))
 		}
-		ch.read(rules)
-		chains = append(chains, ch)
 	}
 	return chains, errors.Join(errs...)
 }
 
 // isMissing reports whether an error is that of a kernel that has no nftables at all.
 func isMissing(err error) bool {
-	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) ||
-		errors.Is(err, os.ErrNotExist)
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT)
 }
 
 // suspects returns those of the chain's rules that drop or translate, and its policy if that drops, unless a rule of

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"github.com/weaveplugin/weave/internal/nstest"
@@ -127,6 +128,25 @@ func TestUnreadable(t *testing.T) {
 	}
 	if isMissing(unix.EPERM) || isMissing(os.ErrDeadlineExceeded) || !isMissing(fmt.Errorf("list: %w", unix.EINVAL)) {
 		t.Error("a failure is taken for a kernel without nftables")
+	}
+}
+
+// TestReadChains: a chain whose rules can't be read is an error, and the others are read all the same; one that
+// somebody has removed meanwhile is none.
+func TestReadChains(t *testing.T) {
+	table := &nftables.Table{Name: "mine", Family: nftables.TableFamilyINet}
+	var listed []*nftables.Chain
+	for _, name := range []string{"first", "gone", "secret", "last"} {
+		listed = append(listed, &nftables.Chain{Table: table, Name: name})
+	}
+	chains, err := readChains(listed, func(_ *nftables.Table, c *nftables.Chain) ([]*nftables.Rule, error) {
+		return nil, map[string]error{"gone": unix.ENOENT, "secret": unix.EPERM}[c.Name]
+	})
+	if !errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "mine secret") {
+		t.Errorf("error %v, want that one chain can't be read", err)
+	}
+	if len(chains) != 2 || chains[0].name != "first" || chains[1].name != "last" {
+		t.Errorf("got %+v, want the chains that can be read", chains)
 	}
 }
 

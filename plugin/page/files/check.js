@@ -9,8 +9,9 @@ import { model } from './model.js';
 import { nameOf } from './text.js';
 
 const words = {
-  from: 'Link and address', route: 'Route', to: 'Link and address', neighbour: 'Neighbour', firewall: 'Firewall',
-  listener: 'Listener', connection: 'Answers to probes', size: 'Full-size packets',
+  name: 'Name', from: 'Link and address', route: 'Route', to: 'Link and address', neighbour: 'Neighbour',
+  bridge: 'Port', firewall: 'Firewall', listener: 'Listener', back: 'Way back', connection: 'Answers to probes',
+  size: 'Full-size packets',
 };
 
 const marks = { ok: '✓', failed: '✗', unknown: '?' };
@@ -31,14 +32,14 @@ function stations(from, to, port) {
   const [a, b] = pair(from, to);
   const bridge = a?.bridge || 'bridge';
   const list = [
-    { is: 'Container', name: from, more: a?.addresses[0], layers: ['from', 'route'] },
+    { is: 'Container', name: from, more: a?.addresses[0], layers: ['name', 'from', 'route'] },
     { is: 'Host end', name: a?.hostEnd || 'veth', by: 'veth' },
-    { is: 'Bridge', name: bridge, more: a?.networkName, layers: ['neighbour', 'firewall'] },
+    { is: 'Bridge', name: bridge, more: a?.networkName, layers: ['neighbour', 'bridge', 'firewall'] },
   ];
   if (b) list.push({ is: 'Host end', name: b.hostEnd });
   list.push({
-    is: b ? 'Container' : 'Address', name: to, by: b ? 'veth' : '', more: b?.addresses[0], layers: ['to', 'listener'],
-    port,
+    is: b ? 'Container' : 'Address', name: to, by: b ? 'veth' : '', more: b?.addresses[0],
+    layers: ['to', 'listener', 'back'], port,
   });
   return list;
 }
