@@ -44,6 +44,14 @@ func testRoundTrip(t *testing.T, m managedLab) {
 		t.Errorf("warnings: %q", s.Warnings)
 	}
 	checkDriftIsTold(t, h, "one", "app")
+	// The plugin has the right to ask the kernel what it drops.
+	nsenterContainer(t, h, "two", "iptables -I INPUT -p icmp -j DROP")
+	if _, err := h.WeaveErr("check", "one", "two"); err == nil {
+		t.Error("a rule in the container that drops is not found")
+	} else {
+		want(t, err.Error(), "connection: a ping to", "NETFILTER_DROP at eth0 in two")
+	}
+	nsenterContainer(t, h, "two", "iptables -D INPUT -p icmp -j DROP")
 
 	// Networks by the plugin's full name have the same state. Docker counts only these as uses of the plugin.
 	h.Exec(t, "iptables-legacy", "-N", "DOCKER-USER")
