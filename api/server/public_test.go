@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver/check"
 	"github.com/weaveplugin/weave/nsproc/netstate"
@@ -107,23 +109,30 @@ func TestPublicTurns(t *testing.T) {
 			return check.Result{}
 		}),
 	})
-	for method, target := range map[string]string{
-		"GET": "/v1/endpoints?live=kernel", "POST": "/v1/check?from=eeee1&to=eeee2",
+	for _, tt := range []struct {
+		method, target string
+		turns          *semaphore.Weighted
+	}{
+		{"GET", "/v1/endpoints?live=kernel", s.public.looks},
+		{"POST", "/v1/check?from=eeee1&to=eeee2", s.public.checks},
 	} {
 		answered := make(chan int)
 		go func() {
-			code, _ := ask(t.Context(), s.Public(), method, target)
+			code, _ := ask(t.Context(), s.Public(), tt.method, tt.target)
 			answered <- code
 		}()
 		<-begun
+		if tt.turns.TryAcquire(1) {
+			t.Errorf("%s: there may be another one at the same time", tt.target)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if code, body := ask(ctx, s.Public(), method, target); code != http.StatusServiceUnavailable {
-			t.Errorf("%s: another one: status %d, %s, want 503", target, code, body)
+		if code, body := ask(ctx, s.Public(), tt.method, tt.target); code != http.StatusServiceUnavailable {
+			t.Errorf("%s: another one: status %d, %s, want 503", tt.target, code, body)
 		}
 		end <- true
 		if code := <-answered; code != http.StatusOK {
-			t.Errorf("%s: the first one: status %d", target, code)
+			t.Errorf("%s: the first one: status %d", tt.target, code)
 		}
 	}
 }
