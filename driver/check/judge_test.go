@@ -305,11 +305,11 @@ func TestRisen(t *testing.T) {
 		return firewall.Suspect{Rule: firewall.Rule{Table: "t", Text: text, Counted: true, Packets: packets}}
 	}
 	silent := suspect("t", "d")
-	before := []firewall.Suspect{rule("a", 1), rule("b", 2), silent, rule("twice", 3), rule("twice", 9)}
+	before := []firewall.Suspect{rule("a", 1), rule("b", 2), silent, rule("twice", 9), rule("twice", 3)}
 	got := risen(before, []firewall.Suspect{
-		rule("a", 1), rule("b", 3), rule("new", 5), silent, rule("twice", 3), rule("twice", 10),
+		rule("a", 1), rule("b", 3), rule("new", 5), silent, rule("twice", 9), rule("twice", 4),
 	})
-	if len(got) != 2 || got[0].Text != "b" || got[1].Packets != 10 {
+	if len(got) != 2 || got[0].Text != "b" || got[1].Packets != 4 {
 		t.Errorf("got %+v, want b and the second one that reads the same", got)
 	}
 	if got := risen(before, before); len(got) > 0 {

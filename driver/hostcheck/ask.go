@@ -51,7 +51,11 @@ func (c *Checker) askAll(ctx context.Context, networks []driver.Network, members
 	group.SetLimit(askedAtOnce)
 	for i, nw := range networks {
 		holders := holdersOf(nw, members[nw.ID], bridges[nw.Bridge])
-		all[i] = asked{network: nw, total: len(holders)}
+		all[i] = asked{network: nw}
+		if len(members[nw.ID]) == 0 {
+			continue // and so nobody whom somebody else could hurt
+		}
+		all[i].total = len(holders)
 		asker := slices.IndexFunc(members[nw.ID], func(m member) bool {
 			return m.State() == driver.Up && m.seen.Inside != nil && m.seen.Inside.Up
 		})

@@ -51,10 +51,12 @@ func (c *Checker) readKernel(ctx context.Context) kernel {
 		feature{"nftables", c.o.Tracker.Nftables(ctx), "the host takes what containers send to all", false},
 		feature{tcPrograms, c.o.Programs(), "frames inside networks pass the host's rules, and containers can " +
 			"send router advertisements to each other", true},
-		feature{
-			"listing by namespace id (Linux 5.0)", c.listsNamespaces(ctx), "nsproc runs for each live listing", true,
-		},
 	)
+	if tried, err := c.listsNamespaces(ctx); tried {
+		k.features = append(k.features, feature{
+			"listing by namespace id (Linux 5.0)", err, "nsproc runs for each live listing", true,
+		})
+	}
 	if c.o.Cluster {
 		k.features = append(k.features, feature{
 			"tables of nftables with an owner (Linux 5.12)", nft.Supported(),
@@ -88,18 +90,17 @@ func hasKind(link netlink.Link) error {
 	return err
 }
 
-// listsNamespaces returns why the kernel does not list what is in another namespace; nil, too, while there is none to
-// try it with.
-func (c *Checker) listsNamespaces(ctx context.Context) error {
+// listsNamespaces returns why the kernel does not list what is in another namespace, if there is one to try it with.
+func (c *Checker) listsNamespaces(ctx context.Context) (tried bool, unsupported error) {
 	for _, e := range c.o.Tracker.Endpoints() {
 		if e.Sandbox == "" {
 			continue
 		}
 		if _, err := c.o.Kernel.List(ctx, e.Sandbox); err == nil || errors.Is(err, netnsid.ErrUnsupported) {
-			return err
+			return true, err
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // ofKernel judges the features.

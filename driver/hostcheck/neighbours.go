@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -61,7 +62,8 @@ func readNeighbourTables() ([]neighbourTable, error) {
 		if err != nil {
 			return nil, err
 		}
-		if ok {
+		told := slices.ContainsFunc(tables, func(x neighbourTable) bool { return x.family == t.family })
+		if ok && !told { // the kernel tells of a table again where its answer goes on in another packet
 			tables = append(tables, t)
 		}
 	}
