@@ -77,8 +77,8 @@ type Checked struct {
 
 // Check walks the way from a container to another one, or to an address, and names the first layer that fails. From is
 // named as for Inspect, or is a container on several networks; so is to, which may be a container on another host, too,
-// on a network of the cluster that this host is on. Port is one of TCP; 0: none. Only root can do
-// that.
+// on a network of the cluster that this host is on. Port is one of TCP; 0: none. By the API's
+// socket only root can do that.
 func (c *Client) Check(ctx context.Context, from, to string, port uint16) (Check, error) {
 	parameters := url.Values{ParamFrom: {from}, ParamTo: {to}}
 	if port > 0 {

@@ -23,8 +23,13 @@ type Checker interface {
 
 var errNoChecker = errorf(http.StatusNotFound, "nothing can be checked here")
 
-// check answers with what is found on the way between two containers.
+// check answers with what is found on the way between two containers, or to an address.
 func (s *Server) check(ctx context.Context, r *http.Request) (any, error) {
+	return s.checkIf(ctx, r, func(check.Question) error { return nil })
+}
+
+// checkIf is check of what is allowed.
+func (s *Server) checkIf(ctx context.Context, r *http.Request, allowed func(check.Question) error) (any, error) {
 	parameters, err := parseParameters(r.URL.RawQuery, api.ParamFrom, api.ParamTo, api.ParamPort)
 	if err != nil {
 		return nil, badRequest(err)
@@ -45,8 +50,31 @@ func (s *Server) check(ctx context.Context, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := allowed(q); err != nil {
+		return nil, err
+	}
 	q.Port = port
-	return answerTo(q, s.options.Checker.Check(ctx, q)), nil
+	result := s.options.Checker.Check(ctx, q)
+	if id := s.gone(q); id != "" {
+		return nil, goneError(id)
+	}
+	return answerTo(q, result), nil
+}
+
+// gone returns the id of an endpoint that a question is about and that has left its sandbox since it was asked; empty
+// if none has.
+func (s *Server) gone(q check.Question) string {
+	ends := []check.End{q.From}
+	if q.To != nil {
+		ends = append(ends, *q.To)
+	}
+	for _, e := range ends {
+		id := string(e.Endpoint.ID)
+		if t, ok := s.tracked(id); !ok || t.endpoint.Sandbox != e.Endpoint.Sandbox {
+			return id
+		}
+	}
+	return ""
 }
 
 func answerTo(q check.Question, r check.Result) api.Check {
@@ -73,9 +101,7 @@ func (s *Server) question(ctx context.Context, from, to string) (q check.Questio
 		return q, err
 	}
 	if address, err := netip.ParseAddr(to); err == nil {
-		q.Address = address.Unmap()
-		q.From, err = s.senderTo(senders, q.Address)
-		return q, err
+		return s.questionOf(senders, address.Unmap())
 	}
 	receivers, named, err := s.receivers(ctx, to)
 	if err != nil {
@@ -94,6 +120,32 @@ func (s *Server) question(ctx context.Context, from, to string) (q check.Questio
 	return q, errorf(http.StatusConflict, "%s and %s are on no network together (%s and %s): "+
 		"docker network connect %s %s", nameOf(senders[0]), nameOf(receivers[0]), networksOf(senders),
 		networksOf(receivers), senders[0].NetworkName, nameOf(receivers[0]))
+}
+
+// questionOf returns the question whether one of the endpoints reaches an address, of whomever it is.
+func (s *Server) questionOf(senders []api.Endpoint, to netip.Addr) (q check.Question, err error) {
+	if !to.IsGlobalUnicast() || to.Zone() != "" {
+		return q, errorf(http.StatusBadRequest, "parameter %s: %s: want a container, or an address that is one host's "+
+			"and neither its loopback nor a link-local one", api.ParamTo, to)
+	}
+	l, err := s.selectEndpoints(api.Query{})
+	if err != nil {
+		return q, err
+	}
+	for _, a := range senders {
+		for _, b := range l.entries {
+			if a.ID == b.ID || !slices.Contains(addrsOf(b), to) {
+				continue
+			}
+			if found, ok := s.pair(a, b); ok && found.Address.Is4() == to.Is4() {
+				found.Address = to
+				return found, nil
+			}
+		}
+	}
+	q.Address = to
+	q.From, err = s.senderTo(senders, to)
+	return q, err
 }
 
 // receivers returns the endpoints that a name or an id means: those on this host, or else those on others. It is named

@@ -80,6 +80,8 @@ func TestQuestions(t *testing.T) {
 		"from=cccc1&to=eeee1":           {From: "cccc1", To: "web", Address: "10.32.0.2", Own: ofWeb[:2]},
 		"from=web&to=::ffff:192.0.2.1":  {From: "web", Address: "192.0.2.1"},
 		"from=web&to=10.32.8.9&port=80": {From: "web", Address: "10.32.8.9", Port: 80},
+		"from=cccc1&to=10.32.0.2":       {From: "cccc1", To: "web", Address: "10.32.0.2"},
+		"from=web&to=10.32.0.11":        {From: "web", Address: "10.32.0.11", Host: "host2"},
 		"from=web&to=cccc2": {
 			From: "web", Address: "10.32.0.11", Host: "host2", Name: "cccc2", Own: addrs("10.32.0.11"),
 		},
@@ -113,6 +115,11 @@ func TestRefusedChecks(t *testing.T) {
 		"/v1/check?from=nobody&to=web":              "404 from ",
 		"/v1/check?from=web&to=nobody":              "404 to ",
 		"/v1/check?from=eeee4&to=cccc1":             "409 web and cccc1 are on no network together",
+		"/v1/check?from=web&to=fe80::1%25eth0":      "400 parameter to: fe80::1%eth0: want ",
+		"/v1/check?from=web&to=fe80::1":             "400 parameter to: fe80::1: want ",
+		"/v1/check?from=web&to=127.0.0.1":           "400 parameter to: 127.0.0.1: want ",
+		"/v1/check?from=web&to=0.0.0.0":             "400 parameter to: 0.0.0.0: want ",
+		"/v1/check?from=web&to=224.0.0.1":           "400 parameter to: 224.0.0.1: want ",
 		"/v1/check/all?network=nowhere":             "404 parameter network: ",
 		"/v1/check/all?network=":                    "400 parameter network: ",
 		"/v1/check/all?port=70000":                  "400 parameter port: ",
@@ -126,6 +133,23 @@ func TestRefusedChecks(t *testing.T) {
 		}
 		if got := fmt.Sprintf("%d %s", w.Code, refusal.Message); !strings.HasPrefix(got, want) || len(c.asked) > 0 {
 			t.Errorf("%s: %s, want %s", target, got, want)
+		}
+	}
+}
+
+// TestGoneMeanwhile: a container that goes while it is checked is told as gone, not as one that fails.
+func TestGoneMeanwhile(t *testing.T) {
+	for name, goes := range map[string]func(*fakeHost){
+		"gone":          func(h *fakeHost) { h.endpoints = h.endpoints[:1] },
+		"started again": func(h *fakeHost) { h.endpoints[0].Sandbox = "/var/run/docker/netns/other" },
+	} {
+		host := crowd(2)
+		s := New(Options{Tracker: host, Inspector: host, Checker: &fakeChecker{
+			wait: func(context.Context) { goes(host) },
+		}})
+		w := post(s, fmt.Sprintf("/v1/check?from=%s&to=%s", host.endpoints[0].ID, host.endpoints[1].ID))
+		if w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "is gone by now") {
+			t.Errorf("%s: status %d: %s, want that it is gone", name, w.Code, w.Body)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (s *Server) checkAll(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.running, cancel)()
-	pairs, err := s.pairs(ctx, parameters[api.ParamNetwork])
+	pairs, leftOut, err := s.pairs(ctx, parameters[api.ParamNetwork])
 	if err != nil {
 		Refuse(w, err)
 		return
@@ -48,16 +48,17 @@ func (s *Server) checkAll(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.matrices.Release(1)
 	w.Header().Set("Content-Type", api.TypeLines)
-	if err := s.sendMatrix(ctx, newStream(w, fileTime), pairs, port); err != nil {
+	if err := s.sendMatrix(ctx, newStream(w, fileTime), pairs, leftOut, port); err != nil {
 		s.debug(err)
 	}
 }
 
 // pairs returns the questions between each two running endpoints of this host that share a network. First come those
 // between neighbours in the listing, so that each endpoint is in some of them however many are left out later.
-func (s *Server) pairs(ctx context.Context, networks []string) (all []namedPair, err error) {
+// There are at most MaxPairs; leftOut is how many more there would be.
+func (s *Server) pairs(ctx context.Context, networks []string) (all []namedPair, leftOut int, err error) {
 	if err := checkFilters(api.ParamNetwork, networks); err != nil {
-		return nil, badRequest(err)
+		return nil, 0, badRequest(err)
 	}
 	l, err := s.selectEndpoints(api.Query{Networks: networks, Local: true})
 	if err != nil || l.lacksName {
@@ -65,7 +66,7 @@ func (s *Server) pairs(ctx context.Context, networks []string) (all []namedPair,
 		l, err = s.selectEndpoints(api.Query{Networks: networks, Local: true})
 	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	running := map[string][]api.Endpoint{} // by the network's id
 	own := map[string][]api.Endpoint{}     // by the container's
@@ -89,12 +90,16 @@ func (s *Server) pairs(ctx context.Context, networks []string) (all []namedPair,
 				continue
 			}
 			for i, a := range members {
+				if len(all) == api.MaxPairs {
+					leftOut += len(members) - i
+					break
+				}
 				b := members[(i+distance)%len(members)]
 				all = append(all, namedPair{a, b, addressesOf(own[b.ContainerID])})
 			}
 		}
 	}
-	return all, nil
+	return all, leftOut, nil
 }
 
 // namedPair is a sender and a receiver, and all addresses of the receiver's container.
@@ -104,10 +109,9 @@ type namedPair struct {
 }
 
 // sendMatrix checks the pairs, several at a time, and sends what is found, in their order.
-func (s *Server) sendMatrix(ctx context.Context, w stream, pairs []namedPair, port uint16) error {
+func (s *Server) sendMatrix(ctx context.Context, w stream, pairs []namedPair, leftOut int, port uint16) error {
 	ctx, cancel := context.WithCancel(ctx)
-	summary := api.CheckSummary{LeftOut: max(0, len(pairs)-api.MaxPairs)}
-	pairs = pairs[:len(pairs)-summary.LeftOut]
+	summary := api.CheckSummary{LeftOut: leftOut}
 	found := make([]chan api.PairCheck, len(pairs))
 	for i := range found {
 		found[i] = make(chan api.PairCheck, 1)
@@ -152,14 +156,19 @@ func (s *Server) sendMatrix(ctx context.Context, w stream, pairs []namedPair, po
 // checkPair checks one pair. One that is gone by now has nothing that fails.
 func (s *Server) checkPair(ctx context.Context, p namedPair, port uint16) api.PairCheck {
 	c := api.PairCheck{Network: p.from.NetworkName, From: nameOf(p.from), To: nameOf(p.to)}
+	gone := c
+	gone.Check = api.Check{Question: c.From + " to " + c.To + ": gone by now", Layers: []api.Checked{}}
 	q, ok := s.pair(p.from, p.to)
 	if !ok {
-		c.Check = api.Check{Question: c.From + " to " + c.To + ": gone by now", Layers: []api.Checked{}}
-		return c
+		return gone
 	}
 	ctx, cancel := context.WithTimeout(ctx, api.RequestTimeout)
 	defer cancel()
 	q.Port, q.Own, q.Name, q.Quick = port, p.own, p.to.ContainerName, true
-	c.Check = answerTo(q, s.options.Checker.Check(ctx, q))
+	result := s.options.Checker.Check(ctx, q)
+	if s.gone(q) != "" {
+		return gone
+	}
+	c.Check = answerTo(q, result)
 	return c
 }

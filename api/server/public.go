@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/weaveplugin/weave/api"
+	"github.com/weaveplugin/weave/driver/check"
 )
 
 // maxPublicReaders is how many streams of events there are at a time for all who use Public together.
@@ -18,16 +19,19 @@ const maxPublicReaders = 8
 type public struct {
 	checks  *semaphore.Weighted // that are under way
 	looks   *semaphore.Weighted // live listings, likewise
+	traffic *semaphore.Weighted // likewise
+	status  *semaphore.Weighted // likewise
 	readers *semaphore.Weighted // of events
 }
 
 func newPublic() public {
-	return public{semaphore.NewWeighted(1), semaphore.NewWeighted(1), semaphore.NewWeighted(maxPublicReaders)}
+	one := func() *semaphore.Weighted { return semaphore.NewWeighted(1) }
+	return public{one(), one(), one(), one(), semaphore.NewWeighted(maxPublicReaders)}
 }
 
 // Public returns a handler for what anybody may ask who can connect to a listener that knows nobody by a user or a
-// password: lists, events, and checks, which send some packets. There is one check and one live listing at a time, for
-// all of them. Nothing else of the API is there.
+// password: lists, events, and checks inside networks, which send some packets. What costs more than a look at weave's
+// memory is done for one of them at a time. Nothing else of the API is there.
 func (s *Server) Public() http.Handler {
 	mux := http.NewServeMux()
 	for _, route := range s.publicRoutes() {
@@ -45,13 +49,11 @@ func (s *Server) publicRoutes() []route {
 	return []route{
 		{api.PathNetworks, read, s.answer(s.networks)},
 		{api.PathEndpoints, read, s.answer(s.publicEndpoints)},
-		{api.PathTraffic, read, s.answer(s.traffic)},
+		{api.PathTraffic, read, s.answer(alone(s.public.traffic, s.traffic))},
 		{api.PathHosts, read, s.answer(s.hosts)},
-		{api.PathStatus, read, s.answer(s.status)},
+		{api.PathStatus, read, s.answer(alone(s.public.status, s.status))},
 		{api.PathEvents, read, http.HandlerFunc(s.publicEvents)},
-		{api.PathCheck, post, s.answer(func(ctx context.Context, r *http.Request) (any, error) {
-			return inTurn(ctx, s.public.checks, func() (any, error) { return s.check(ctx, r) })
-		})},
+		{api.PathCheck, post, s.answer(alone(s.public.checks, s.publicCheck))},
 	}
 }
 
@@ -67,6 +69,27 @@ func (s *Server) publicEndpoints(ctx context.Context, r *http.Request) (any, err
 		return s.endpoints(ctx, r)
 	}
 	return inTurn(ctx, s.public.looks, func() (any, error) { return s.endpoints(ctx, r) })
+}
+
+// publicCheck is check inside a network: nobody is to look around from inside a container at what is beyond.
+func (s *Server) publicCheck(ctx context.Context, r *http.Request) (any, error) {
+	return s.checkIf(ctx, r, func(q check.Question) error {
+		for _, p := range q.From.Network.Pools {
+			if p.Subnet.Contains(q.Address) {
+				return nil
+			}
+		}
+		return errorf(http.StatusForbidden, "%s is outside of %s's networks: use weave check", q.Address, q.From.Name)
+	})
+}
+
+// alone returns what does the same, for one at a time.
+func alone(turns *semaphore.Weighted, do func(context.Context, *http.Request) (any, error)) func(
+	context.Context, *http.Request,
+) (any, error) {
+	return func(ctx context.Context, r *http.Request) (any, error) {
+		return inTurn(ctx, turns, func() (any, error) { return do(ctx, r) })
+	}
 }
 
 // publicEvents answers with a stream of events.

@@ -76,6 +76,8 @@ func TestPublic(t *testing.T) {
 		{"GET", "/v1/status", 200},
 		{"GET", "/v1/events?since=0", 200},
 		{"POST", "/v1/check?from=eeee1&to=eeee2", 200},
+		{"POST", "/v1/check?from=eeee1&to=10.32.0.1", 200}, // the gateway
+		{"POST", "/v1/check?from=eeee1&to=192.0.2.1", 403},
 		{"GET", "/v1/check?from=eeee1&to=eeee2", 405},
 		{"POST", "/v1/networks", 405},
 		{"GET", "/v1/endpoints/eeee1", 404},

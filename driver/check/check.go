@@ -66,7 +66,8 @@ type facts struct {
 	silent     []firewall.Suspect // that don't count
 	rulesError error
 	drops      []drops.Drop // what the kernel has dropped on the way meanwhile
-	dropsError error        // why that is not known
+	watched    bool         // that is known
+	dropsError error        // why it is not
 	namespaces namespaces
 }
 
@@ -141,9 +142,13 @@ func risen(before, after []firewall.Suspect) (rules []firewall.Suspect) {
 	return rules
 }
 
-// passes reports whether packets on the way pass a rule without being seen by it.
+// passes reports whether packets on the way pass a rule without being seen by it, or without harm: the way out
+// translates addresses, such as Docker's own.
 func (q Question) passes(s firewall.Suspect) bool {
-	return q.To != nil && (s.OfHost || q.From.Network.Tagged && !s.OfLink)
+	if q.To == nil {
+		return s.Rewrites
+	}
+	return s.OfHost || q.From.Network.Tagged && !s.OfLink
 }
 
 // uncounted returns the rules that don't count what they match.

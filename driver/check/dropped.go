@@ -26,7 +26,10 @@ func (f *facts) watchDrops(ctx context.Context) (stop func()) {
 		f.dropsError = err
 		return func() {}
 	}
-	return func() { f.drops, f.dropsError = w.Stop() }
+	return func() {
+		f.drops, f.dropsError = w.Stop()
+		f.watched = f.dropsError == nil
+	}
 }
 
 // source returns the sender's address of the family that is asked about; the zero one if it has none.

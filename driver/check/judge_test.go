@@ -12,6 +12,7 @@ import (
 
 	"github.com/weaveplugin/weave/api"
 	"github.com/weaveplugin/weave/driver"
+	"github.com/weaveplugin/weave/driver/check/drops"
 	"github.com/weaveplugin/weave/driver/firewall"
 	"github.com/weaveplugin/weave/driver/inspect"
 	"github.com/weaveplugin/weave/internal/mac"
@@ -198,6 +199,17 @@ func TestJudge(t *testing.T) {
 			f.rulesError = errors.New("no permission")
 			lostAt(f, 2)
 		}, api.LayerConnection, "no answer in time: packets of web for db came to the host and did not leave it"},
+		"a rule drops others' packets, as the kernel says": {func(f *facts) {
+			f.risen = []firewall.Suspect{suspect("nft ip filter FORWARD", "-j DROP")}
+			f.watched = true
+			silent(f)
+		}, api.LayerConnection, "no answer in time"},
+		"a rule drops these, as the kernel says": {func(f *facts) {
+			f.risen = []firewall.Suspect{suspect("nft ip filter FORWARD", "-j DROP")}
+			f.watched, f.namespaces.host = true, 1
+			f.drops = []drops.Drop{{Reason: netfilterDrop, Protocol: "tcp", NetNS: 1}}
+			silent(f)
+		}, api.LayerFirewall, "-j DROP"},
 		"a rule drops what is not ours": {func(f *facts) {
 			f.risen = []firewall.Suspect{suspect("nft ip filter INPUT", "-j DROP")}
 		}, "", ""},
@@ -229,6 +241,20 @@ func TestJudge(t *testing.T) {
 			api.LayerConnection, "the answers of db got lost between web's two ends"},
 		"the sender drops the answers": {func(f *facts) { lostAt(f, 8) },
 			api.LayerConnection, "the answers of db came to the link in web, which dropped them"},
+		"answers of an address beyond don't come in": {func(f *facts) {
+			f.To, f.to = nil, inspect.Examination{}
+			lostAt(f, 7)
+			for k := range f.probes.trails {
+				f.probes.trails[k][toHost], f.probes.trails[k][toInside] = sighting{}, sighting{}
+			}
+		}, api.LayerConnection, "the answers of 10.32.0.3 got lost between web's two ends"},
+		"the sender drops the answers of an address beyond": {func(f *facts) {
+			f.To, f.to = nil, inspect.Examination{}
+			lostAt(f, 8)
+			for k := range f.probes.trails {
+				f.probes.trails[k][toHost], f.probes.trails[k][toInside] = sighting{}, sighting{}
+			}
+		}, api.LayerConnection, "the answers of 10.32.0.3 came to the link in web, which dropped them"},
 		"an address beyond does not answer": {func(f *facts) {
 			f.To, f.to = nil, inspect.Examination{}
 			lostAt(f, 2)

@@ -122,13 +122,13 @@ func (c *Checker) listen(ctx context.Context, e End) (inside, host *capture.Link
 
 // filter is true of what may be a probe, or an answer to one.
 func (p *prober) filter() filter.Expr {
-	text := "icmp or icmp6"
+	what := "icmp or icmp6"
 	if p.local > 0 {
-		text += fmt.Sprintf(" or tcp port %d", p.local)
+		what += fmt.Sprintf(" or tcp port %d", p.local)
 	}
-	e, err := filter.Parse(text)
+	e, err := filter.Parse(fmt.Sprintf("host %s and (%s)", p.to.Addr(), what))
 	if err != nil {
-		panic(err) // it is one of two texts
+		panic(err) // it is the same but for numbers
 	}
 	return e
 }

@@ -42,6 +42,8 @@ func ofBridge(f facts) api.Checked {
 // packets names what got lost, for people.
 func (f facts) packets(back bool) string {
 	switch {
+	case back && f.To == nil:
+		return "the answers of " + f.Address.String()
 	case back:
 		return "the answers of " + f.To.Name
 	case f.To == nil:
@@ -62,6 +64,8 @@ func ofFirewall(f facts) api.Checked {
 		return unknown("nothing was sent that a rule could drop")
 	case len(f.risen) > 0 && f.risen[0].Rewrites:
 		return failed(advice, "rewrote packets while the probes were sent: %s", list(f.risen))
+	case len(f.risen) > 0 && f.To != nil && f.watched && !f.ruleDrops():
+		return unknown("rules have dropped packets meanwhile, but none of these, as the kernel says: %s", list(f.risen))
 	case len(f.risen) > 0:
 		return failed(advice, "dropped or refused packets while the probes were sent: %s", list(f.risen))
 	case on == inHost && len(f.silent) > 0:

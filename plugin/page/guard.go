@@ -9,9 +9,11 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/weaveplugin/weave/api"
 )
 
-// HeaderPage is a header that a request for a check has to have. A page of another origin can't send it: the browser
+// HeaderPage is a header that a request to the API has to have. A page of another origin can't send it: the browser
 // asks first whether it may, and is refused.
 const HeaderPage = "Weave-Page"
 
@@ -55,10 +57,13 @@ func literal(host string) bool {
 	return err == nil || strings.EqualFold(name, "localhost")
 }
 
-// onlyScripts returns a handler for requests of weave's own page.
+// onlyScripts returns a handler for requests of weave's own page. An EventSource can't send a header of its own, but
+// accepts what an image or a link of another page does not.
 func onlyScripts(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get(HeaderPage) == "" {
+		follows := r.Method == http.MethodGet && r.URL.Path == api.PathEvents &&
+			r.Header.Get("Accept") == "text/event-stream"
+		if r.Header.Get(HeaderPage) == "" && !follows {
 			refuse(w, whyScript)
 			return
 		}

@@ -37,8 +37,7 @@ func New(public, metrics http.Handler) http.Handler {
 		mux.Handle("GET "+path, f)
 	}
 	mux.Handle("GET "+api.PathMetrics, metrics)
-	mux.Handle("/v1/", public)
-	mux.Handle("POST "+api.PathCheck, onlyScripts(public))
+	mux.Handle("/v1/", onlyScripts(public))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != api.PathMetrics {
 			for name, value := range headers {

@@ -62,29 +62,31 @@ func TestServed(t *testing.T) {
 		{"DELETE", "/v1/hosts/other", 200, "public"}, // which refuses it
 		{"POST", "/Plugin.Activate", 404, "404"},
 	} {
-		w := ask(tt.method, tt.path, here)
+		w := ask(tt.method, tt.path, here, own)
 		if w.Code != tt.status || !strings.HasPrefix(w.Body.String(), tt.body) {
 			t.Errorf("%s %s: status %d, %.80q, want %d, %q", tt.method, tt.path, w.Code, w.Body, tt.status, tt.body)
 		}
 	}
 }
 
+// own is the header by which weave's own page asks.
+const own = HeaderPage + ": yes"
+
 // TestForeignPages: a page of another origin, or one whose own name leads here, gets nothing, and causes no check.
 func TestForeignPages(t *testing.T) {
 	const check = "/v1/check?from=a&to=b"
-	own := HeaderPage + ": check"
 	for name, tt := range map[string]struct {
 		method, path, host string
 		headers            []string
 		status             int
 	}{
-		"by an IPv4 address":         {"GET", "/v1/networks", here, nil, 200},
-		"by an IPv6 address":         {"GET", "/v1/networks", "[::1]:9784", nil, 200},
-		"by an IPv6 address at 80":   {"GET", "/v1/networks", "[::1]", nil, 200},
-		"as localhost":               {"GET", "/v1/networks", "localhost:9784", nil, 200},
-		"through ssh -L":             {"GET", "/v1/networks", "LOCALHOST:8080", nil, 200},
-		"at port 80":                 {"GET", "/v1/networks", "127.0.0.1", nil, 200},
-		"DNS rebinding":              {"GET", "/v1/networks", "evil.example:9784", nil, 403},
+		"by an IPv4 address":         {"GET", "/v1/networks", here, []string{own}, 200},
+		"by an IPv6 address":         {"GET", "/v1/networks", "[::1]:9784", []string{own}, 200},
+		"by an IPv6 address at 80":   {"GET", "/v1/networks", "[::1]", []string{own}, 200},
+		"as localhost":               {"GET", "/v1/networks", "localhost:9784", []string{own}, 200},
+		"through ssh -L":             {"GET", "/v1/networks", "LOCALHOST:8080", []string{own}, 200},
+		"at port 80":                 {"GET", "/v1/networks", "127.0.0.1", []string{own}, 200},
+		"DNS rebinding":              {"GET", "/v1/networks", "evil.example:9784", []string{own}, 403},
 		"rebinding, the page itself": {"GET", "/", "evil.example:9784", nil, 403},
 		"a name like an address":     {"GET", "/", "127.0.0.1.evil.example:9784", nil, 403},
 		"a name like localhost":      {"GET", "/", "localhost.evil.example:9784", nil, 403},
@@ -92,15 +94,15 @@ func TestForeignPages(t *testing.T) {
 		"no host":                    {"GET", "/", "", nil, 403},
 		"metrics by a name":          {"GET", "/metrics", "host.example:9784", nil, 200},
 		"the page's own request": {
-			"GET", "/v1/networks", here, []string{"Sec-Fetch-Site: same-origin", "Origin: http://" + here}, 200,
+			"GET", "/v1/networks", here, []string{own, "Sec-Fetch-Site: same-origin", "Origin: http://" + here}, 200,
 		},
 		"typed":            {"GET", "/", here, []string{"Sec-Fetch-Site: none"}, 200},
-		"another site":     {"GET", "/v1/networks", here, []string{"Sec-Fetch-Site: cross-site"}, 403},
-		"another port":     {"GET", "/v1/networks", here, []string{"Sec-Fetch-Site: same-site"}, 403},
-		"another origin":   {"GET", "/v1/networks", here, []string{"Origin: http://evil.example"}, 403},
-		"no origin at all": {"GET", "/v1/networks", here, []string{"Origin: null"}, 403},
-		"its port only":    {"GET", "/v1/networks", here, []string{"Origin: http://127.0.0.1:1"}, 403},
-		"behind TLS":       {"GET", "/v1/networks", here, []string{"Origin: https://" + here}, 200},
+		"another site":     {"GET", "/v1/networks", here, []string{own, "Sec-Fetch-Site: cross-site"}, 403},
+		"another port":     {"GET", "/v1/networks", here, []string{own, "Sec-Fetch-Site: same-site"}, 403},
+		"another origin":   {"GET", "/v1/networks", here, []string{own, "Origin: http://evil.example"}, 403},
+		"no origin at all": {"GET", "/v1/networks", here, []string{own, "Origin: null"}, 403},
+		"its port only":    {"GET", "/v1/networks", here, []string{own, "Origin: http://127.0.0.1:1"}, 403},
+		"behind TLS":       {"GET", "/v1/networks", here, []string{own, "Origin: https://" + here}, 200},
 		"a link to the page": {
 			"GET", "/", here,
 			[]string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, 200,
@@ -113,10 +115,15 @@ func TestForeignPages(t *testing.T) {
 			"GET", "/v1/networks", here,
 			[]string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, 403,
 		},
-		"a check":                     {"POST", check, here, []string{own, "Origin: http://" + here}, 200},
-		"a check by a form":           {"POST", check, here, nil, 403},
-		"a check of another origin":   {"POST", check, here, []string{own, "Origin: http://evil.example"}, 403},
-		"may another origin do that?": {"OPTIONS", check, here, []string{"Origin: http://evil.example"}, 403},
+		"an image of another page":     {"GET", "/v1/networks", here, nil, 403},
+		"an image of events":           {"GET", "/v1/events", here, []string{"Accept: image/*,*/*"}, 403},
+		"the page follows the events":  {"GET", "/v1/events", here, []string{"Accept: text/event-stream"}, 200},
+		"nothing else is followed":     {"GET", "/v1/status", here, []string{"Accept: text/event-stream"}, 403},
+		"the page reads former events": {"GET", "/v1/events", here, []string{own}, 200},
+		"a check":                      {"POST", check, here, []string{own, "Origin: http://" + here}, 200},
+		"a check by a form":            {"POST", check, here, nil, 403},
+		"a check of another origin":    {"POST", check, here, []string{own, "Origin: http://evil.example"}, 403},
+		"may another origin do that?":  {"OPTIONS", check, here, []string{"Origin: http://evil.example"}, 403},
 		"a check by a page that lures": {
 			"POST", check, "evil.example", []string{own, "Origin: http://evil.example"}, 403,
 		},

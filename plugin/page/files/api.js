@@ -11,7 +11,7 @@ const types = ['network', 'endpoint', 'drift', 'repair', 'error', 'weave', 'lost
 
 // send returns the answer to a request, or throws the reason why it is refused.
 async function send(path, options = {}) {
-  const answer = await fetch(path, { cache: 'no-store', ...options });
+  const answer = await fetch(path, { cache: 'no-store', headers: { 'Weave-Page': 'yes' }, ...options });
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
   throw new Error(body.error || `status ${answer.status}`);
@@ -23,7 +23,7 @@ const ask = async (path, options) => (await send(path, options)).json();
 export function check(from, to, port) {
   const question = new URLSearchParams({ from, to });
   if (port) question.set('port', port);
-  return ask(`/v1/check?${question}`, { method: 'POST', headers: { 'Weave-Page': 'check' } });
+  return ask(`/v1/check?${question}`, { method: 'POST' });
 }
 
 // Networks whose endpoints are to be read; everything: all, with the networks themselves and drift.
@@ -63,7 +63,9 @@ const nameTries = new Map(); // by id of the endpoint
 function nameLater(endpoints) {
   for (const e of endpoints) {
     const tries = nameTries.get(e.id) || 0;
-    if (e.remote || (e.containerName && e.networkName) || tries === 5) continue;
+    const named = e.remote || (e.containerName && e.networkName);
+    if (named) nameTries.delete(e.id);
+    if (named || tries === 5) continue;
     nameTries.set(e.id, tries + 1);
     setTimeout(() => {
       if (model.endpoints.has(e.id)) readSoon(e.networkId);
