@@ -96,6 +96,9 @@ func answer(t *testing.T, fd int, want netip.Addr) mac.Address {
 	buf := make([]byte, 1<<16)
 	for {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if errors.Is(err, unix.EINTR) { // by a signal of the runtime's
+			continue
+		}
 		if errors.Is(err, unix.EAGAIN) {
 			return mac.Address{}
 		}
