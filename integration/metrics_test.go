@@ -126,7 +126,8 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("a scrape runs nsproc %v times", last[nsprocs]-after[nsprocs])
 	}
 	for _, path := range []string{api.PathReport, api.PathCapture, "/Plugin.Activate"} {
-		code := h.Exec(t, "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://"+address+path)
+		code := h.Exec(t, "curl", "-sS", "-H", "Weave-Page: yes", "-o", "/dev/null", "-w", "%{http_code}",
+			"http://"+address+path)
 		if code != "404" {
 			t.Errorf("%s over TCP: status %s, want 404", path, code)
 		}
