@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/child"
 )
 
 // bbolt trusts its file. A page that refers to itself overflows the stack, a page beyond the end of the file faults
@@ -47,13 +49,11 @@ const (
 	checkTimeout = 2 * time.Minute
 )
 
-// init makes this process the child if it was started as such. This is in init rather than called by main so that it
-// works in every program that opens a state, test binaries included. A program without it would run its own main as
-// the child.
 func init() {
-	if len(os.Args) > 0 && os.Args[0] == checkerName {
+	child.Run(checkerName, func() error {
 		runChecker()
-	}
+		return nil
+	})
 }
 
 // check returns nil if f is a state that bbolt and this version of weave can work with. If it is not, the error wraps
@@ -77,9 +77,7 @@ func check(ctx context.Context, f *os.File) error {
 // checkerCommand is the command that starts the child. It gets the copy as descriptor 3 and nothing else of this
 // process.
 func checkerCommand(ctx context.Context, copied *os.File) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{checkerName}
-	cmd.Env = []string{"GOTRACEBACK=none"} // the first line of a crash is enough
+	cmd := child.Command(ctx, checkerName)
 	cmd.ExtraFiles = []*os.File{copied}
 	return cmd
 }

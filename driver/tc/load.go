@@ -9,13 +9,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/child"
 )
 
 // loaderName is the argv[0] of the child process that loads the programs. The child is this program, executed once
@@ -28,17 +29,7 @@ const loadTimeout = 10 * time.Second
 // socketFD is the descriptor of the socket by which the child sends the programs.
 const socketFD = 3
 
-// init makes this process the child if it was started as such. This is in init rather than called by main so that it
-// works in every program that loads the programs, test binaries included.
-func init() {
-	if len(os.Args) > 0 && os.Args[0] == loaderName {
-		if err := runLoader(); err != nil {
-			fmt.Fprintf(os.Stderr, "%.1000s\n", err)
-			unix.Exit(1)
-		}
-		unix.Exit(0) // at once; in a test binary os.Exit would leave the code to the race detector
-	}
-}
+func init() { child.Run(loaderName, runLoader) }
 
 // load has a child process load all programs, and returns their descriptors by the programs' full names.
 func load(ctx context.Context) (map[string]*os.File, error) {
@@ -52,9 +43,7 @@ func load(ctx context.Context) (map[string]*os.File, error) {
 	defer here.Close()
 	defer there.Close()
 
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{loaderName}
-	cmd.Env = []string{"GOTRACEBACK=none"}
+	cmd := child.Command(ctx, loaderName)
 	cmd.ExtraFiles = []*os.File{there}
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("load tc programs: %w: %s", err, bytes.TrimSpace(output))

@@ -20,21 +20,16 @@ import (
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
+
+	"github.com/weaveplugin/weave/internal/child"
 )
 
 // watcherName is the argv[0] of the child process that watches. The child is this program, executed once more: so it
 // regains CAP_SYS_ADMIN, which weave has given up, and which programs at tracepoints need.
 const watcherName = "weave-watch-drops"
 
-// init makes this process the child if it was started as such, in every program that watches, test binaries included.
 func init() {
-	if len(os.Args) > 0 && os.Args[0] == watcherName {
-		if err := runWatcher(os.Args[1:], os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintf(os.Stderr, "%.1000s\n", err)
-			unix.Exit(1)
-		}
-		unix.Exit(0) // at once; in a test binary os.Exit would leave the code to the race detector
-	}
+	child.Run(watcherName, func() error { return runWatcher(os.Args[1:], os.Stdin, os.Stdout) })
 }
 
 // runWatcher watches the packets between two addresses until the input ends, and then prints what it has found.

@@ -19,6 +19,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/weaveplugin/weave/internal/child"
 )
 
 // Drop is a packet that the kernel has dropped.
@@ -59,9 +61,7 @@ type Watcher struct {
 func Watch(ctx context.Context, a, b netip.Addr) (*Watcher, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchTime)
 	w := &Watcher{cancel: cancel, errors: new(bytes.Buffer)}
-	w.cmd = exec.CommandContext(ctx, "/proc/self/exe")
-	w.cmd.Args = []string{watcherName, a.String(), b.String()}
-	w.cmd.Env = []string{"GOTRACEBACK=none"}
+	w.cmd = child.Command(ctx, watcherName, a.String(), b.String())
 	w.cmd.Stderr = w.errors
 	err := w.start()
 	if err != nil {
