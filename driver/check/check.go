@@ -73,7 +73,7 @@ type facts struct {
 
 // Check finds out whether From reaches the address, and which layer fails if not.
 func (c *Checker) Check(ctx context.Context, q Question) Result {
-	f := facts{Question: q, namespaces: namespacesOf(c.launcher.Sandboxes(), q)}
+	f := facts{Question: q}
 	before, err := c.rules.SuspectRules(ctx)
 	f.rulesError = err
 	c.probe(ctx, &f)
@@ -107,7 +107,7 @@ func (c *Checker) probe(ctx context.Context, f *facts) {
 	}
 	w := c.watchWay(ctx, f.Question, p)
 	defer w.close()
-	stop := f.watchDrops(ctx)
+	stop := f.watchDrops(ctx, c.launcher.Sandboxes())
 	probes := p.probe(ctx)
 	stop()
 	probes.trails = w.trails()

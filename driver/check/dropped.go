@@ -15,8 +15,9 @@ import (
 	"github.com/weaveplugin/weave/nsproc/sandbox"
 )
 
-// watchDrops has the kernel tell what it drops on the way until stop is called, which notes it.
-func (f *facts) watchDrops(ctx context.Context) (stop func()) {
+// watchDrops has the kernel tell what it drops on the way until stop is called, which notes it, and in which of the
+// namespaces that may be.
+func (f *facts) watchDrops(ctx context.Context, sandboxes sandbox.Root) (stop func()) {
 	source := f.source()
 	if f.Quick || !source.IsValid() {
 		return func() {}
@@ -29,11 +30,12 @@ func (f *facts) watchDrops(ctx context.Context) (stop func()) {
 	return func() {
 		f.drops, f.dropsError = w.Stop()
 		f.watched = f.dropsError == nil
+		f.namespaces = namespacesOf(sandboxes, f.Question)
 	}
 }
 
 // source returns the sender's address of the family that is asked about; the zero one if it has none.
-func (f *facts) source() netip.Addr {
+func (f facts) source() netip.Addr {
 	for _, a := range f.From.Endpoint.Addresses {
 		if a.Addr().Is4() == f.Address.Is4() {
 			return a.Addr()

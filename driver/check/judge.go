@@ -172,15 +172,7 @@ type side struct {
 func (f facts) there() side { return side{f.From, f.from, f.To, f.Address} }
 
 // back is the receiver, which sends to the sender's address. It is for questions that have a receiver.
-func (f facts) back() side {
-	s := side{End: *f.To, x: f.to, other: &f.From}
-	for _, a := range f.From.Endpoint.Addresses {
-		if a.Addr().Is4() == f.Address.Is4() {
-			s.to = a.Addr()
-		}
-	}
-	return s
-}
+func (f facts) back() side { return side{*f.To, f.to, &f.From, f.source()} }
 
 func ofRoute(f facts) api.Checked { return f.there().route() }
 
