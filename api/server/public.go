@@ -68,7 +68,7 @@ func (s *Server) publicEndpoints(ctx context.Context, r *http.Request) (any, err
 	case q.Live == "":
 		return s.endpoints(ctx, r)
 	}
-	return inTurn(ctx, s.public.looks, func() (any, error) { return s.endpoints(ctx, r) })
+	return alone(s.public.looks, s.endpoints)(ctx, r)
 }
 
 // publicCheck is check inside a network: nobody is to look around from inside a container at what is beyond.
@@ -83,25 +83,21 @@ func (s *Server) publicCheck(ctx context.Context, r *http.Request) (any, error) 
 	})
 }
 
-// alone returns what does the same, for one at a time.
+// alone returns what does the same when all that came before have returned, unless the time for the request is over by
+// then.
 func alone(turns *semaphore.Weighted, do func(context.Context, *http.Request) (any, error)) func(
 	context.Context, *http.Request,
 ) (any, error) {
 	return func(ctx context.Context, r *http.Request) (any, error) {
-		return inTurn(ctx, turns, func() (any, error) { return do(ctx, r) })
+		if turns.Acquire(ctx, 1) != nil {
+			return nil, errorf(http.StatusServiceUnavailable, "others have asked for the same before: ask again later")
+		}
+		defer turns.Release(1)
+		return do(ctx, r)
 	}
 }
 
 // publicEvents answers with a stream of events.
 func (s *Server) publicEvents(w http.ResponseWriter, r *http.Request) {
 	s.stream(w, r, s.public.readers, maxPublicReaders)
-}
-
-// inTurn calls f when all that came before have returned, unless the time for the request is over by then.
-func inTurn(ctx context.Context, turns *semaphore.Weighted, f func() (any, error)) (any, error) {
-	if turns.Acquire(ctx, 1) != nil {
-		return nil, errorf(http.StatusServiceUnavailable, "others have asked for the same before: ask again later")
-	}
-	defer turns.Release(1)
-	return f()
 }
