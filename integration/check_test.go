@@ -39,24 +39,13 @@ type checkHost struct {
 // TestCheck causes each trouble between containers for real, and has weave check name the layer.
 func TestCheck(t *testing.T) {
 	h := startChecked(t)
-	faults := h.faults()
-	for _, trouble := range troubles.Containers.Troubles {
-		t.Run(trouble.Name, func(t *testing.T) {
-			f, ok := faults[trouble.Name]
-			if !ok {
-				t.Fatal("it has no cause")
-			}
-			delete(faults, trouble.Name)
-			if f.cause != nil {
-				f.cause(t)
-				defer f.mend(t)
-			}
-			h.expect(t, f.check, api.CheckLayer(trouble.Verdict), trouble.Evidence, trouble.Kernel)
-		})
-	}
-	for name := range faults {
-		t.Errorf("%q is not in the list of troubles", name)
-	}
+	causeEach(t, troubles.Containers, h.faults(), func(t *testing.T, trouble troubles.Trouble, f pairFault) {
+		if f.cause != nil {
+			f.cause(t)
+			defer f.mend(t)
+		}
+		h.expect(t, f.check, api.CheckLayer(trouble.Verdict), trouble.Evidence, trouble.Kernel)
+	})
 	address := h.at["bob"].Addresses[0].Addr().String()
 	for _, args := range []string{
 		"ada bob", "ada bob --port 80", "ada " + address + " --port 80", "hal ham --port 80", "shy idle",
@@ -70,6 +59,26 @@ func TestCheck(t *testing.T) {
 	want(t, err.Error(), "ada and eve are on no network together (checked and elsewhere)", "docker network connect")
 	want(t, h.Weave(t, "check", "ada", "bob"), "from ada to bob ("+address+")", "LAYER", "answers a ping")
 	h.checkAll(t)
+}
+
+// causeEach runs a test for each trouble of a list with the fault, by its name, that brings it about. It fails t for
+// one without a fault, and for a fault of none.
+func causeEach[F any](
+	t *testing.T, list troubles.List, faults map[string]F, test func(*testing.T, troubles.Trouble, F),
+) {
+	for _, trouble := range list.Troubles {
+		t.Run(trouble.Name, func(t *testing.T) {
+			f, ok := faults[trouble.Name]
+			if !ok {
+				t.Fatal("it has no cause")
+			}
+			delete(faults, trouble.Name)
+			test(t, trouble, f)
+		})
+	}
+	for name := range faults {
+		t.Errorf("%q is not in the list of troubles", name)
+	}
 }
 
 // checkAll checks all pairs: those are listed that fail.

@@ -47,22 +47,11 @@ func TestCheckHost(t *testing.T) {
 		}
 		return nil
 	})
-	faults := h.faults(t)
-	for _, trouble := range troubles.Host.Troubles {
-		t.Run(trouble.Name, func(t *testing.T) {
-			f, ok := faults[trouble.Name]
-			if !ok {
-				t.Fatal("it has no cause")
-			}
-			delete(faults, trouble.Name)
-			defer f.mend()
-			f.cause()
-			lab.Eventually(t, time.Minute, "the verdict", func() error { return h.expect(t, trouble, f.result) })
-		})
-	}
-	for name := range faults {
-		t.Errorf("%q is not in the list of troubles", name)
-	}
+	causeEach(t, troubles.Host, h.faults(t), func(t *testing.T, trouble troubles.Trouble, f hostFault) {
+		defer f.mend()
+		f.cause()
+		lab.Eventually(t, time.Minute, "the verdict", func() error { return h.expect(t, trouble, f.result) })
+	})
 	if warnings := status(t, h.Host).Warnings; len(warnings) > 0 {
 		t.Errorf("all is mended, and weave warns: %q", warnings)
 	}

@@ -6,9 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -74,34 +71,12 @@ func BenchmarkObserving(b *testing.B) {
 // busy returns how much of a core the plugin uses during a time, in percent.
 func (a *alone) busy(b *testing.B, during time.Duration) float64 {
 	b.Helper()
-	start, used := time.Now(), runTime(b, a.plugin.PID)
+	start, used := time.Now(), cpuOf(b, a.plugin.PID)
 	select {
 	case <-time.After(during):
 	case <-b.Context().Done():
 	}
-	return 100 * (runTime(b, a.plugin.PID) - used).Seconds() / time.Since(start).Seconds()
-}
-
-// runTime returns how long a process's threads have run on a processor, as the kernel's schedstat tells.
-func runTime(b *testing.B, pid int) (sum time.Duration) {
-	b.Helper()
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(threads) == 0 {
-		b.Fatalf("process %d has no threads: %v", pid, err)
-	}
-	for _, path := range threads {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ran, _, _ := strings.Cut(string(text), " ")
-		n, err := strconv.ParseInt(ran, 10, 64)
-		if err != nil {
-			b.Fatalf("%s: %v", path, err)
-		}
-		sum += time.Duration(n)
-	}
-	return sum
+	return 100 * (cpuOf(b, a.plugin.PID) - used).Seconds() / time.Since(start).Seconds()
 }
 
 // follow returns the events that happen.
